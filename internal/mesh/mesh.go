@@ -1,0 +1,158 @@
+package mesh
+
+import (
+	"net/netip"
+	"time"
+
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/route"
+)
+
+// Snapshot is the whole mesh at one version. It is immutable once built: a
+// change makes a new Snapshot that shares every value the change didn't touch.
+type Snapshot struct {
+	// Version grows with every change of the store; it never goes back.
+	Version uint64
+
+	Settings  Settings
+	Services  map[Name]*Service
+	Workloads map[Name]*Workload
+	Gateways  map[Name]*Gateway
+	// Endpoints holds one set per service port.
+	Endpoints map[PortKey]*EndpointSet
+}
+
+// Name is the namespace and name of an object.
+type Name struct {
+	Namespace, Name string
+}
+
+// String returns "name.namespace", the short form services are called by.
+func (n Name) String() string { return n.Name + "." + n.Namespace }
+
+// PortKey names one port of one service.
+type PortKey struct {
+	Service Name
+	Port    uint16
+}
+
+// Settings are the mesh-wide choices of the Mesh object.
+type Settings struct {
+	TrustDomain identity.TrustDomain
+	// CertificateTTL is the life of an issued SVID: one minute to 24 hours.
+	CertificateTTL time.Duration
+	// ClusterDomain ends the long names of services ("cluster.local").
+	ClusterDomain string
+}
+
+// Service is something callers name: a set of ports, addresses of its own and
+// the route that says which backends serve it.
+type Service struct {
+	Name Name
+	// Addresses are the service's stable virtual addresses, IPv4 first.
+	Addresses []netip.Addr
+	Ports     []Port
+	// Selector picks workloads by label; empty when endpoints are written by hand.
+	Selector map[string]string
+	// Routes is the HTTP routing of each port; a port without an entry sends
+	// everything to its own endpoints.
+	Routes map[uint16]route.Spec
+}
+
+// Protocol is what a port speaks, as declared by appProtocol.
+type Protocol uint8
+
+// The declared protocols. Detect means nothing was declared.
+const (
+	Detect Protocol = iota
+	HTTP
+	TCP
+)
+
+// Port is one port of a service.
+type Port struct {
+	Name     string
+	Port     uint16
+	Target   uint16
+	Protocol Protocol
+}
+
+// Workload is one running instance of a program with an identity.
+type Workload struct {
+	Name     Name
+	Labels   map[string]string
+	Identity identity.ID
+	Address  netip.Addr
+	Zone     string
+	// Ports are where the workload serves, each for one service port.
+	Ports []WorkloadPort
+	// Outbound lists loopback listeners for programs that aren't intercepted.
+	Outbound []OutboundListener
+	// UID is unique to this instance; a restarted workload has another.
+	UID string
+}
+
+// WorkloadPort serves one service port on a workload.
+type WorkloadPort struct {
+	Service Name
+	// Port is the service's port; App the program's own address; Mesh where
+	// the workload's proxy accepts mutual TLS (zero when it has no proxy).
+	Port     uint16
+	App      netip.AddrPort
+	Mesh     netip.AddrPort
+	Protocol Protocol
+}
+
+// OutboundListener sends what arrives at Listen to a service port.
+type OutboundListener struct {
+	Listen netip.AddrPort
+	To     PortKey
+}
+
+// EndpointSet is where one service port is served now.
+type EndpointSet struct {
+	Key       PortKey
+	Endpoints []Endpoint
+}
+
+// Health says whether an endpoint may be picked.
+type Health uint8
+
+// Healthy endpoints are picked; Suspect ones too, while their lease is in
+// doubt; Unhealthy and Draining ones are not.
+const (
+	Healthy Health = iota
+	Suspect
+	Unhealthy
+	Draining
+)
+
+// Endpoint is one address that serves a service port.
+type Endpoint struct {
+	Address netip.AddrPort
+	// Identity is who must answer with mutual TLS; the zero ID means the
+	// endpoint is outside the mesh and spoken to in plaintext.
+	Identity identity.ID
+	Workload Name
+	Zone     string
+	// Weight is relative to the others of the set; 0 means 1.
+	Weight uint32
+	Health Health
+}
+
+// Gateway is a proxy at the edge of the mesh: listeners, each with a route table.
+type Gateway struct {
+	Name      Name
+	Identity  identity.ID
+	Listeners []GatewayListener
+}
+
+// GatewayListener accepts plain HTTP or HTTPS from outside the mesh.
+type GatewayListener struct {
+	Name     string
+	Listen   netip.AddrPort
+	Hostname string
+	// Certificate is a PEM chain and key; empty for plain HTTP.
+	Certificate, Key []byte
+	Routes           route.Spec
+}

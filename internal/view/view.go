@@ -1,0 +1,172 @@
+package view
+
+import (
+	"net/netip"
+	"time"
+
+	"tulle.dev/tulle/internal/route"
+)
+
+// View is all that one proxy is told, at one version. It is immutable.
+//
+// A sidecar's view grows lazily: Destinations, Endpoints and Hosts hold only
+// what the proxy asked for. A state file holds a View.
+type View struct {
+	// Version is the snapshot's version the view was made from.
+	Version uint64
+	Proxy   Proxy
+	Bundle  Bundle
+	// Destinations by key "SERVICE.NAMESPACE:PORT".
+	Destinations map[string]*Destination
+	// Endpoints by the same key.
+	Endpoints map[string]*Endpoints
+	// Hosts are the answers to look-ups, by what was looked up: a DNS name in
+	// lower case without the final dot, or an IP address.
+	Hosts map[string]*Host
+}
+
+// Role is what a proxy does.
+type Role uint8
+
+// The roles: beside a workload, or at the edge.
+const (
+	Sidecar Role = iota + 1
+	Gateway
+)
+
+// Proxy is the part of a view about the proxy itself.
+type Proxy struct {
+	Name, Namespace string
+	Role            Role
+	// Identity is the SPIFFE id it must present; empty for a gateway that
+	// speaks only plaintext (a reverse proxy with no mesh).
+	Identity    string
+	TrustDomain string
+	// ClusterDomain ends long service names: cart.default.svc.CLUSTER-DOMAIN.
+	ClusterDomain string
+	Listeners     []Listener
+	Settings      Settings
+}
+
+// Settings are limits and times; a zero value means the default named in
+// internal/proxy (defaults.go).
+type Settings struct {
+	ConnectTimeout time.Duration // dialling an endpoint, TLS included
+	HeadTimeout    time.Duration // a request's head, from its first byte
+	IdleTimeout    time.Duration // a client connection between requests
+	PoolIdle       time.Duration // an upstream connection between requests
+	StreamIdle     time.Duration // no byte either way during an exchange
+	DrainTimeout   time.Duration // from SIGTERM until connections are cut
+	MaxHead        uint32        // bytes of a request's or response's head
+	MaxFields      uint32        // header fields of a head
+	MaxConnections uint32        // client connections of the whole proxy
+}
+
+// ListenerKind says where a listener's connections come from and how they are routed.
+type ListenerKind uint8
+
+const (
+	// Capture accepts intercepted outbound connections and routes by original
+	// destination, then by authority.
+	Capture ListenerKind = iota + 1
+	// Explicit accepts what a program sends to a loopback port and sends it to
+	// Destination.
+	Explicit
+	// Forward is an HTTP proxy for programs with http_proxy set: absolute-form
+	// and CONNECT, routed by authority.
+	Forward
+	// Inbound accepts mutual TLS from other proxies (and plaintext, where it is
+	// permitted) for the workload's program at App.
+	Inbound
+	// Edge accepts HTTP or HTTPS from outside and routes with Routes.
+	Edge
+	// Names answers DNS queries for service names (UDP and TCP).
+	Names
+)
+
+// Protocol is what a listener's or a destination's bytes are.
+type Protocol uint8
+
+const (
+	// Detect reads the first bytes: HTTP/1.x is parsed, anything else is opaque.
+	Detect Protocol = iota
+	HTTP
+	// TCP is never looked at: needed where the server speaks first.
+	TCP
+)
+
+// Listener is one socket the proxy accepts on.
+type Listener struct {
+	Name     string
+	Kind     ListenerKind
+	Address  netip.AddrPort
+	Protocol Protocol
+	// Destination is the key an Explicit or TCP Edge listener sends to, and for
+	// an Inbound listener the service port it serves.
+	Destination string
+	// App is the program's address behind an Inbound listener.
+	App netip.AddrPort
+	// Plaintext lets an Inbound listener accept connections without TLS.
+	Plaintext bool
+	// Routes is the table of an HTTP Edge listener.
+	Routes route.Spec
+	// Certificate and Key (PEM) make an Edge listener HTTPS.
+	Certificate, Key []byte
+}
+
+// Bundle holds the roots of each trust domain.
+type Bundle struct {
+	// Version grows with each change of the roots.
+	Version uint64
+	Domains []TrustDomain
+}
+
+// TrustDomain is one trust domain's roots, DER.
+type TrustDomain struct {
+	Name  string
+	Roots [][]byte
+}
+
+// Destination is one port of a service as a caller sees it.
+type Destination struct {
+	// Key is "SERVICE.NAMESPACE:PORT".
+	Key      string
+	Protocol Protocol
+	// Addresses are the service's virtual addresses.
+	Addresses []netip.Addr
+	// Routes is the HTTP routing; empty sends everything to Key's endpoints.
+	Routes route.Spec
+}
+
+// Endpoints is where one service port is served now.
+type Endpoints struct {
+	Key  string
+	List []Endpoint
+}
+
+// Endpoint is one address a request may be sent to. Only endpoints that may
+// get traffic are in a view: unhealthy and draining ones are left out.
+type Endpoint struct {
+	Address netip.AddrPort
+	// Identity is the SPIFFE id that must answer over mutual TLS. Empty means
+	// plaintext to something outside the mesh.
+	Identity string
+	// Workload is the endpoint's name, "WORKLOAD.NAMESPACE", for people.
+	Workload string
+	Zone     string
+	Weight   uint32 // 0 means 1
+	Suspect  bool   // its lease is in doubt, it is kept for now
+}
+
+// Host answers one look-up: a name or an address.
+type Host struct {
+	// Name is what was looked up.
+	Name string
+	// Service is "SERVICE.NAMESPACE" when the mesh knows it, else empty: the
+	// name is then resolved, or the address dialled, as if there were no mesh.
+	Service string
+	// Addresses answer DNS, IPv4 first.
+	Addresses []netip.Addr
+	// Ports are the service's ports: what may follow the name.
+	Ports []uint16
+}
