@@ -1,0 +1,194 @@
+package balance
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"tulle.dev/tulle/internal/view"
+)
+
+func endpoints(n int) []view.Endpoint {
+	list := make([]view.Endpoint, n)
+	for i := range list {
+		list[i].Address = netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:80", i+1))
+	}
+	return list
+}
+
+// simulate sends requests through the set in virtual time, each endpoint
+// serving in its own latency, and returns how many each one got.
+func simulate(s *Set, requests, inFlight int, serve func(i int) (time.Duration, bool)) []int {
+	type flight struct {
+		e        *Endpoint
+		start    int64
+		end      int64
+		failed   bool
+		latency  time.Duration
+		endpoint int
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	index := map[*Endpoint]int{}
+	for i, e := range s.All() {
+		index[e] = i
+	}
+	counts := make([]int, s.Len())
+	var now int64
+	var flights []flight
+	for range requests {
+		for len(flights) >= inFlight {
+			first := 0
+			for i := range flights {
+				if flights[i].end < flights[first].end {
+					first = i
+				}
+			}
+			f := flights[first]
+			flights = append(flights[:first], flights[first+1:]...)
+			now = max(now, f.end)
+			f.e.End(now, f.latency, f.failed)
+		}
+		e := s.Pick(now, rng, nil)
+		e.Begin()
+		i := index[e]
+		counts[i]++
+		latency, failed := serve(i)
+		flights = append(flights, flight{e: e, start: now, end: now + int64(latency), failed: failed, latency: latency})
+	}
+	for _, f := range flights {
+		f.e.End(f.end, f.latency, f.failed)
+	}
+	for _, e := range s.All() {
+		if e.Pending() != 0 {
+			panic("a request is still counted")
+		}
+	}
+	return counts
+}
+
+func TestEqualEndpointsShareEvenly(t *testing.T) {
+	var s Set
+	s.Update(endpoints(4), 0)
+	counts := simulate(&s, 40000, 16, func(int) (time.Duration, bool) { return time.Millisecond, false })
+	for i, n := range counts {
+		if n < 8500 || n > 11500 {
+			t.Errorf("endpoint %d got %d of 40000, want about 10000: %v", i, n, counts)
+		}
+	}
+}
+
+func TestSlowEndpointGetsLittle(t *testing.T) {
+	var s Set
+	s.Update(endpoints(4), 0)
+	counts := simulate(&s, 20000, 16, func(i int) (time.Duration, bool) {
+		if i == 0 {
+			return 100 * time.Millisecond, false
+		}
+		return time.Millisecond, false
+	})
+	if share := float64(counts[0]) / 20000; share > 0.01 {
+		t.Errorf("the slow endpoint got %.3f of the requests, want under 0.01: %v", share, counts)
+	}
+	if counts[0] == 0 {
+		t.Error("the slow endpoint was never tried")
+	}
+}
+
+func TestFastFailuresDontAttract(t *testing.T) {
+	var s Set
+	s.Update(endpoints(3), 0)
+	counts := simulate(&s, 20000, 8, func(i int) (time.Duration, bool) {
+		if i == 2 {
+			return 10 * time.Microsecond, true
+		}
+		return 2 * time.Millisecond, false
+	})
+	if share := float64(counts[2]) / 20000; share > 0.01 {
+		t.Errorf("the failing endpoint got %.3f of the requests, want under 0.01: %v", share, counts)
+	}
+}
+
+func TestRecoveredEndpointComesBack(t *testing.T) {
+	var s Set
+	s.Update(endpoints(2), 0)
+	slow := s.All()[0]
+	slow.Begin()
+	slow.End(0, 2*time.Second, false)
+	now := int64(2 * time.Minute)
+	for _, e := range s.All()[1:] {
+		e.Begin()
+		e.End(now, time.Millisecond, false)
+	}
+	if slow.load(now) > s.All()[1].load(now) {
+		t.Errorf("two minutes after a slow answer its load is still %v", slow.load(now))
+	}
+}
+
+func TestWeights(t *testing.T) {
+	list := endpoints(2)
+	list[0].Weight = 3
+	var s Set
+	s.Update(list, 0)
+	counts := simulate(&s, 40000, 32, func(int) (time.Duration, bool) { return time.Millisecond, false })
+	if ratio := float64(counts[0]) / float64(counts[1]); ratio < 2 || ratio > 4 {
+		t.Errorf("weights 3 and 1 got %v, ratio %.2f, want about 3", counts, ratio)
+	}
+}
+
+func TestUpdateKeepsWhatStays(t *testing.T) {
+	var s Set
+	list := endpoints(3)
+	s.Update(list, 0)
+	kept := s.All()[1]
+	kept.Begin()
+	kept.End(1, time.Second, false)
+	kept.Begin()
+
+	reused := list[0]
+	reused.Identity = "spiffe://mesh.local/ns/default/sa/other"
+	gone := s.Update([]view.Endpoint{list[1], reused}, 2)
+	if s.All()[0] != kept || kept.Pending() != 1 || kept.Latency(2) < 900*time.Millisecond {
+		t.Errorf("the endpoint that stayed lost what was learnt: %+v", s.All()[0])
+	}
+	if len(gone) != 2 || !gone[0].Gone || !gone[1].Gone || gone[0].Address != list[0].Address {
+		t.Errorf("gone: %+v, want the reused address and the third", gone)
+	}
+	kept.Cancel()
+	if kept.Pending() != 0 {
+		t.Errorf("pending %d after Cancel, want 0", kept.Pending())
+	}
+}
+
+func TestPickAvoids(t *testing.T) {
+	var s Set
+	rng := rand.New(rand.NewPCG(3, 4))
+	if s.Pick(0, rng, nil) != nil {
+		t.Error("an empty set gave an endpoint")
+	}
+	s.Update(endpoints(5), 0)
+	only := s.All()[3]
+	for range 200 {
+		if e := s.Pick(0, rng, func(e *Endpoint) bool { return e != only }); e != only {
+			t.Fatalf("picked %v, want the only one not to avoid", e.Address)
+		}
+	}
+	if s.Pick(0, rng, func(*Endpoint) bool { return true }) == nil {
+		t.Error("no endpoint although the set isn't empty: avoiding is a wish")
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	var s Set
+	s.Update(endpoints(10), 0)
+	rng := rand.New(rand.NewPCG(1, 2))
+	b.ReportAllocs()
+	now := int64(0)
+	for b.Loop() {
+		now += 1000
+		e := s.Pick(now, rng, nil)
+		e.Begin()
+		e.End(now, time.Millisecond, false)
+	}
+}
