@@ -23,6 +23,12 @@ type View struct {
 	// Hosts are the answers to look-ups, by what was looked up: a DNS name in
 	// lower case without the final dot, or an IP address.
 	Hosts map[string]*Host
+	// Versions holds the version of each resource by its key on the wire
+	// ("proxy", "endpoints/cart.default:8080"), as the control plane numbered
+	// it; a key with no resource is known to be absent. The proxy keeps it on
+	// disk so that a reconnect resends only what differs. It is empty in a view
+	// that `tulle view` rendered.
+	Versions map[string]uint64
 }
 
 // Role is what a proxy does.
@@ -46,6 +52,10 @@ type Proxy struct {
 	ClusterDomain string
 	Listeners     []Listener
 	Settings      Settings
+	// IdentityDir is the absolute directory in which a proxy that runs from a
+	// state file alone finds bundle.pem, NAME.pem and NAME-key.pem; empty when
+	// the control plane certifies it.
+	IdentityDir string
 }
 
 // Settings are limits and times; a zero value means the default named in
