@@ -1,0 +1,97 @@
+package poll
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// backlog is how many connections may wait to be accepted.
+	backlog = 4096
+	// userTimeout is how long sent bytes may stay unacknowledged before the
+	// kernel gives a connection up: a peer that vanished without a word.
+	userTimeout = 30 * time.Second
+)
+
+// Listening sockets share their port between loops: the kernel deals
+// connections out.
+func listenSocket(addr netip.AddrPort) (FD, netip.AddrPort, error) {
+	family, sa := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return None, netip.AddrPort{}, fmt.Errorf("socket: %w", err)
+	}
+	fail := func(what string, err error) (FD, netip.AddrPort, error) {
+		unix.Close(fd)
+		return None, netip.AddrPort{}, fmt.Errorf("%s %s: %w", what, addr, err)
+	}
+	for _, option := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, 1); err != nil {
+			return fail("setsockopt", err)
+		}
+	}
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return fail("setsockopt", err)
+		}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return fail("bind", err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return fail("listen", err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return fail("getsockname", err)
+	}
+	return FD(fd), addrPort(bound), nil
+}
+
+func noDelay(fd FD) {
+	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+}
+
+// rawSockaddr is room for an address as accept4 writes it.
+type rawSockaddr [unix.SizeofSockaddrInet6]byte
+
+func (r *rawSockaddr) addrPort() netip.AddrPort {
+	port := binary.BigEndian.Uint16(r[2:])
+	switch binary.NativeEndian.Uint16(r[:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(r[4:8])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(r[8:24])).Unmap(), port)
+	}
+	return netip.AddrPort{}
+}
+
+// The name of the option that holds a redirected connection's first
+// destination (linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h).
+const soOriginalDst = 80
+
+func (p *epoll) Original(fd FD) (netip.AddrPort, error) {
+	local, err := unix.Getsockname(int(fd))
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("getsockname: %w", err)
+	}
+	levels := []uintptr{unix.IPPROTO_IP}
+	if _, six := local.(*unix.SockaddrInet6); six {
+		levels = []uintptr{unix.IPPROTO_IPV6, unix.IPPROTO_IP}
+	}
+	for _, level := range levels {
+		var name rawSockaddr
+		size := uint32(len(name))
+		_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), level, soOriginalDst,
+			uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 {
+			return name.addrPort(), nil
+		}
+	}
+	return addrPort(local), nil
+}
