@@ -14,7 +14,7 @@ func pair(t *testing.T) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background()) // t.Context ends before Cleanup
 	served := make(chan error, 1)
 	go func() { served <- Serve(ctx, server) }()
 	fd, err := unix.Dup(int(client.Fd()))
