@@ -24,7 +24,7 @@ type Client struct {
 	fd       int
 	id       uint32
 	closed   bool
-	families uint8
+	families uint8 // set once, by NewClient
 	dialer   *Dialer
 }
 
@@ -40,9 +40,11 @@ func NewClient(fd int) (*Client, error) {
 		return nil, fmt.Errorf("sockets: descriptor %d is not the helper's socket: %w", fd, err)
 	}
 	c := &Client{fd: fd}
-	if _, err := c.exchange(request{kind: Families}); err != nil {
+	_, families, err := c.exchange(request{kind: Families})
+	if err != nil {
 		return nil, err
 	}
+	c.families = families
 	c.dialer = newDialer(c)
 	return c, nil
 }
@@ -56,7 +58,8 @@ func (c *Client) Has(f Family) bool {
 // close-on-exec, owned by the caller. Capture and NamesTCP listen already;
 // where they are bound is Kind.Address.
 func (c *Client) Sockets(kind Kind, family Family, n int) ([]int, error) {
-	return c.exchange(request{kind: kind, family: family, count: n})
+	fds, _, err := c.exchange(request{kind: kind, family: family, count: n})
+	return fds, err
 }
 
 // Dialer returns the pool of sockets for dialling the program.
@@ -75,21 +78,21 @@ func (c *Client) Close() error {
 	return unix.Close(c.fd)
 }
 
-func (c *Client) exchange(r request) ([]int, error) {
+func (c *Client) exchange(r request) (fds []int, families uint8, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, ErrClosed
+		return nil, 0, ErrClosed
 	}
 	c.id++
 	r.id = c.id
 	if err := unix.Sendmsg(c.fd, r.append(nil), nil, nil, unix.MSG_NOSIGNAL); err != nil {
-		return nil, fmt.Errorf("sockets: ask the helper for %s: %w", r.kind, err)
+		return nil, 0, fmt.Errorf("sockets: ask the helper for %s: %w", r.kind, err)
 	}
 	for {
 		a, fds, err := receive(c.fd)
 		if err != nil {
-			return nil, fmt.Errorf("sockets: the helper's answer about %s: %w", r.kind, err)
+			return nil, 0, fmt.Errorf("sockets: the helper's answer about %s: %w", r.kind, err)
 		}
 		if a.id != r.id { // late: an exchange before this one timed out
 			closeAll(fds)
@@ -97,14 +100,13 @@ func (c *Client) exchange(r request) ([]int, error) {
 		}
 		if a.status != statusOK {
 			closeAll(fds)
-			return nil, fmt.Errorf("sockets: the helper has no %s socket: %s", r.kind, a.text)
+			return nil, 0, fmt.Errorf("sockets: the helper has no %s socket: %s", r.kind, a.text)
 		}
 		if len(fds) != a.count || r.kind != Families && a.count != r.count {
 			closeAll(fds)
-			return nil, fmt.Errorf("sockets: asked for %d %s sockets, got %d", r.count, r.kind, len(fds))
+			return nil, 0, fmt.Errorf("sockets: asked for %d %s sockets, got %d", r.count, r.kind, len(fds))
 		}
-		c.families = a.families
-		return fds, nil
+		return fds, a.families, nil
 	}
 }
 
