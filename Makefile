@@ -1,0 +1,61 @@
+# The names here are the repository's interface: CI and people call only these.
+#
+#   make demo         a whole mesh and the sample shop, until Ctrl-C
+#   make test         every test; the last line counts them
+#   make build        bin/tulle and bin/tulle-proxy
+#   make check        formatting, vet, import rules, generated files
+#   make bench        every table of bench/; make bench-http1 for one
+#   make fuzz         each fuzz target for FUZZTIME
+#   make web          rebuilds the dashboard's assets from their sources
+
+GO       ?= go
+FUZZTIME ?= 30s
+BENCH    ?=
+# Static and stripped; the same sources and toolchain give the same bytes.
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
+
+.PHONY: all demo build test check fuzz bench bench-% web clean shop
+
+all: build
+
+build:
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/tulle ./cmd/tulle-proxy
+
+shop:
+	@mkdir -p bin
+	$(BUILD) -o bin/shop ./examples/shop/cmd
+
+demo: build shop
+	@exec bin/tulle up --demo
+
+# What the tests start is built first, so that a slow build is no test's fault.
+test: build shop
+	@$(GO) build -o bin/ ./test/summary
+	@bin/summary $(TESTFLAGS)
+
+check:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'run gofmt -w on:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; \
+	else echo 'golangci-lint is not installed: the import rules are checked by `go test .` as well'; fi
+
+fuzz:
+	@for p in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+bench: build
+	@$(GO) build -o bin/ ./bench
+	@bin/bench $(BENCH)
+
+bench-%: build
+	@$(GO) build -o bin/ ./bench
+	@bin/bench $(BENCH) $*
+
+web:
+	cd web && npm ci && npm run build
+
+clean:
+	rm -rf bin
