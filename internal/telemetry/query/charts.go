@@ -1,0 +1,194 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tulle.dev/tulle/internal/telemetry"
+	"tulle.dev/tulle/internal/telemetry/tsdb"
+)
+
+// Bounds of charts.
+const (
+	// DefaultChartSpan is how far back a chart goes.
+	DefaultChartSpan = 15 * time.Minute
+	// MaxChartSpan is the farthest.
+	MaxChartSpan = 24 * time.Hour
+
+	chartPoints = 180             // about as many as a chart has room for
+	minStep     = 5 * time.Second // two scrapes and a half
+	minRate     = 15 * time.Second
+)
+
+// line is one expression of a chart. %s stands for the selector of the subject,
+// without braces, and %w for the span that rates are taken over.
+type line struct {
+	name string
+	expr string
+	// scale multiplies the values (1 when zero): milliseconds from seconds.
+	scale float64
+	// by is the label that makes several lines of one expression.
+	by string
+}
+
+// A service is seen by its own proxies, or by its callers' when it has none.
+func seenBy(f string) string {
+	return "(" + strings.ReplaceAll(f, "%d", `direction="inbound"`) + ") or (" + strings.ReplaceAll(f, "%d", `direction!="inbound"`) + ")"
+}
+
+func quantile(q, selector string) string {
+	return `histogram_quantile(` + q + `, sum by (le) (rate(tulle_request_duration_seconds_bucket{` + selector + `}[%w] anchored)))`
+}
+
+// charts by subject and name.
+var charts = map[string]map[string][]line{
+	"service": {
+		"requests": {
+			{name: "success", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status!~"5.."}[%w] anchored))`)},
+			{name: "failure", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status=~"5.."}[%w] anchored))`)},
+		},
+		"success_rate": {
+			{name: "success_rate", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status!~"5.."}[%w] anchored)) / (sum(rate(tulle_requests_total{%s,%d}[%w] anchored)) > 0)`)},
+		},
+		"latency": {
+			{name: "p50", expr: seenBy(quantile("0.5", "%s,%d")), scale: 1000},
+			{name: "p95", expr: seenBy(quantile("0.95", "%s,%d")), scale: 1000},
+			{name: "p99", expr: seenBy(quantile("0.99", "%s,%d")), scale: 1000},
+		},
+		"bytes": {
+			{name: "received", expr: seenBy(`sum(rate(tulle_received_bytes_total{%s,%d}[%w] anchored))`)},
+			{name: "sent", expr: seenBy(`sum(rate(tulle_sent_bytes_total{%s,%d}[%w] anchored))`)},
+		},
+		"connections": {
+			{name: "open", expr: seenBy(`sum(tulle_connections_open{%s,%d})`)},
+		},
+	},
+	"services": { // all services at once: lines by label "host", NAME.NAMESPACE
+		"requests": {
+			{name: "requests", by: "host", expr: `sum by (host) (label_replace(rate(tulle_requests_total{direction="inbound"}[%w] anchored), "host", "$1", "service", "([^:]+).*"))` +
+				` or sum by (host) (label_replace(rate(tulle_requests_total{direction!="inbound"}[%w] anchored), "host", "$1", "service", "([^:]+).*"))`},
+		},
+	},
+	"proxy": {
+		"requests": {
+			{name: "requests", by: "direction", expr: `sum by (direction) (rate(tulle_requests_total{%s}[%w] anchored))`},
+		},
+		"latency": {
+			{name: "p50", expr: quantile("0.5", "%s"), scale: 1000},
+			{name: "p95", expr: quantile("0.95", "%s"), scale: 1000},
+			{name: "p99", expr: quantile("0.99", "%s"), scale: 1000},
+		},
+		"connections": {
+			{name: "connections", by: "direction", expr: `sum by (direction) (tulle_connections_open{%s})`},
+		},
+		"memory": {
+			{name: "resident", expr: `process_resident_memory_bytes{%s}`},
+		},
+		"cpu": {
+			{name: "cpu", expr: `rate(process_cpu_seconds_total{%s}[%w])`},
+		},
+	},
+}
+
+// ChartRequest names a chart.
+type ChartRequest struct {
+	// Subject is "service", "proxy" or "services" (all of them, without a name).
+	Subject         string
+	Namespace, Name string
+	// Chart is "requests", "success_rate", "latency", "bytes" or "connections"
+	// of a service, "requests" of all, "requests", "latency", "connections",
+	// "memory" or "cpu" of a proxy. Rates are per second, latency is in
+	// milliseconds, cpu in cores.
+	Chart string
+	// Span is how far back (DefaultChartSpan when zero).
+	Span time.Duration
+}
+
+// Chart computes the lines of a chart that ends now. The error says what of the
+// request makes no sense; it is a *tsdb.Error with fault tsdb.BadData then.
+func (e *Engine) Chart(ctx context.Context, r ChartRequest) (telemetry.Series, error) {
+	lines := charts[r.Subject][r.Chart]
+	if lines == nil {
+		return telemetry.Series{}, bad("chart %q of a %q: want one of %s", r.Chart, r.Subject, known())
+	}
+	if r.Span == 0 {
+		r.Span = DefaultChartSpan
+	}
+	if r.Span < time.Minute || r.Span > MaxChartSpan {
+		return telemetry.Series{}, bad("range %s: want 1m to %s", tsdb.FormatDuration(r.Span), tsdb.FormatDuration(MaxChartSpan))
+	}
+	step := max(minStep, (r.Span / chartPoints).Truncate(time.Second))
+	// Points lie on multiples of the step, so that the next answer agrees with
+	// this one where they overlap.
+	end := e.config.Now().Truncate(step)
+	start := end.Add(-r.Span.Truncate(step))
+	fill := strings.NewReplacer("%s", r.selector(), "%w", tsdb.FormatDuration(max(minRate, 2*step)))
+
+	out := telemetry.Series{Times: []float64{}, Lines: []telemetry.Line{}}
+	for t := start; !t.After(end); t = t.Add(step) {
+		out.Times = append(out.Times, float64(t.Unix()))
+	}
+	for _, l := range lines {
+		v, err := e.config.DB.Range(ctx, fill.Replace(l.expr), start, end, step)
+		if err != nil {
+			return telemetry.Series{}, fmt.Errorf("chart %s: %w", r.Chart, err)
+		}
+		for _, s := range v.Series {
+			out.Lines = append(out.Lines, l.place(s, start, step, len(out.Times)))
+		}
+		if len(v.Series) == 0 && l.by == "" {
+			out.Lines = append(out.Lines, telemetry.Line{Name: l.name, Values: make([]*float64, len(out.Times))})
+		}
+	}
+	return out, nil
+}
+
+// place puts a series' points at their times; where it has none is null.
+func (l line) place(s tsdb.Series, start time.Time, step time.Duration, n int) telemetry.Line {
+	out := telemetry.Line{Name: l.name, Values: make([]*float64, n)}
+	if l.by != "" {
+		out.Name = s.Labels[l.by]
+	}
+	scale := l.scale
+	if scale == 0 {
+		scale = 1
+	}
+	for _, p := range s.Points {
+		if i := int((p.T - start.UnixMilli()) / step.Milliseconds()); i >= 0 && i < n {
+			out.Values[i] = number(p.V * scale)
+		}
+	}
+	return out
+}
+
+// selector is the label matchers of the request's subject.
+func (r ChartRequest) selector() string {
+	switch r.Subject {
+	case "service":
+		return "service=~" + strconv.Quote(regexp.QuoteMeta(r.Name+"."+r.Namespace)+"(:.*)?")
+	case "proxy":
+		return "proxy=" + strconv.Quote(r.Name) + ",namespace=" + strconv.Quote(r.Namespace)
+	}
+	return ""
+}
+
+func known() string {
+	var list []string
+	for subject, of := range charts {
+		for chart := range maps.Keys(of) {
+			list = append(list, subject+"/"+chart)
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
+
+func bad(format string, args ...any) error {
+	return &tsdb.Error{Fault: tsdb.BadData, Err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,231 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tulle.dev/tulle/internal/telemetry"
+	"tulle.dev/tulle/internal/telemetry/tsdb"
+)
+
+// facts is what the counters say about one window.
+type facts struct {
+	services map[telemetry.Peer]*service
+	edges    map[pair]*tally
+}
+
+// pair is one caller and one service. A caller without a name is outside the mesh.
+type pair struct{ from, to telemetry.Peer }
+
+// The queries, with the window for %s. `anchored` counts from the last sample
+// before the window, without extrapolation: whole requests.
+const (
+	queryRequests = `sum by (direction, service, proxy, namespace, peer, tls, status) (increase(tulle_requests_total[%s] anchored))`
+	queryOpened   = `sum by (direction, service, proxy, namespace, peer, tls) (increase(tulle_connections_total{protocol="tcp"}[%s] anchored))`
+	queryReceived = `sum by (direction, service, proxy, namespace, peer) (increase(tulle_received_bytes_total[%s] anchored))`
+	querySent     = `sum by (direction, service, proxy, namespace, peer) (increase(tulle_sent_bytes_total[%s] anchored))`
+	// Open connections don't say what is spoken on them: those beside which
+	// opaque TCP was counted are TCP, since a service port speaks one protocol.
+	queryOpen = `sum by (direction, service, proxy, namespace, peer, tls) (tulle_connections_open and ignoring (protocol) tulle_connections_total{protocol="tcp"})`
+
+	// With the label host, the service without its port, ports are one; with
+	// side, which is empty for inbound, gateways and sidecars are.
+	queryServiceLatency = `histogram_quantiles(sum by (side, host, le) (label_replace(label_replace(increase(tulle_request_duration_seconds_bucket[%s] anchored), "host", "$1", "service", "([^:]+).*"), "side", "clients", "direction", "outbound|edge")), "quantile", 0.5, 0.95, 0.99)`
+	queryEdgeLatency    = `histogram_quantiles(sum by (host, proxy, namespace, le) (label_replace(increase(tulle_request_duration_seconds_bucket{direction!="inbound"}[%s] anchored), "host", "$1", "service", "([^:]+).*")), "quantile", 0.5, 0.95, 0.99)`
+	queryPlainLatency   = `histogram_quantiles(sum by (host, le) (label_replace(increase(tulle_request_duration_seconds_bucket{direction="inbound",peer=""}[%s] anchored), "host", "$1", "service", "([^:]+).*")), "quantile", 0.5, 0.95, 0.99)`
+
+	// The first and the last sample of each service and direction: how much of
+	// the window is covered.
+	queryFirst = `min by (direction, service) (ts_of_first_over_time({__name__=~"tulle_requests_total|tulle_connections_total"}[%s]))`
+	queryLast  = `max by (direction, service) (timestamp({__name__=~"tulle_requests_total|tulle_connections_total"}))`
+)
+
+// before is how far ahead of the window a sample may lie for the window to be
+// covered from its beginning: two scrapes at the slowest pace.
+const before = time.Minute
+
+// facts asks all of it at one time and adds it up.
+func (e *Engine) facts(ctx context.Context, window time.Duration) (*facts, error) {
+	if err := checkWindow(window); err != nil {
+		return nil, err
+	}
+	now := e.config.Now()
+	width := tsdb.FormatDuration(window)
+	answers := map[string]*tsdb.Value{
+		queryRequests: {}, queryOpened: {}, queryReceived: {}, querySent: {}, queryOpen: {},
+		queryServiceLatency: {}, queryEdgeLatency: {}, queryPlainLatency: {}, queryFirst: {}, queryLast: {},
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	for text, answer := range answers {
+		expr := strings.Replace(text, "%s", width, 1)
+		if text == queryFirst {
+			expr = strings.Replace(text, "%s", tsdb.FormatDuration(window+before), 1)
+		}
+		group.Go(func() (err error) {
+			*answer, err = e.config.DB.Instant(groupCtx, expr, now)
+			if err != nil {
+				return fmt.Errorf("golden signals: %w", err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	f := &facts{services: make(map[telemetry.Peer]*service), edges: make(map[pair]*tally)}
+	f.count(answers)
+	f.latencies(answers)
+	f.cover(answers, now, window)
+	return f, nil
+}
+
+// tallies are where a series' value belongs: its service's side, and its edge.
+// Inbound makes an edge only for callers without an identity: of the others,
+// their own proxies tell.
+func (f *facts) tallies(labels map[string]string) []*tally {
+	to, ok := splitService(labels["service"])
+	if !ok {
+		return nil
+	}
+	s := f.services[to]
+	if s == nil {
+		s = new(service)
+		f.services[to] = s
+	}
+	list := make([]*tally, 0, 2)
+	if labels["direction"] == "inbound" {
+		list = append(list, &s.inbound)
+		if labels["peer"] == "" {
+			list = append(list, f.edge(pair{to: to}))
+		}
+	} else {
+		list = append(list, &s.clients, f.edge(pair{telemetry.Peer{Name: labels["proxy"], Namespace: labels["namespace"]}, to}))
+	}
+	for _, t := range list {
+		t.seen = true
+	}
+	return list
+}
+
+func (f *facts) edge(k pair) *tally {
+	t := f.edges[k]
+	if t == nil {
+		t = new(tally)
+		f.edges[k] = t
+	}
+	return t
+}
+
+func (f *facts) count(answers map[string]*tsdb.Value) {
+	add := func(query string, to func(t *tally, v float64, labels map[string]string)) {
+		for _, s := range answers[query].Series {
+			for _, t := range f.tallies(s.Labels) {
+				to(t, s.Points[0].V, s.Labels)
+			}
+		}
+	}
+	add(queryRequests, func(t *tally, v float64, labels map[string]string) {
+		t.http = true
+		t.requests += v
+		if strings.HasPrefix(labels["status"], "5") {
+			t.failures += v
+		}
+		if labels["tls"] == "mutual" {
+			t.mutual += v
+		}
+	})
+	connections := func(field func(t *tally) *float64) func(*tally, float64, map[string]string) {
+		return func(t *tally, v float64, labels map[string]string) {
+			*field(t) += v
+			if labels["tls"] == "mutual" {
+				t.mutualOpen += v
+			}
+		}
+	}
+	add(queryOpened, connections(func(t *tally) *float64 { return &t.connections }))
+	add(queryOpen, connections(func(t *tally) *float64 { return &t.open }))
+	add(queryReceived, func(t *tally, v float64, _ map[string]string) { t.received += v })
+	add(querySent, func(t *tally, v float64, _ map[string]string) { t.sent += v })
+}
+
+func (f *facts) latencies(answers map[string]*tsdb.Value) {
+	set := func(t *tally, quantile string, seconds float64) {
+		ms := number(seconds * 1000)
+		switch quantile {
+		case "0.5":
+			t.latency.P50 = ms
+		case "0.95":
+			t.latency.P95 = ms
+		case "0.99":
+			t.latency.P99 = ms
+		}
+	}
+	for _, s := range answers[queryServiceLatency].Series {
+		to, _ := splitService(s.Labels["host"])
+		if known := f.services[to]; known != nil {
+			side := &known.inbound
+			if s.Labels["side"] != "" {
+				side = &known.clients
+			}
+			set(side, s.Labels["quantile"], s.Points[0].V)
+		}
+	}
+	for _, query := range []string{queryEdgeLatency, queryPlainLatency} {
+		for _, s := range answers[query].Series {
+			to, _ := splitService(s.Labels["host"])
+			// Callers outside the mesh have no labels proxy and namespace here.
+			from := telemetry.Peer{Name: s.Labels["proxy"], Namespace: s.Labels["namespace"]}
+			if t := f.edges[pair{from, to}]; t != nil {
+				set(t, s.Labels["quantile"], s.Points[0].V)
+			}
+		}
+	}
+}
+
+// cover finds how many seconds of the window there are samples for, so that a
+// service which began ten seconds ago shows its true rate.
+func (f *facts) cover(answers map[string]*tsdb.Value, now time.Time, window time.Duration) {
+	type side struct {
+		to      telemetry.Peer
+		inbound bool
+	}
+	first, last := map[side]float64{}, map[side]float64{}
+	for _, s := range answers[queryFirst].Series {
+		if to, ok := splitService(s.Labels["service"]); ok {
+			k := side{to, s.Labels["direction"] == "inbound"}
+			if t, known := first[k]; !known || s.Points[0].V < t {
+				first[k] = s.Points[0].V
+			}
+		}
+	}
+	for _, s := range answers[queryLast].Series {
+		if to, ok := splitService(s.Labels["service"]); ok {
+			k := side{to, s.Labels["direction"] == "inbound"}
+			last[k] = max(last[k], s.Points[0].V)
+		}
+	}
+	begin := float64(now.Add(-window).UnixMilli()) / 1000
+	seconds := func(k side) float64 {
+		from, known := first[k]
+		if !known || from <= begin {
+			return window.Seconds()
+		}
+		to := last[k]
+		if to <= from { // ended within the window, or seen once
+			to = float64(now.UnixMilli()) / 1000
+		}
+		return min(window.Seconds(), max(to-from, 0))
+	}
+	for to, s := range f.services {
+		s.inbound.seconds = seconds(side{to, true})
+		s.clients.seconds = seconds(side{to, false})
+	}
+	for k, t := range f.edges {
+		t.seconds = seconds(side{k.to, k.from == telemetry.Peer{}})
+	}
+}
