@@ -1,0 +1,122 @@
+package control
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/identity"
+)
+
+// Default addresses.
+const (
+	DefaultListen    = "127.0.0.1:9440"
+	DefaultDashboard = "127.0.0.1:9441"
+	// ControlSocket and ProxySocket are files of the data directory.
+	ControlSocket = "control.sock"
+	ProxySocket   = "proxy.sock"
+	// None as an address means not to listen.
+	None = "none"
+)
+
+// Config is all a control plane is told at its start. The zero value with a
+// DataDir works.
+type Config struct {
+	// DataDir holds everything that is kept: ca, etcd, tsdb, the sockets.
+	// It is made with mode 0700.
+	DataDir string
+	// Listen is the TCP address for proxies and remote CLIs; default
+	// DefaultListen; port 0 takes a free one (see ready); "none" for none.
+	Listen string
+	// Dashboard is the address of dashboard and query API; default
+	// DefaultDashboard; "none" for none.
+	Dashboard string
+	// TrustDomain is used when the CA is first made; default mesh.local.
+	TrustDomain string
+	// Etcd is an external etcd; without endpoints an embedded one is started.
+	Etcd EtcdConfig
+	// EtcdCommand starts the embedded etcd: a program and its first arguments;
+	// "--dir DIR" is added. Default: this program with the argument "etcd".
+	EtcdCommand []string
+	// CAFiles brings an issuing CA along, instead of one that is made.
+	CAFiles CAFiles
+	// Retention bounds the metrics that are kept; default two hours.
+	Retention time.Duration
+	// Version is what `tulle version` says.
+	Version string
+	// Log is where the control plane says what happens; discarded when nil.
+	Log *slog.Logger
+	// Ready is called once, when everything is served, with the addresses.
+	Ready func(Addresses)
+}
+
+// EtcdConfig names an external etcd.
+type EtcdConfig struct {
+	Endpoints                 []string // https://HOST:PORT
+	CAFile, CertFile, KeyFile string
+}
+
+// CAFiles name PEM files. IssuerChain is the issuing certificate, then what is
+// between it and the root; IssuerKey its key; Roots the trust roots.
+type CAFiles struct {
+	IssuerChain, IssuerKey, Roots string
+}
+
+// Addresses are where a running control plane listens.
+type Addresses struct {
+	ControlSocket, ProxySocket string
+	Listen, Dashboard          string // HOST:PORT, empty for none
+}
+
+// Validate says what is wrong with the configuration, naming the flag.
+func (c *Config) Validate() error {
+	if c.DataDir == "" {
+		return fmt.Errorf("--data-dir is missing: say where the control plane keeps its data")
+	}
+	if c.TrustDomain != "" {
+		if _, err := identity.ParseTrustDomain(c.TrustDomain); err != nil {
+			return fmt.Errorf("--trust-domain: %w", err)
+		}
+	}
+	for _, e := range c.Etcd.Endpoints {
+		if !strings.HasPrefix(e, "https://") && !strings.HasPrefix(e, "http://127.0.0.1:") && !strings.HasPrefix(e, "http://[::1]:") && !strings.HasPrefix(e, "unix://") {
+			return fmt.Errorf("--etcd-endpoints: %q: want https://HOST:PORT (http only on loopback)", e)
+		}
+	}
+	if f := c.CAFiles; f != (CAFiles{}) && (f.IssuerChain == "" || f.IssuerKey == "" || f.Roots == "") {
+		return fmt.Errorf("--ca-issuer, --ca-key and --ca-roots belong together: give all three")
+	}
+	return nil
+}
+
+func (c *Config) fill() error {
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if c.Dashboard == "" {
+		c.Dashboard = DefaultDashboard
+	}
+	if c.TrustDomain == "" {
+		c.TrustDomain = object.DefaultTrustDomain
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(c.EtcdCommand) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find this program to start etcd from it: %w", err)
+		}
+		c.EtcdCommand = []string{self, "etcd"}
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return err
+	}
+	c.DataDir = dir
+	return nil
+}
