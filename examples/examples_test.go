@@ -1,0 +1,80 @@
+package examples
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"tulle.dev/tulle/examples/shop"
+	"tulle.dev/tulle/internal/control/object"
+)
+
+// TestObjects: every object in the examples is one that Tulle accepts.
+func TestObjects(t *testing.T) {
+	files, err := filepath.Glob("*/mesh.yaml")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("found %v, %v: want the objects of shop, edge and pair", files, err)
+	}
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs, err := object.Decode(file, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(docs) < 3 {
+				t.Errorf("%d objects: a document went missing", len(docs))
+			}
+		})
+	}
+}
+
+// TestPrograms: the table of the shop's programs and its objects say the same.
+func TestPrograms(t *testing.T) {
+	docs, err := object.Decode("shop/mesh.yaml", shop.Mesh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := map[string]*corev1.Service{}
+	for _, d := range docs {
+		if s, ok := d.Object.(*corev1.Service); ok {
+			services[s.Name] = s
+		}
+	}
+	ports := map[uint16]string{}
+	served := map[string]bool{}
+	for _, p := range shop.Programs() {
+		if p.Service == "" {
+			continue
+		}
+		if other := ports[p.Port]; other != "" {
+			t.Errorf("%s and %s both listen on %d", other, p.Name, p.Port)
+		}
+		ports[p.Port], served[p.Service] = p.Name, true
+		s := services[p.Service]
+		if s == nil {
+			t.Errorf("%s serves %s, which mesh.yaml doesn't have", p.Name, p.Service)
+			continue
+		}
+		port := s.Spec.Ports[0]
+		if port.Port != int32(p.ServicePort) || port.TargetPort.IntValue() != int(p.Port) {
+			t.Errorf("%s listens on %d for port %d; mesh.yaml says %v for %d", p.Name, p.Port, p.ServicePort, port.TargetPort, port.Port)
+		}
+		for k, v := range s.Spec.Selector {
+			if p.Labels[k] != v {
+				t.Errorf("service %s selects %s=%s; %s has labels %v", p.Service, k, v, p.Name, maps.Clone(p.Labels))
+			}
+		}
+	}
+	for name, s := range services {
+		if len(s.Spec.Selector) > 0 && !served[name] {
+			t.Errorf("nothing serves %s", name)
+		}
+	}
+}
