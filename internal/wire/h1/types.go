@@ -108,8 +108,8 @@ type Request struct {
 	// Authority is host[:port] of the target, or of Host. Empty only for
 	// HTTP/1.0 without Host.
 	Authority []byte
-	// Path is what origin-form says (path and query): "/" for an absolute-form
-	// without one, "*" for OPTIONS of the server, empty for CONNECT.
+	// Path is what origin-form says (path and query): begins with "/" for an
+	// absolute-form without one, is "*" for OPTIONS of the server, empty for CONNECT.
 	Path []byte
 	// Minor is the minor version to treat the sender as: 0 or 1.
 	Minor  uint8
@@ -132,9 +132,20 @@ type Request struct {
 	// MaxForwards is the hop count left for TRACE and OPTIONS, or -1. At 0 the
 	// request must be answered here (RFC 9110, 7.6.2); AppendRequest lowers it.
 	MaxForwards int
+	// Nominates says that Connection named fields beyond the known ones: the
+	// body's trailer fields are then dropped, as they may be among them.
+	Nominates bool
 
 	scan scanner
+	at   requestSpans
+	// noPath: the absolute-form target has no path, Path lies in scratch.
+	noPath  bool
+	scratch []byte
+	upgrade int // which field Upgrade is, plus one
 }
+
+// requestSpans is where the parts of a request line are.
+type requestSpans struct{ method, target, authority, path span }
 
 // Response is a parsed response head; see Request.
 type Response struct {
@@ -151,10 +162,13 @@ type Response struct {
 	KeepAlive bool
 	// Upgrade is what a 101 switched to, or what a 426 asks for.
 	Upgrade []byte
+	// Nominates is as Request.Nominates.
+	Nominates bool
 
-	hasDate   bool
 	hasLength bool
 	scan      scanner
+	reason    span
+	upgrade   int // which field Upgrade is, or -1
 }
 
 // Interim says that another response to the same request follows (1xx but 101).
