@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
 )
 
 // Bounds of what Decode reads.
@@ -86,53 +85,41 @@ func parse(file string, data []byte) (docs []*node, err error) {
 		}
 		return []*node{n}, nil
 	}
-	// The YAML parser is somebody else's and reads outside bytes: should it
-	// panic on some of them, that is this file's fault and nobody else's.
-	defer func() {
-		if p := recover(); p != nil {
-			docs, err = fail(0, "not YAML that can be read: write it in a simpler form")
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		if err := d.Decode(&doc); err == io.EOF {
+			return docs, nil
+		} else if err != nil {
+			line, problem := yamlProblem(err)
+			return fail(line, problem)
 		}
-	}()
-	f, perr := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
-	if perr != nil {
-		line, problem := yamlProblem(perr)
-		return fail(line, problem)
-	}
-	for _, d := range f.Docs {
-		if d.Body == nil {
-			continue
-		}
-		c := yamlReader{anchors: map[string]*node{}}
-		n, err := c.read(d.Body, 0)
-		if err != nil {
-			var at *positioned
-			if errors.As(err, &at) {
-				return fail(at.line, at.problem)
-			}
-			return fail(0, err.Error())
+		r := yamlReader{}
+		n, err := r.read(&doc, 0)
+		var at *positioned
+		if errors.As(err, &at) {
+			return fail(at.line, at.problem)
 		}
 		if n.kind == nullNode {
-			continue
+			continue // a document of comments
 		}
 		docs = append(docs, n)
 		if len(docs) > MaxDocuments {
 			return fail(n.line, fmt.Sprintf("too many documents: a file may have %d", MaxDocuments))
 		}
 	}
-	return docs, nil
 }
 
+var yamlLine = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
+
 func yamlProblem(err error) (int, string) {
-	line := 0
-	var syntax *yaml.SyntaxError
-	if errors.As(err, &syntax) {
-		if t := syntax.GetToken(); t != nil && t.Position != nil {
-			line = t.Position.Line
-		}
-		return line, "not YAML: " + syntax.GetMessage()
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	m := yamlLine.FindStringSubmatch(text)
+	if m == nil {
+		return 0, "not YAML: " + text
 	}
-	msg, _, _ := strings.Cut(err.Error(), "\n")
-	return line, "not YAML: " + msg
+	line, _ := strconv.Atoi(m[1])
+	return line, "not YAML: " + text[len(m[0]):]
 }
 
 type positioned struct {
@@ -142,146 +129,99 @@ type positioned struct {
 
 func (p *positioned) Error() string { return p.problem }
 
-type yamlReader struct {
-	anchors map[string]*node
-	nodes   int
-}
+type yamlReader struct{ nodes int }
 
-func lineOf(n ast.Node) int {
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return t.Position.Line
-	}
-	return 0
-}
-
-func (r *yamlReader) read(n ast.Node, depth int) (*node, error) {
-	line := 0
-	if n != nil {
-		line = lineOf(n)
-	}
+func (r *yamlReader) read(n *yaml.Node, depth int) (*node, error) {
 	stop := func(format string, args ...any) (*node, error) {
-		return nil, &positioned{line, fmt.Sprintf(format, args...)}
+		return nil, &positioned{n.Line, fmt.Sprintf(format, args...)}
 	}
+	// An alias counts all that it repeats, each time, so that aliases of
+	// aliases can't grow without bound.
 	if r.nodes++; r.nodes > maxNodes {
 		return stop("too large: a document may have %d values", maxNodes)
 	}
 	if depth > maxDepth {
 		return stop("nested deeper than %d levels", maxDepth)
 	}
-	switch n := n.(type) {
-	case nil:
-		return &node{kind: nullNode}, nil
-	case *ast.NullNode:
-		return &node{kind: nullNode, line: line}, nil
-	case *ast.BoolNode:
-		return &node{kind: boolNode, line: line, text: strconv.FormatBool(n.Value)}, nil
-	case *ast.IntegerNode:
-		return &node{kind: numberNode, line: line, text: fmt.Sprint(n.Value)}, nil
-	case *ast.FloatNode:
-		if math.IsNaN(n.Value) || math.IsInf(n.Value, 0) {
-			return stop("%s is not a number that can be used", n.Token.Value)
-		}
-		return &node{kind: numberNode, line: line, text: strconv.FormatFloat(n.Value, 'g', -1, 64)}, nil
-	case *ast.StringNode:
-		return &node{kind: stringNode, line: line, text: n.Value}, nil
-	case *ast.LiteralNode:
-		return &node{kind: stringNode, line: line, text: n.Value.Value}, nil
-	case *ast.InfinityNode, *ast.NanNode:
-		return stop("not a number that can be used")
-	case *ast.TagNode:
-		if t := n.Start.Value; t != "!!str" && t != "!!int" && t != "!!float" && t != "!!bool" && t != "!!map" && t != "!!seq" && t != "!!null" {
-			return stop("tag %s is not known: leave it out", t)
-		}
-		v, err := r.read(n.Value, depth+1)
-		if err == nil && n.Start.Value == "!!str" && v.kind <= numberNode {
-			v = &node{kind: stringNode, line: v.line, text: n.Value.GetToken().Value}
-		}
-		return v, err
-	case *ast.AnchorNode:
-		v, err := r.read(n.Value, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		r.anchors[n.Name.GetToken().Value] = v
-		return v, nil
-	case *ast.AliasNode:
-		name := n.Value.GetToken().Value
-		v, ok := r.anchors[name]
-		if !ok {
-			return stop("alias *%s has no anchor &%s before it", name, name)
-		}
-		// What an alias repeats counts each time, so that aliases of aliases
-		// can't grow without bound.
-		if r.nodes += v.size(); r.nodes > maxNodes {
-			return stop("too large: a document may have %d values", maxNodes)
-		}
-		return v, nil
-	case *ast.MappingNode:
-		return r.readMap(n.Values, line, depth)
-	case *ast.MappingValueNode:
-		return r.readMap([]*ast.MappingValueNode{n}, line, depth)
-	case *ast.SequenceNode:
-		out := &node{kind: listNode, line: line, items: make([]*node, 0, len(n.Values))}
-		for _, v := range n.Values {
-			item, err := r.read(v, depth+1)
+	out := &node{line: n.Line}
+	switch n.Kind {
+	case yaml.DocumentNode:
+		return r.read(n.Content[0], depth)
+	case yaml.AliasNode:
+		return r.read(n.Alias, depth+1)
+	case yaml.SequenceNode:
+		out.kind = listNode
+		for _, c := range n.Content {
+			item, err := r.read(c, depth+1)
 			if err != nil {
 				return nil, err
 			}
 			out.items = append(out.items, item)
 		}
 		return out, nil
-	case *ast.CommentGroupNode:
-		return &node{kind: nullNode, line: line}, nil
+	case yaml.MappingNode:
+		out.kind = mapNode
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			k := n.Content[i]
+			if k.Kind != yaml.ScalarNode {
+				return nil, &positioned{k.Line, "a key must be a plain name"}
+			}
+			if k.Tag == "!!merge" {
+				return nil, &positioned{k.Line, "merge keys (<<) are not supported: write the fields out"}
+			}
+			value, err := r.read(n.Content[i+1], depth+1)
+			if err != nil {
+				return nil, err
+			}
+			out.fields = append(out.fields, member{key: k.Value, line: k.Line, value: value})
+		}
+		return out, nil
+	case yaml.ScalarNode:
+		return out, r.scalar(n, out)
 	}
-	return stop("%s is not supported in an object", n.Type())
+	return out, nil // an empty document
 }
 
-func (r *yamlReader) readMap(values []*ast.MappingValueNode, line, depth int) (*node, error) {
-	out := &node{kind: mapNode, line: line, fields: make([]member, 0, len(values))}
-	for _, v := range values {
-		at := lineOf(v.Key)
-		if v.Key.IsMergeKey() {
-			return nil, &positioned{at, "merge keys (<<) are not supported: write the fields out"}
+func (r *yamlReader) scalar(n *yaml.Node, out *node) error {
+	out.text = n.Value
+	bad := func() error {
+		return &positioned{n.Line, fmt.Sprintf("%s is not a number that can be used", n.Value)}
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		out.kind = nullNode
+	case "!!bool":
+		var b bool
+		if n.Decode(&b) != nil {
+			out.kind = stringNode
+			return nil
 		}
-		var key string
-		switch k := v.Key.(type) {
-		case *ast.StringNode:
-			key = k.Value
-		case *ast.IntegerNode, *ast.BoolNode, *ast.FloatNode, *ast.NullNode:
-			key = k.GetToken().Value
+		out.kind, out.text = boolNode, strconv.FormatBool(b)
+	case "!!int":
+		out.kind = numberNode
+		var i int64
+		var u uint64
+		switch {
+		case n.Decode(&i) == nil:
+			out.text = strconv.FormatInt(i, 10)
+		case n.Decode(&u) == nil:
+			out.text = strconv.FormatUint(u, 10)
 		default:
-			return nil, &positioned{at, "a key must be a plain name"}
+			return bad()
 		}
-		value, err := r.read(v.Value, depth+1)
-		if err != nil {
-			return nil, err
+	case "!!float":
+		out.kind = numberNode
+		var f float64
+		if n.Decode(&f) != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			return bad()
 		}
-		if value.kind == nullNode && value.line == 0 {
-			value = &node{kind: nullNode, line: at}
-		}
-		if len(out.fields) == 0 {
-			out.line = at
-		}
-		out.fields = append(out.fields, member{key: key, line: at, value: value})
+		out.text = strconv.FormatFloat(f, 'g', -1, 64)
+	case "!!str", "!!timestamp", "!!binary":
+		out.kind = stringNode
+	default:
+		return &positioned{n.Line, fmt.Sprintf("tag %s is not known: leave it out", n.Tag)}
 	}
-	return out, nil
-}
-
-// size counts the values of a tree. Shared sub-trees count each time; the sum
-// is bounded because reading an alias adds it to the same budget.
-func (n *node) size() int {
-	total := 1
-	for _, i := range n.items {
-		if total += i.size(); total > maxNodes {
-			return total
-		}
-	}
-	for _, f := range n.fields {
-		if total += f.value.size(); total > maxNodes {
-			return total
-		}
-	}
-	return total
+	return nil
 }
 
 // parseJSON reads one JSON value with line numbers.
