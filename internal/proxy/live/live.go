@@ -3,6 +3,7 @@ package live
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -65,8 +66,9 @@ func (w *waiter) finish() func() {
 }
 
 // Static makes a Live that never changes, from a state file's view. Everything
-// that isn't in the view is unknown, and a look-up ends at once.
-func Static(v *view.View, log *slog.Logger, m *meter.Registry) (*Live, error) {
+// that isn't in the view is unknown, and a look-up ends at once. identityDir
+// overrides the view's own; with neither there is no SVID.
+func Static(v *view.View, identityDir string, log *slog.Logger, m *meter.Registry) (*Live, error) {
 	l := &Live{static: true, log: log, meter: m, interest: make(map[string]*interest)}
 	t, bundle, err := compileView(v, func(string) *usage { return nil })
 	if err != nil {
@@ -74,10 +76,39 @@ func Static(v *view.View, log *slog.Logger, m *meter.Registry) (*Live, error) {
 	}
 	l.table.Store(t)
 	l.credentials.SetBundle(bundle)
+	if identityDir == "" {
+		identityDir = v.Proxy.IdentityDir
+	}
+	if identityDir != "" {
+		if err := l.readIdentity(v, identityDir); err != nil {
+			return nil, fmt.Errorf("read the proxy's identity: %w", err)
+		}
+	}
 	if m != nil {
 		m.SetViewVersion(t.Version)
 	}
 	return l, nil
+}
+
+// readIdentity takes the SVID, and the roots unless the view has some, from an
+// identity directory.
+func (l *Live) readIdentity(v *view.View, dir string) error {
+	svid, bundle, err := identity.ReadDir(dir, v.Proxy.Name)
+	if err != nil {
+		return err
+	}
+	if v.Proxy.Identity != "" && svid.ID.String() != v.Proxy.Identity {
+		return fmt.Errorf("%s is for %s, the view wants %s",
+			filepath.Join(dir, identity.ChainFile(v.Proxy.Name)), svid.ID, v.Proxy.Identity)
+	}
+	l.credentials.SetSVID(svid)
+	if len(v.Bundle.Domains) == 0 {
+		l.credentials.SetBundle(bundle)
+	}
+	if l.meter != nil {
+		l.meter.SetIdentityExpiry(svid.Leaf.NotAfter)
+	}
+	return nil
 }
 
 // Table returns what is known now; never nil.
