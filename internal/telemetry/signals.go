@@ -1,5 +1,7 @@
 package telemetry
 
+import "time"
+
 // Stat is the golden signals of every service over one window.
 type Stat struct {
 	Window   string    `json:"window"` // such as "1m"
@@ -68,6 +70,24 @@ type Peer struct {
 	Namespace string `json:"namespace"`
 }
 
+// String returns "name.namespace".
+func (p Peer) String() string { return p.Name + "." + p.Namespace }
+
+// Chart names a chart.
+type Chart struct {
+	// Subject is "service", "proxy" or "services": all of them at once.
+	Subject string
+	// Of is the service or proxy; nothing with "services".
+	Of Peer
+	// Name is "requests", "success_rate", "latency", "bytes" or "connections"
+	// of a service, "requests" of services, "requests", "latency",
+	// "connections", "memory" or "cpu" of a proxy. Rates are per second,
+	// latency is in milliseconds, cpu in cores, memory in bytes.
+	Name string
+	// Span is how far back from now (15 minutes when zero).
+	Span time.Duration
+}
+
 // Series is named lines over common points in time, for charts.
 type Series struct {
 	// Times are Unix seconds, evenly spaced, oldest first.
@@ -84,3 +104,10 @@ type Line struct {
 
 // Labels tell lines of one name apart.
 type Labels map[string]string
+
+// InvalidError says that a question makes no sense: what is wrong with it and
+// what would be right.
+type InvalidError struct{ Reason string }
+
+// Error returns the reason.
+func (e *InvalidError) Error() string { return e.Reason }

@@ -96,39 +96,25 @@ var charts = map[string]map[string][]line{
 	},
 }
 
-// ChartRequest names a chart.
-type ChartRequest struct {
-	// Subject is "service", "proxy" or "services" (all of them, without a name).
-	Subject         string
-	Namespace, Name string
-	// Chart is "requests", "success_rate", "latency", "bytes" or "connections"
-	// of a service, "requests" of all, "requests", "latency", "connections",
-	// "memory" or "cpu" of a proxy. Rates are per second, latency is in
-	// milliseconds, cpu in cores.
-	Chart string
-	// Span is how far back (DefaultChartSpan when zero).
-	Span time.Duration
-}
-
-// Chart computes the lines of a chart that ends now. The error says what of the
-// request makes no sense; it is a *tsdb.Error with fault tsdb.BadData then.
-func (e *Engine) Chart(ctx context.Context, r ChartRequest) (telemetry.Series, error) {
-	lines := charts[r.Subject][r.Chart]
+// Chart computes the lines of a chart that ends now. A request that makes no
+// sense gets a *telemetry.InvalidError.
+func (e *Engine) Chart(ctx context.Context, r telemetry.Chart) (telemetry.Series, error) {
+	lines := charts[r.Subject][r.Name]
 	if lines == nil {
-		return telemetry.Series{}, bad("chart %q of a %q: want one of %s", r.Chart, r.Subject, known())
+		return telemetry.Series{}, invalid("chart %q of a %q: want one of %s", r.Name, r.Subject, known())
 	}
 	if r.Span == 0 {
 		r.Span = DefaultChartSpan
 	}
 	if r.Span < time.Minute || r.Span > MaxChartSpan {
-		return telemetry.Series{}, bad("range %s: want 1m to %s", tsdb.FormatDuration(r.Span), tsdb.FormatDuration(MaxChartSpan))
+		return telemetry.Series{}, invalid("range %s: want 1m to %s", tsdb.FormatDuration(r.Span), tsdb.FormatDuration(MaxChartSpan))
 	}
 	step := max(minStep, (r.Span / chartPoints).Truncate(time.Second))
 	// Points lie on multiples of the step, so that the next answer agrees with
 	// this one where they overlap.
 	end := e.config.Now().Truncate(step)
 	start := end.Add(-r.Span.Truncate(step))
-	fill := strings.NewReplacer("%s", r.selector(), "%w", tsdb.FormatDuration(max(minRate, 2*step)))
+	fill := strings.NewReplacer("%s", selector(r), "%w", tsdb.FormatDuration(max(minRate, 2*step)))
 
 	out := telemetry.Series{Times: []float64{}, Lines: []telemetry.Line{}}
 	for t := start; !t.After(end); t = t.Add(step) {
@@ -137,7 +123,7 @@ func (e *Engine) Chart(ctx context.Context, r ChartRequest) (telemetry.Series, e
 	for _, l := range lines {
 		v, err := e.config.DB.Range(ctx, fill.Replace(l.expr), start, end, step)
 		if err != nil {
-			return telemetry.Series{}, fmt.Errorf("chart %s: %w", r.Chart, err)
+			return telemetry.Series{}, fmt.Errorf("chart %s: %w", r.Name, err)
 		}
 		for _, s := range v.Series {
 			out.Lines = append(out.Lines, l.place(s, start, step, len(out.Times)))
@@ -167,13 +153,13 @@ func (l line) place(s tsdb.Series, start time.Time, step time.Duration, n int) t
 	return out
 }
 
-// selector is the label matchers of the request's subject.
-func (r ChartRequest) selector() string {
-	switch r.Subject {
+// selector is the label matchers of a chart's subject.
+func selector(c telemetry.Chart) string {
+	switch c.Subject {
 	case "service":
-		return "service=~" + strconv.Quote(regexp.QuoteMeta(r.Name+"."+r.Namespace)+"(:.*)?")
+		return "service=~" + strconv.Quote(regexp.QuoteMeta(c.Of.String())+"(:.*)?")
 	case "proxy":
-		return "proxy=" + strconv.Quote(r.Name) + ",namespace=" + strconv.Quote(r.Namespace)
+		return "proxy=" + strconv.Quote(c.Of.Name) + ",namespace=" + strconv.Quote(c.Of.Namespace)
 	}
 	return ""
 }
@@ -189,6 +175,6 @@ func known() string {
 	return strings.Join(list, ", ")
 }
 
-func bad(format string, args ...any) error {
-	return &tsdb.Error{Fault: tsdb.BadData, Err: fmt.Errorf(format, args...)}
+func invalid(format string, args ...any) error {
+	return &telemetry.InvalidError{Reason: fmt.Sprintf(format, args...)}
 }

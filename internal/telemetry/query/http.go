@@ -117,6 +117,11 @@ func faultOf(err error) (string, int) {
 	return string(fault.Fault), code
 }
 
+// bad is an error of the asker.
+func bad(format string, args ...any) error {
+	return &tsdb.Error{Fault: tsdb.BadData, Err: fmt.Errorf(format, args...)}
+}
+
 func (e *Engine) serveQuery(r *http.Request) (any, []string, error) {
 	at, err := timeParam(r, "time", e.config.Now())
 	if err != nil {

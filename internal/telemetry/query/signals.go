@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -53,21 +52,22 @@ func New(c Config) *Engine {
 	return &Engine{config: c}
 }
 
-// ParseWindow reads a window such as "1m"; "" is DefaultWindow.
+// ParseWindow reads a window such as "1m"; "" is DefaultWindow. Errors are
+// *telemetry.InvalidError.
 func ParseWindow(s string) (time.Duration, error) {
 	if s == "" {
 		return DefaultWindow, nil
 	}
 	d, err := tsdb.ParseDuration(s)
 	if err != nil {
-		return 0, fmt.Errorf("window %q: want a duration such as 30s, 1m or 1h", s)
+		return 0, invalid("window %q: want a duration such as 30s, 1m or 1h", s)
 	}
 	return d, checkWindow(d)
 }
 
 func checkWindow(d time.Duration) error {
 	if d < MinWindow || d > MaxWindow {
-		return fmt.Errorf("window %s: want %s to %s", tsdb.FormatDuration(d), tsdb.FormatDuration(MinWindow), tsdb.FormatDuration(MaxWindow))
+		return invalid("window %s: want %s to %s", tsdb.FormatDuration(d), tsdb.FormatDuration(MinWindow), tsdb.FormatDuration(MaxWindow))
 	}
 	return nil
 }
