@@ -1,0 +1,147 @@
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// live sends every open page the same overview, again and again. Its loop (run)
+// owns the pace; the map of viewers is shared under the lock. A viewer who is
+// slow misses updates, never delays others.
+type live struct {
+	pace   time.Duration
+	gather func(context.Context) []byte
+	wake   chan struct{} // a first viewer came
+
+	mu      sync.Mutex
+	viewers map[chan []byte]struct{}
+	last    []byte
+	lastAt  time.Time
+	ended   bool
+}
+
+func newLive(pace time.Duration, gather func(context.Context) []byte) *live {
+	return &live{pace: pace, gather: gather, wake: make(chan struct{}, 1), viewers: make(map[chan []byte]struct{})}
+}
+
+func (l *live) run(ctx context.Context) {
+	defer l.end()
+	timer := time.NewTimer(l.pace)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-timer.C:
+		}
+		if l.watched() {
+			gatherCtx, cancel := context.WithTimeout(ctx, gatherLimit)
+			l.send(l.gather(gatherCtx))
+			cancel()
+			timer.Reset(l.pace)
+		}
+	}
+}
+
+func (l *live) watched() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.viewers) > 0
+}
+
+func (l *live) send(event []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.lastAt = event, time.Now()
+	for v := range l.viewers {
+		select {
+		case <-v: // take back what wasn't read
+		default:
+		}
+		v <- event
+	}
+}
+
+func (l *live) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	for v := range l.viewers {
+		close(v)
+		delete(l.viewers, v)
+	}
+}
+
+// join adds a viewer; nil when there are too many or all is over. What was sent
+// lately comes at once.
+func (l *live) join() chan []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || len(l.viewers) >= maxViewers {
+		return nil
+	}
+	v := make(chan []byte, 1)
+	l.viewers[v] = struct{}{}
+	if l.last != nil && time.Since(l.lastAt) < l.pace {
+		v <- l.last
+	} else {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+	return v
+}
+
+func (l *live) leave(v chan []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.viewers, v)
+}
+
+// serve is GET /api/events: server-sent events named overview.
+func (l *live) serve(w http.ResponseWriter, r *http.Request) {
+	events := l.join()
+	if events == nil {
+		w.Header().Set("Retry-After", "5")
+		fail(w, http.StatusServiceUnavailable, "too many pages are open: close one")
+		return
+	}
+	defer l.leave(events)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	control := http.NewResponseController(w)
+	write := func(b []byte) bool {
+		_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := w.Write(b); err != nil {
+			return false
+		}
+		return control.Flush() == nil
+	}
+	if !write([]byte("retry: 1000\n\n")) {
+		return
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-beat.C:
+			if !write([]byte(": still here\n\n")) {
+				return
+			}
+		case event, ok := <-events:
+			if !ok {
+				return
+			}
+			if !write(bytes.Join([][]byte{[]byte("event: overview\ndata: "), event, []byte("\n\n")}, nil)) {
+				return
+			}
+		}
+	}
+}
