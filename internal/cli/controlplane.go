@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tulle.dev/tulle/internal/control"
+)
+
+// controlFlags are the flags of a control plane, shared with `up`.
+type controlFlags struct {
+	config   control.Config
+	logLevel string
+}
+
+func (f *controlFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.config.Listen, "listen", control.DefaultListen, "where proxies and remote CLIs connect (TLS); port 0 takes a free one, none for sockets only")
+	flags.StringVar(&f.config.Dashboard, "dashboard", control.DefaultDashboard, "address of the dashboard and the Prometheus query API, or none")
+	flags.StringVar(&f.config.TrustDomain, "trust-domain", "", "trust domain of a new mesh (default mesh.local)")
+	flags.StringSliceVar(&f.config.Etcd.Endpoints, "etcd-endpoints", nil, "an etcd cluster of yours, instead of the embedded one")
+	flags.StringVar(&f.config.Etcd.CAFile, "etcd-ca", "", "PEM file with the roots of that etcd")
+	flags.StringVar(&f.config.Etcd.CertFile, "etcd-certificate", "", "PEM file with the client certificate for it")
+	flags.StringVar(&f.config.Etcd.KeyFile, "etcd-key", "", "PEM file with that certificate's key")
+	flags.StringVar(&f.config.CAFiles.IssuerChain, "ca-issuer", "", "PEM chain of an issuing certificate of yours")
+	flags.StringVar(&f.config.CAFiles.IssuerKey, "ca-key", "", "PEM key of --ca-issuer")
+	flags.StringVar(&f.config.CAFiles.Roots, "ca-roots", "", "PEM roots that --ca-issuer leads to")
+	flags.DurationVar(&f.config.Retention, "retention", 2*time.Hour, "how long metrics are kept")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+func (f *controlFlags) level() (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return 0, couldNot("", "--log-level %q: want debug, info, warn or error", f.logLevel)
+	}
+	return level, nil
+}
+
+func (a *app) controlPlaneCommand() *cobra.Command {
+	var f controlFlags
+	c := &cobra.Command{
+		Use:   "control-plane",
+		Short: "Run a control plane until it is told to stop",
+		Long: `Runs the control plane of a mesh in the foreground: it keeps the objects, issues
+identities, tells proxies what they need to know, collects their figures and serves
+the dashboard. It stops in order on SIGINT or SIGTERM; proxies go on without it.
+
+Everything it keeps is in --data-dir; one control plane runs in each.`,
+		Example: `  tulle control-plane
+  tulle control-plane --data-dir /var/lib/tulle --listen 0.0.0.0:9440
+  tulle control-plane --etcd-endpoints https://etcd-1:2379,https://etcd-2:2379 --etcd-ca ca.pem`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level, err := f.level()
+			if err != nil {
+				return err
+			}
+			if f.config.DataDir, err = a.dir(); err != nil {
+				return err
+			}
+			f.config.Version = version()
+			f.config.Log = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: level}))
+			f.config.Ready = func(at control.Addresses) {
+				fmt.Fprintf(a.Out, "control plane ready: data directory %s\n", f.config.DataDir)
+				if at.Listen != "" {
+					fmt.Fprintf(a.Out, "proxies and CLIs:    %s\n", at.Listen)
+				}
+				if at.Dashboard != "" {
+					fmt.Fprintf(a.Out, "dashboard:           http://%s/\n", at.Dashboard)
+				}
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return runControl(ctx, f.config)
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func runControl(ctx context.Context, config control.Config) error {
+	c, err := control.New(config)
+	if err != nil {
+		return couldNot("see `tulle control-plane --help`", "%w", err)
+	}
+	err = c.Run(ctx)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return wrong("", "control plane: %w", err)
+	}
+	return nil
+}
