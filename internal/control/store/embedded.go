@@ -1,0 +1,253 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	startTimeout = 30 * time.Second
+	stopTimeout  = 5 * time.Second
+	firstRestart = 100 * time.Millisecond
+	mostRestart  = 10 * time.Second
+	tendInterval = time.Minute
+)
+
+// Embedded is a Store in an etcd of its own, run as a child process. Its
+// goroutines end with Close, and so does the child.
+type Embedded struct {
+	*Etcd
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	pid      int
+	restarts int
+}
+
+// StartEmbedded starts an etcd with its files in dir (made with mode 0700) by
+// running command with "--dir DIR" added, and waits until it answers.
+func StartEmbedded(ctx context.Context, dir string, command []string, log *slog.Logger) (*Embedded, error) {
+	if n := len(filepath.Join(dir, clientSocket)); n > maxSocketPath {
+		return nil, fmt.Errorf("the data directory's path is too long for a Unix socket: %s has %d bytes, %d are possible; choose a shorter --data-dir", filepath.Join(dir, clientSocket), n, maxSocketPath)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("etcd's directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("etcd's directory: %w", err)
+	}
+	run, cancel := context.WithCancel(context.Background())
+	e := &Embedded{cancel: cancel, log: log}
+	args := append(append([]string{}, command...), "--dir", dir)
+	first := make(chan error, 1)
+	e.done.Go(func() { e.supervise(run, args, first) })
+
+	start, stop := context.WithTimeout(ctx, startTimeout)
+	defer stop()
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		e.Etcd, err = openEtcd(start, EtcdConfig{Endpoints: []string{"unix://" + filepath.Join(dir, clientSocket)}}, "embedded etcd")
+		opened <- err
+	}()
+	var err error
+	select {
+	case err = <-opened:
+	case err = <-first: // the child ended before it ever answered
+		stop()
+		if openErr := <-opened; openErr == nil {
+			e.Etcd.Close()
+		}
+	}
+	if err != nil {
+		cancel()
+		e.done.Wait()
+		return nil, err
+	}
+	e.quota = Quota
+	e.done.Go(func() { e.tend(run) })
+	return e, nil
+}
+
+// supervise runs the child again and again until the context ends. The
+// goroutine keeps its thread, because Linux ties a child's life to the thread
+// that started it.
+func (e *Embedded) supervise(ctx context.Context, args []string, first chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	wait := firstRestart
+	for n := 0; ; n++ {
+		began := time.Now()
+		err := e.runOnce(ctx, args)
+		if ctx.Err() != nil {
+			return
+		}
+		if n == 0 && time.Since(began) < startTimeout {
+			select {
+			case first <- err:
+			default:
+			}
+		}
+		if time.Since(began) > mostRestart {
+			wait = firstRestart
+		}
+		e.log.Error("embedded etcd ended, starting it again", "error", err, "in", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, mostRestart)
+		e.mu.Lock()
+		e.restarts++
+		e.mu.Unlock()
+	}
+}
+
+func (e *Embedded) runOnce(ctx context.Context, args []string) error {
+	cmd := exec.Command(args[0], args[1:]...)
+	var tail tailWriter
+	cmd.Stderr = &tail
+	cmd.SysProcAttr = childAttributes()
+	// etcd reads settings from ETCD_… variables; it gets none.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	hold, err := cmd.StdinPipe() // ends with this process, and the child with it
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	e.mu.Lock()
+	e.pid = cmd.Process.Pid
+	e.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		hold.Close()
+		select {
+		case err = <-ended:
+		case <-time.After(stopTimeout):
+			cmd.Process.Kill()
+			err = <-ended
+		}
+		return err
+	}
+	hold.Close()
+	text := tail.String()
+	if strings.Contains(text, "no space left on device") {
+		return fmt.Errorf("%w: no space is left on the disk of the data directory", ErrFull)
+	}
+	if err == nil {
+		err = errors.New("it ended by itself")
+	}
+	return fmt.Errorf("%w: %s", err, text)
+}
+
+// PID returns the child's process id, and how often it was started again.
+func (e *Embedded) PID() (pid, restarts int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pid, e.restarts
+}
+
+// tend gives space back: when the quota was reached and compaction made room,
+// the file is defragmented and the alarm taken off.
+func (e *Embedded) tend(ctx context.Context) {
+	t := time.NewTicker(tendInterval)
+	defer t.Stop()
+	for {
+		if err := e.reclaim(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("embedded etcd can't be tended", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (e *Embedded) reclaim(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	endpoint := e.client.Endpoints()[0]
+	s, err := e.client.Status(ctx, endpoint)
+	if err != nil {
+		return say(err)
+	}
+	alarms, err := e.client.AlarmList(ctx)
+	if err != nil {
+		return say(err)
+	}
+	wasteful := s.DbSize > Quota/2 && s.DbSizeInUse < s.DbSize/2
+	if len(alarms.Alarms) == 0 && !wasteful {
+		return nil
+	}
+	if len(alarms.Alarms) > 0 {
+		if _, err := e.client.Compact(ctx, s.Header.Revision); err != nil && !errors.Is(say(err), ErrCompacted) {
+			return say(err)
+		}
+	}
+	if _, err := e.client.Defragment(ctx, endpoint); err != nil {
+		return say(err)
+	}
+	if s, err = e.client.Status(ctx, endpoint); err != nil {
+		return say(err)
+	}
+	if s.DbSize < Quota*9/10 {
+		for _, a := range alarms.Alarms {
+			if _, err := e.client.AlarmDisarm(ctx, (*clientv3.AlarmMember)(a)); err != nil {
+				return say(err)
+			}
+		}
+	}
+	return nil
+}
+
+// Close stops the child and waits for it.
+func (e *Embedded) Close() error {
+	err := e.Etcd.Close()
+	e.cancel()
+	e.done.Wait()
+	return err
+}
+
+// tailWriter keeps the last of what is written, for an error's text.
+type tailWriter struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+const maxTail = 2048
+
+func (t *tailWriter) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	if len(t.buf) > maxTail {
+		t.buf = t.buf[len(t.buf)-maxTail:]
+	}
+	return len(p), nil
+}
+
+func (t *tailWriter) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.buf))
+}
