@@ -118,6 +118,9 @@ func (r *Request) readLine(buf []byte, start, end int, lim *Limits) fault {
 		}
 		return faultRequestLine // HTTP/0.9, or cut
 	}
+	if n == 0 {
+		return faultRequestLine
+	}
 	if n > or(lim.MaxTarget, DefaultMaxTarget) {
 		return faultTargetLong
 	}

@@ -68,10 +68,8 @@ func (r *Response) readLine(buf []byte, start, end int) fault {
 		return faultStatusLine
 	}
 	minor, f := readVersion(b[:8])
-	if f != fine {
-		return f
-	}
-	if b[8] != ' ' || b[9] < '1' || b[9] > '5' || !isDigit(b[10]) || !isDigit(b[11]) {
+	if f != fine || b[8] != ' ' || b[9] < '1' || b[9] > '5' ||
+		!isDigit(b[10]) || !isDigit(b[11]) {
 		return faultStatusLine
 	}
 	r.Minor = minor

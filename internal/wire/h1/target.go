@@ -11,8 +11,6 @@ func (s span) of(buf []byte) []byte { return buf[s.start:s.end:s.end] }
 func (r *Request) readTarget(buf []byte) fault {
 	t := r.at.target.of(buf)
 	switch {
-	case len(t) == 0:
-		return faultRequestLine
 	case r.Method == CONNECT:
 		r.Form = AuthorityForm
 		if port, ok := checkAuthority(t); !ok || port <= 0 {
