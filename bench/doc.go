@@ -1,0 +1,31 @@
+// Command bench measures Tulle beside its peers, HAProxy and nginx, in one run
+// on one machine: what a proxy costs depends so much on the machine that a
+// figure alone says little, and a ratio more.
+//
+//	bench [-quick] [-rounds N] [-seconds N] [-without tulle] [TABLE ...]
+//
+// The tables:
+//
+//	http1    CPU per request at full load: one plain hop, and a pair of proxies
+//	         with mutual TLS and HTTP/1.1 between them
+//	rates    the same at 1,000, 100 and 10 requests a second, evenly paced:
+//	         what most sidecars see; and the latency the pair adds
+//	memory   idle, and with 1,000 idle client connections: memory, wake-ups, CPU
+//	start    from exec to the first answered request
+//
+// How: every proxy has one thread and is pinned to CPU 0; the load generator
+// and the server behind (nginx, 100 bytes) are on the others. The proxies take
+// turns in each round, so that what disturbs the machine disturbs all of them;
+// figures are medians of the rounds. CPU is the process's own clock (what
+// /proc/PID/stat shows in ticks of 10 ms, in nanoseconds), divided by the
+// requests answered. Full load is wrk's, 50 connections; paced load is made by
+// this program (see package paced), which measures latency from the time a
+// request was due. Before anything is measured the mutual TLS of each pair is
+// looked at on the wire: a difference in suite or group, a ticket, a
+// certificate that isn't asked for, ends the run.
+//
+// Each table ends with lines "ratio NAME VALUE limit LIMIT"; the exit code is
+// 1 when a value is over its limit, 2 when something couldn't be measured.
+//
+// Linux only: it reads /proc.
+package main
