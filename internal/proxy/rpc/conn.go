@@ -150,13 +150,13 @@ func (c *Conn) read() {
 	defer close(c.done)
 	r := &reader{c: c}
 	err := r.run()
-	if broken, ok := errors.AsType[h2.ConnectionError](err); ok {
-		c.write(h2.AppendGoAway(nil, 0, broken.Code, broken.Reason))
-	}
 	if err == io.EOF {
 		err = errors.New("rpc: the server closed the connection")
 	}
 	c.fail(err)
+	if broken, ok := errors.AsType[h2.ConnectionError](err); ok {
+		c.write(h2.AppendGoAway(nil, 0, broken.Code, broken.Reason))
+	}
 	c.conn.Close()
 }
 

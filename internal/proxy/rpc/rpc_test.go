@@ -231,8 +231,9 @@ func TestServerStops(t *testing.T) {
 	}
 }
 
-// playServer waits until the client has begun a call, writes answer and closes.
-func playServer(conn net.Conn, answer []byte) {
+// playServer waits until the client has begun a call, writes answer and closes, after
+// the client has if it is to stay.
+func playServer(conn net.Conn, answer []byte, stay bool) {
 	defer conn.Close()
 	var buf []byte
 	chunk := make([]byte, 1024)
@@ -249,8 +250,15 @@ func playServer(conn net.Conn, answer []byte) {
 				break
 			}
 			if f.Type == h2.Headers {
-				go io.Copy(io.Discard, conn)
+				drained := make(chan struct{})
+				go func() {
+					defer close(drained)
+					io.Copy(io.Discard, conn)
+				}()
 				conn.Write(answer)
+				if stay {
+					<-drained
+				}
 				return
 			}
 			rest = rest[n:]
@@ -260,9 +268,9 @@ func playServer(conn net.Conn, answer []byte) {
 
 // script answers a client with fixed bytes and reports how the client's first
 // call ended.
-func script(t *testing.T, answer []byte) error {
+func script(t *testing.T, answer []byte, stay bool) error {
 	client, server := net.Pipe()
-	go playServer(server, answer)
+	go playServer(server, answer, stay)
 	c, err := rpc.NewConn(client, rpc.Options{Authority: "x", Agent: "x"})
 	if err != nil {
 		t.Fatal(err)
@@ -277,6 +285,7 @@ func script(t *testing.T, answer []byte) error {
 }
 
 func TestHostileServer(t *testing.T) {
+	const closed = "closed"
 	hello := h2.AppendSettings(nil)
 	frame := func(h h2.Header, payload string) []byte {
 		h.Length = uint32(len(payload))
@@ -306,10 +315,10 @@ func TestHostileServer(t *testing.T) {
 		"http 503":         {join(hello, frame(h2.Header{Type: h2.Headers, Stream: 1, Flags: h2.FlagEndHeaders}, "\x08\x03503")), "503"},
 		"data first":       {join(hello, h2.AppendData(nil, 1, false, []byte("x"))), "DATA before"},
 		"idle stream":      {join(hello, h2.AppendData(nil, 99, false, []byte("x"))), "idle stream"},
-		"closed in a call": {hello, "closed the connection"},
+		"closed in a call": {hello, closed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := script(t, test.answer)
+			err := script(t, test.answer, test.want != closed)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error about %q", err, test.want)
 			}
@@ -324,7 +333,7 @@ func FuzzServer(f *testing.F) {
 	f.Add(h2.AppendData(h2.AppendHeaders(nil, 1, false, []byte("\x88\x5f\x10application/grpc"), 16384), 1, true, []byte("\x00\x00\x00\x00\x01x")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		client, server := net.Pipe()
-		go playServer(server, append(h2.AppendSettings(nil), b...))
+		go playServer(server, append(h2.AppendSettings(nil), b...), false)
 		c, err := rpc.NewConn(client, rpc.Options{Authority: "x", Agent: "x"})
 		if err != nil {
 			t.Fatal(err)
