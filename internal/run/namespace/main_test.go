@@ -1,0 +1,13 @@
+package namespace
+
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	if IsChild(os.Args) {
+		os.Exit(Child())
+	}
+	os.Exit(m.Run())
+}
