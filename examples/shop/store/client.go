@@ -73,8 +73,9 @@ func (c *Client) Expire(ctx context.Context, key, seconds string) error {
 	return err
 }
 
-// do sends one command. A kept connection that turns out to be dead is
-// replaced once, before anything of the answer was seen.
+// do sends one command. Kept connections that turn out to be dead are dropped
+// until one is fresh. A store that died between doing a command and answering
+// may so be asked twice: for a cart that is right often enough.
 func (c *Client) do(ctx context.Context, args ...string) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
