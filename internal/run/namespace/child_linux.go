@@ -89,9 +89,9 @@ func (h *helper) serve() error {
 		case m.Setup != nil:
 			report, err := h.setUp(m.Setup)
 			if err != nil {
-				return h.parent.send(&message{Failed: describe(err)}, nil)
+				return quiet(h.parent.send(&message{Failed: describe(err)}, nil))
 			}
-			err = h.parent.send(&message{Ready: report}, nil)
+			err = quiet(h.parent.send(&message{Ready: report}, nil))
 			if err != nil {
 				return err
 			}
@@ -209,4 +209,12 @@ func (h *helper) end() {
 		h.rules.Close()
 	}
 	h.parent.close()
+}
+
+// quiet drops the error of a parent that is gone: the next receive says so.
+func quiet(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	return err
 }
