@@ -16,6 +16,8 @@ type Snapshot struct {
 
 	Settings  Settings
 	Services  map[Name]*Service
+	// Addresses finds a service by each of its virtual addresses.
+	Addresses map[netip.Addr]Name
 	Workloads map[Name]*Workload
 	Gateways  map[Name]*Gateway
 	// Endpoints holds one set per service port.
@@ -43,6 +45,18 @@ type Settings struct {
 	CertificateTTL time.Duration
 	// ClusterDomain ends the long names of services ("cluster.local").
 	ClusterDomain string
+	// Plaintext permits connections without TLS to workloads with a proxy.
+	Plaintext bool
+	// Proxy holds the times and limits of every proxy; a zero value means the
+	// proxy's own default.
+	Proxy ProxySettings
+}
+
+// ProxySettings are the times and limits of a proxy.
+type ProxySettings struct {
+	ConnectTimeout, HeadTimeout, IdleTimeout time.Duration
+	PoolIdle, StreamIdle, DrainTimeout       time.Duration
+	MaxHead, MaxFields, MaxConnections       uint32
 }
 
 // Service is something callers name: a set of ports, addresses of its own and
@@ -88,6 +102,9 @@ type Workload struct {
 	Ports []WorkloadPort
 	// Outbound lists loopback listeners for programs that aren't intercepted.
 	Outbound []OutboundListener
+	// Capture, Forward and Names are where its proxy accepts intercepted
+	// connections, is an HTTP proxy, and answers DNS.
+	Capture, Forward, Names []netip.AddrPort
 	// UID is unique to this instance; a restarted workload has another.
 	UID string
 }
