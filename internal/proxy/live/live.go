@@ -1,11 +1,11 @@
 package live
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,25 +16,48 @@ import (
 	"tulle.dev/tulle/internal/wire/control"
 )
 
-// LookupWait bounds how long a look-up waits for the control plane's answer.
-// After it the caller goes on with what the table has.
-const LookupWait = 500 * time.Millisecond
+const (
+	// LookupWait bounds how long a look-up waits for the control plane's answer.
+	// After it the caller goes on with what the table has.
+	LookupWait = 500 * time.Millisecond
+	// maxInterests bounds what a proxy asks for; more is answered "unknown".
+	maxInterests = 1 << 16
+)
 
-// Live holds the current Table and keeps it up to date. Table and Lookup are
-// safe for the loops; one goroutine, Run's, changes the table.
+// Live holds the current Table and keeps it up to date. Its methods are safe
+// for concurrent use; only Run's goroutines change the table.
 type Live struct {
+	config      Config // zero for Static
+	static      bool
 	table       atomic.Pointer[Table]
 	credentials identity.Credentials
 	log         *slog.Logger
 	meter       *meter.Registry // nil in tests
+	wait        time.Duration   // LookupWait
+
+	updating sync.Mutex // held while the table is changed, taken before mu
 
 	mu       sync.Mutex
 	onChange []func(*Table)
-	static   bool
 	interest map[string]*interest
-	// news wakes Run when subscriptions changed.
-	news chan struct{}
-	add  []string // subscriptions not sent yet
+	// removed are keys to unsubscribe from, once a session is up.
+	removed []string
+	// added are keys to subscribe to, once a session is up.
+	added         []string
+	bundle        *view.Bundle      // as it came
+	own           map[string]uint64 // versions of "proxy" and "bundle"
+	status        control.Status
+	link          Link
+	logged        string // the last outage's reason that was logged
+	registrations []control.Registration
+	endSession    context.CancelCauseFunc // nil without a session
+	reprobe       chan struct{}           // wakes the probe: registrations changed
+	drained       chan struct{}           // closed when the control plane acknowledged a drain
+	news          chan struct{}           // wakes the sender: added, removed or status changed
+	dirty         chan struct{}           // wakes the keeper: there is something to save
+	renewed       chan struct{}           // wakes the session: there is a first certificate
+	saveErrors    atomic.Uint64
+	once          map[string]bool // log lines that are written once until they change
 }
 
 // interest is a resource that is subscribed to. l.mu guards it.
@@ -44,6 +67,7 @@ type interest struct {
 	version  uint64
 	// answered: the table has the control plane's answer.
 	answered bool
+	absent   bool
 	// late: a look-up waited in vain; the next ones don't wait.
 	late    bool
 	waiters []*waiter
@@ -51,6 +75,7 @@ type interest struct {
 
 // waiter is one look-up that waits. l.mu guards it.
 type waiter struct {
+	keys  []string
 	left  int // answers still missing
 	done  func()
 	timer *time.Timer
@@ -69,7 +94,7 @@ func (w *waiter) finish() func() {
 // that isn't in the view is unknown, and a look-up ends at once. identityDir
 // overrides the view's own; with neither there is no SVID.
 func Static(v *view.View, identityDir string, log *slog.Logger, m *meter.Registry) (*Live, error) {
-	l := &Live{static: true, log: log, meter: m, interest: make(map[string]*interest)}
+	l := &Live{static: true, log: log, meter: m}
 	t, bundle, err := compileView(v, func(string) *usage { return nil })
 	if err != nil {
 		return nil, fmt.Errorf("the view makes no sense: %w", err)
@@ -101,14 +126,19 @@ func (l *Live) readIdentity(v *view.View, dir string) error {
 		return fmt.Errorf("%s is for %s, the view wants %s",
 			filepath.Join(dir, identity.ChainFile(v.Proxy.Name)), svid.ID, v.Proxy.Identity)
 	}
-	l.credentials.SetSVID(svid)
 	if len(v.Bundle.Domains) == 0 {
 		l.credentials.SetBundle(bundle)
 	}
-	if l.meter != nil {
-		l.meter.SetIdentityExpiry(svid.Leaf.NotAfter)
-	}
+	l.useSVID(svid)
 	return nil
+}
+
+// useSVID makes s the proxy's certificate.
+func (l *Live) useSVID(s *identity.SVID) {
+	l.credentials.SetSVID(s)
+	if l.meter != nil {
+		l.meter.SetIdentityExpiry(s.Leaf.NotAfter)
+	}
 }
 
 // Table returns what is known now; never nil.
@@ -117,13 +147,22 @@ func (l *Live) Table() *Table { return l.table.Load() }
 // Credentials returns the proxy's own certificate and the roots of its peers.
 func (l *Live) Credentials() *identity.Credentials { return &l.credentials }
 
+// Ready reports whether the proxy knows what it is: it has its listeners and,
+// if it should have one, a certificate.
+func (l *Live) Ready() bool {
+	t := l.Table()
+	return t.Proxy != nil && (t.Proxy.Identity == "" || l.credentials.SVID() != nil)
+}
+
 // OnChange adds a function that is called after each change of the table, one
-// call at a time, from the goroutine that made the change; it must not block.
-// It is called once at once with the table of now.
+// call at a time, from the goroutine that made the change; it must not block
+// and not call OnChange. It is called once at once with the table of now.
 func (l *Live) OnChange(f func(*Table)) {
+	l.updating.Lock()
+	defer l.updating.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.onChange = append(l.onChange, f)
+	l.mu.Unlock()
 	f(l.Table())
 }
 
@@ -142,30 +181,31 @@ func EndpointsKey(key string) string { return control.KeyEndpointsPart + key }
 // there is nothing to wait for: read the table and go on. Otherwise done is
 // called exactly once, from another goroutine, when the last answer has come or
 // LookupWait is over; read the table then. A resource that is still missing in
-// it is treated as unknown. Lookups of the same key share one question.
+// it is treated as unknown. Look-ups of the same key share one question.
 //
-// Asking for a destination asks for the endpoints of its route's backends too.
+// Asking for a destination asks for the endpoints of its route's backends too,
+// and waits for them.
 func (l *Live) Lookup(done func(), keys ...string) bool {
 	if l.static {
 		return true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := &waiter{done: done}
+	w := &waiter{keys: keys, done: done}
 	for _, key := range keys {
 		l.await(w, key)
 	}
 	if w.left == 0 {
 		return true
 	}
-	w.timer = time.AfterFunc(LookupWait, func() { l.giveUp(w) })
+	w.timer = time.AfterFunc(l.wait, func() { l.giveUp(w) })
 	return false
 }
 
 // await lets w wait for key if it isn't answered yet. l.mu is held.
 func (l *Live) await(w *waiter, key string) {
 	i := l.want(key)
-	if !i.answered && !i.late {
+	if i != nil && !i.answered && !i.late {
 		w.left++
 		i.waiters = append(i.waiters, w)
 	}
@@ -174,8 +214,8 @@ func (l *Live) await(w *waiter, key string) {
 // giveUp ends w's wait. Nobody waits again for what it waited for.
 func (l *Live) giveUp(w *waiter) {
 	l.mu.Lock()
-	for _, i := range l.interest {
-		if slices.Contains(i.waiters, w) {
+	for _, key := range w.keys {
+		if i := l.interest[key]; i != nil && slices.Contains(i.waiters, w) {
 			i.late = true
 			i.waiters = slices.DeleteFunc(i.waiters, func(o *waiter) bool { return o == w })
 		}
@@ -187,74 +227,36 @@ func (l *Live) giveUp(w *waiter) {
 	}
 }
 
-// want returns the interest in key, subscribing on first use. l.mu is held.
+// want returns the interest in key, subscribing on first use, or nil when there
+// are too many. l.mu is held.
 func (l *Live) want(key string) *interest {
 	i := l.interest[key]
-	if i == nil {
-		i = &interest{used: &usage{}, lastUsed: time.Now()}
-		l.interest[key] = i
-		l.add = append(l.add, key)
-		select {
-		case l.news <- struct{}{}:
-		default:
-		}
+	if i != nil {
+		return i
 	}
+	if len(l.interest) >= maxInterests {
+		l.warnOnce("too many look-ups", "limit", maxInterests)
+		return nil
+	}
+	i = &interest{used: &usage{}, lastUsed: time.Now()}
+	l.interest[key] = i
+	l.added = append(l.added, key)
+	wake(l.news)
 	return i
 }
 
-// compileView makes a table of a whole view.
-func compileView(v *view.View, used func(key string) *usage) (*Table, *identity.Bundle, error) {
-	bundle, err := compileBundle(&v.Bundle)
-	if err != nil {
-		return nil, nil, fmt.Errorf("bundle: %w", err)
+// warnOnce logs a line the first time. l.mu is held.
+func (l *Live) warnOnce(message string, args ...any) {
+	if !l.once[message] {
+		l.once[message] = true
+		l.log.Warn(message, args...)
 	}
-	t := &Table{Version: v.Version}
-	set := func(r control.Resource) error { return t.apply(&r, used(r.Key)) }
-	if err := set(control.Resource{Key: control.KeyProxy, Proxy: &v.Proxy}); err != nil {
-		return nil, nil, err
-	}
-	for key, d := range v.Destinations {
-		if err := set(control.Resource{Key: DestinationKey(key), Destination: d}); err != nil {
-			return nil, nil, err
-		}
-	}
-	for key, e := range v.Endpoints {
-		if err := set(control.Resource{Key: EndpointsKey(key), Endpoints: e}); err != nil {
-			return nil, nil, err
-		}
-	}
-	for name, h := range v.Hosts {
-		if err := set(control.Resource{Key: HostKey(name), Host: h}); err != nil {
-			return nil, nil, err
-		}
-	}
-	for key, version := range v.Versions {
-		if t.has(key) || !strings.Contains(key, "/") {
-			continue
-		}
-		if err := set(control.Resource{Key: key, Version: version, Absent: true}); err != nil {
-			return nil, nil, err
-		}
-	}
-	return t, bundle, nil
 }
 
-// has reports whether the table has an answer for a resource.
-func (t *Table) has(key string) bool {
-	switch kind, name := splitResource(key); kind {
-	case control.KeyDestinationPart:
-		_, ok := t.destinations.get(name)
-		return ok
-	case control.KeyEndpointsPart:
-		_, ok := t.endpoints.get(name)
-		return ok
-	case control.KeyHostPart:
-		if addr, err := parseAddr(name); err == nil {
-			_, ok := t.addrs.get(addr)
-			return ok
-		}
-		_, ok := t.hosts.get(name)
-		return ok
+// wake puts a token into a channel of capacity one.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
-	return false
 }

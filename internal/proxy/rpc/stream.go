@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"tulle.dev/tulle/internal/wire/h2"
@@ -18,11 +19,12 @@ const MaxMessage = 16 << 20
 
 const prefixSize = 5 // a message's compression flag and length
 
-// Stream is one call. One goroutine may send while another receives. The fields
+// Stream is one call. Several goroutines may send while one receives. The fields
 // are guarded by the connection's mu.
 type Stream struct {
-	c  *Conn
-	id uint32
+	c       *Conn
+	id      uint32
+	sending sync.Mutex // held while a message's frames are sent
 
 	sendWindow   int64
 	received     int64 // bytes received and not given back to the window
@@ -156,6 +158,8 @@ func (s *Stream) send(ctx context.Context, message []byte, end bool) error {
 }
 
 func (s *Stream) frames(ctx context.Context, b []byte, end bool) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	for {
 		n, err := s.take(ctx, len(b))
 		if err != nil {

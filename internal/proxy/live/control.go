@@ -1,0 +1,529 @@
+package live
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/rpc"
+	"tulle.dev/tulle/internal/wire/control"
+)
+
+const (
+	// minBackoff and maxBackoff bound the pause before the next attempt to
+	// reach the control plane; each pause is a random part of its bound.
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
+	// dialTimeout bounds one attempt to connect, TLS included.
+	dialTimeout = 5 * time.Second
+	// steady is how long a conversation must last before the next failure
+	// starts again from minBackoff.
+	steady = 10 * time.Second
+	// maxKeysPerMessage bounds the keys of one Subscribe.
+	maxKeysPerMessage = 4096
+	// defaultIdleLookup is how long an unused look-up is kept up to date.
+	defaultIdleLookup = 10 * time.Minute
+)
+
+// Config says who the proxy is and where its control plane is.
+type Config struct {
+	// Control is "unix:PATH" or "HOST:PORT".
+	Control string
+	// DataDir holds the state, the key and the certificate; it is made when it
+	// isn't there. Empty keeps nothing.
+	DataDir string
+	// EphemeralKey keeps the key and the certificate in memory only.
+	EphemeralKey bool
+	// JoinToken is the text of a join token; needed when there is no
+	// certificate yet.
+	JoinToken string
+	// Hello is what the proxy says about itself; Held is filled in here.
+	Hello control.Hello
+	// ProbeApp reports whether the program at addr takes connections; nil
+	// dials it over TCP.
+	ProbeApp func(ctx context.Context, addr netip.AddrPort) error
+	// IdleLookup is how long an unused look-up is kept; 0 means ten minutes.
+	IdleLookup time.Duration
+	Log        *slog.Logger
+	Meter      *meter.Registry // may be nil
+
+	// dial connects to the control plane, for tests.
+	dial func(ctx context.Context) (net.Conn, error)
+}
+
+func (c *Config) fill() error {
+	if c.Hello.Name == "" || c.Hello.Namespace == "" {
+		return errors.New("the proxy needs a name and a namespace")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.IdleLookup == 0 {
+		c.IdleLookup = defaultIdleLookup
+	}
+	if c.ProbeApp == nil {
+		c.ProbeApp = probeTCP
+	}
+	if c.dial == nil {
+		network, address, err := splitControl(c.Control)
+		if err != nil {
+			return err
+		}
+		c.dial = func(ctx context.Context) (net.Conn, error) {
+			d := net.Dialer{
+				KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+				Control:         controlSocket,
+			}
+			return d.DialContext(ctx, network, address)
+		}
+	}
+	if c.DataDir != "" {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return fmt.Errorf("make the data directory: %w", err)
+		}
+		if err := os.Chmod(c.DataDir, 0o700); err != nil {
+			return fmt.Errorf("close the data directory to others: %w", err)
+		}
+	}
+	return nil
+}
+
+func splitControl(s string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok && path != "" {
+		return "unix", path, nil
+	}
+	if _, _, err := net.SplitHostPort(s); err != nil {
+		return "", "", fmt.Errorf("control plane %q: want unix:PATH or HOST:PORT", s)
+	}
+	return "tcp", s, nil
+}
+
+// Link is the state of the conversation with the control plane, for people.
+type Link struct {
+	Address   string
+	Connected bool
+	// Since is when Connected last changed.
+	Since time.Time
+	// Error says why the last attempt failed; empty when connected.
+	Error string
+	// IdentityError says why the certificate couldn't be renewed last time.
+	IdentityError string
+	// SaveError says why the state couldn't be written last time.
+	SaveError string
+	// Rejected says why the last update was rejected; empty once one was accepted.
+	Rejected string
+	// Lookups is the number of resources subscribed to.
+	Lookups int
+	Status  control.Status
+}
+
+// New makes a Live that follows a control plane. What was saved in the data
+// directory is in force at once; Run does the rest.
+func New(c Config) (*Live, error) {
+	if err := c.fill(); err != nil {
+		return nil, err
+	}
+	l := &Live{
+		config:        c,
+		log:           c.Log,
+		meter:         c.Meter,
+		wait:          LookupWait,
+		interest:      make(map[string]*interest),
+		own:           make(map[string]uint64),
+		once:          make(map[string]bool),
+		link:          Link{Address: c.Control, Since: time.Now()},
+		registrations: slices.Clone(c.Hello.Registrations),
+		reprobe:       make(chan struct{}, 1),
+		drained:       make(chan struct{}),
+		news:          make(chan struct{}, 1),
+		dirty:         make(chan struct{}, 1),
+	}
+	if err := l.load(); err != nil {
+		return nil, err
+	}
+	if err := l.loadSVID(); err != nil {
+		return nil, err
+	}
+	if l.meter != nil {
+		l.meter.SetViewVersion(l.Table().Version)
+		l.meter.Collect(func(w *meter.Writer) {
+			w.Family("tulle_state_save_errors_total", meter.CounterKind, "Writes of the state file that failed.")
+			w.Count(l.saveErrors.Load())
+		})
+	}
+	return l, nil
+}
+
+// Link returns the state of the conversation with the control plane. For a
+// Static Live it is empty.
+func (l *Live) Link() Link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.link
+	k.Lookups = len(l.interest)
+	k.Status = l.status
+	return k
+}
+
+// Run follows the control plane until the context ends: it gets and renews the
+// certificate, holds the conversation, saves the state and watches the
+// proxy's program. It returns after all of that has stopped; the error is nil
+// unless the proxy can never get a certificate.
+func (l *Live) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.keep(ctx) })
+	wg.Go(func() { l.probe(ctx) })
+	certified := make(chan struct{})
+	wg.Go(func() {
+		if err := l.certify(ctx, certified); err != nil {
+			cancel(err)
+		}
+	})
+	select {
+	case <-certified:
+		l.converse(ctx)
+	case <-ctx.Done():
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); errors.Is(err, errNoIdentity) {
+		return err
+	}
+	return nil
+}
+
+// connect opens an HTTP/2 connection to the control plane.
+func (l *Live) connect(ctx context.Context, config *tls.Config) (*rpc.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	raw, err := l.config.dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the control plane: %w", err)
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("TLS with the control plane: %w", err)
+	}
+	if p := conn.ConnectionState().NegotiatedProtocol; p != "h2" {
+		conn.Close()
+		return nil, fmt.Errorf("TLS with the control plane: it chose protocol %q, want h2", p)
+	}
+	return rpc.NewConn(conn, rpc.Options{Authority: "control-plane", Agent: "tulle-proxy/" + l.config.Hello.Version})
+}
+
+// backoff is a growing, jittered pause.
+type backoff struct{ bound time.Duration }
+
+// pause waits; it reports false when the context ended.
+func (b *backoff) pause(ctx context.Context, limit time.Duration) bool {
+	b.bound = min(max(2*b.bound, minBackoff), limit)
+	d := b.bound/2 + rand.N(b.bound/2+1)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// converse holds the conversation, and begins it again when it breaks.
+func (l *Live) converse(ctx context.Context) {
+	var b backoff
+	for ctx.Err() == nil {
+		start := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			l.setConnected(false, nil)
+			return
+		}
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		l.setConnected(false, err)
+		if time.Since(start) > steady {
+			b = backoff{}
+		}
+		if !b.pause(ctx, maxBackoff) {
+			return
+		}
+	}
+}
+
+// setConnected notes whether the conversation is up.
+func (l *Live) setConnected(up bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.link.Connected
+	if was != up {
+		l.link.Connected, l.link.Since = up, time.Now()
+	}
+	l.link.Error = ""
+	if err != nil {
+		l.link.Error = err.Error()
+	}
+	if l.meter != nil {
+		l.meter.SetControlConnected(up)
+	}
+	// Once for each outage and reason, not for each attempt.
+	switch {
+	case up && l.logged != "":
+		return // it may refuse again; keep logs it once the session is steady
+	case up && !was:
+		l.log.Info("connected to the control plane", "address", l.config.Control)
+	case err != nil && err.Error() != l.logged:
+		l.logged = err.Error()
+		l.log.Warn("the control plane is away; going on with what is known", "error", err)
+	}
+}
+
+// setSteady notes that a conversation works: the control plane said something.
+func (l *Live) setSteady() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.logged != "" {
+		l.logged = ""
+		l.log.Info("connected to the control plane again", "address", l.config.Control)
+	}
+}
+
+// errAgain ends a conversation that begins again at once.
+var errAgain = errors.New("begin again")
+
+// Register says which service ports the proxy's program serves, once their
+// listeners accept. It replaces what Config.Hello or an earlier call said; when
+// it differs, the conversation begins again.
+func (l *Live) Register(registrations []control.Registration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.Equal(l.registrations, registrations) {
+		return
+	}
+	l.registrations = slices.Clone(registrations)
+	wake(l.reprobe)
+	if l.endSession != nil {
+		l.endSession(errAgain)
+	}
+}
+
+// SetAdmin says where the admin listener is; call it before Run.
+func (l *Live) SetAdmin(addr string) { l.config.Hello.Admin = addr }
+
+// session is one conversation.
+func (l *Live) session(ctx context.Context) error {
+	svid := l.credentials.SVID()
+	conn, err := l.connect(ctx, l.credentials.ClientConfig(identity.ControlPlane(svid.ID.TrustDomain), "h2"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stream, err := conn.Stream(ctx, control.MethodDiscover)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.endSession = cancel
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.endSession = nil
+	}()
+	if err := l.greet(ctx, stream); err != nil {
+		return err
+	}
+	l.setConnected(true, nil)
+	sender := make(chan struct{})
+	go func() {
+		defer close(sender)
+		l.send(ctx, stream)
+	}()
+	err = l.receive(ctx, stream)
+	cancel(nil)
+	<-sender
+	if errors.Is(context.Cause(ctx), errAgain) {
+		return errAgain
+	}
+	return err
+}
+
+// greet says who this is, what it holds, and what it wants to know.
+func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
+	hello := l.config.Hello
+	l.mu.Lock()
+	hello.Registrations = l.registrations
+	for key, version := range l.own {
+		hello.Held = append(hello.Held, control.Held{Key: key, Version: version})
+	}
+	keys := make([]string, 0, len(l.interest))
+	for key, i := range l.interest {
+		keys = append(keys, key)
+		if i.answered {
+			hello.Held = append(hello.Held, control.Held{Key: key, Version: i.version})
+		}
+	}
+	l.added, l.removed = nil, nil
+	status := l.status
+	l.mu.Unlock()
+	err := l.say(ctx, stream, &control.ProxyMessage{Hello: &hello})
+	if err == nil {
+		err = l.subscribe(ctx, stream, keys)
+	}
+	if err == nil {
+		err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
+	}
+	return err
+}
+
+func (l *Live) say(ctx context.Context, stream *rpc.Stream, m *control.ProxyMessage) error {
+	return stream.Send(ctx, control.EncodeProxyMessage(m))
+}
+
+func (l *Live) subscribe(ctx context.Context, stream *rpc.Stream, keys []string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), maxKeysPerMessage)
+		if err := l.say(ctx, stream, &control.ProxyMessage{Subscribe: &control.Subscribe{Add: keys[:n]}}); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// send tells what changed on this side until the session ends.
+func (l *Live) send(ctx context.Context, stream *rpc.Stream) {
+	l.mu.Lock()
+	told := l.status
+	l.mu.Unlock()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.news:
+		}
+		l.mu.Lock()
+		removed, candidates := l.removed, l.added
+		l.removed, l.added = nil, nil
+		var added []string
+		for _, key := range candidates {
+			if l.interest[key] != nil {
+				added = append(added, key)
+			}
+		}
+		status := l.status
+		l.mu.Unlock()
+		// What was dropped and is wanted again must be resent: remove first.
+		var err error
+		for len(removed) > 0 && err == nil {
+			n := min(len(removed), maxKeysPerMessage)
+			err = l.say(ctx, stream, &control.ProxyMessage{Subscribe: &control.Subscribe{Remove: removed[:n]}})
+			removed = removed[n:]
+		}
+		if err == nil {
+			err = l.subscribe(ctx, stream, added)
+		}
+		if err == nil && status != told {
+			told = status
+			err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
+		}
+		if err != nil {
+			return // the receiver sees the stream's end; greet says it all again
+		}
+	}
+}
+
+// receive takes what the control plane says until the session ends.
+func (l *Live) receive(ctx context.Context, stream *rpc.Stream) error {
+	for {
+		b, err := stream.Receive()
+		if err == io.EOF {
+			return errors.New("the control plane ended the conversation")
+		}
+		if err != nil {
+			return err
+		}
+		m, err := control.DecodeControlMessage(b)
+		if err != nil {
+			// Without its nonce it can't be answered; the next conversation
+			// begins from what is held.
+			return fmt.Errorf("the control plane sent a message that can't be read: %w", err)
+		}
+		if m.Refused == nil {
+			l.setSteady()
+		}
+		switch {
+		case m.Update != nil:
+			if err := l.take(ctx, stream, m.Update); err != nil {
+				return err
+			}
+		case m.Drained:
+			l.mu.Lock()
+			if l.status.Draining {
+				select {
+				case <-l.drained:
+				default:
+					close(l.drained)
+				}
+			}
+			l.mu.Unlock()
+		case m.Refused != nil:
+			return fmt.Errorf("the control plane refused this proxy: %s", m.Refused.Reason)
+		}
+	}
+}
+
+// take puts an update into force and answers it.
+func (l *Live) take(ctx context.Context, stream *rpc.Stream, u *control.Update) error {
+	ack := &control.Ack{Nonce: u.Nonce}
+	if err := l.update(u); err != nil {
+		ack.Error = err.Error()
+		l.log.Error("rejected an update; the last good state stays in force", "version", u.Version, "error", err)
+	}
+	l.mu.Lock()
+	l.link.Rejected = ack.Error
+	l.mu.Unlock()
+	return l.say(ctx, stream, &control.ProxyMessage{Ack: ack})
+}
+
+// Drain tells the control plane that the proxy takes no new work, and waits
+// until all peers know it. It fails when the context ends first.
+func (l *Live) Drain(ctx context.Context) error {
+	if l.static {
+		return nil
+	}
+	l.setStatus(func(s *control.Status) { s.Draining = true })
+	select {
+	case <-l.drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the control plane did not say that all peers know of the drain: %w", context.Cause(ctx))
+	}
+}
+
+func (l *Live) setStatus(change func(*control.Status)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.status
+	change(&l.status)
+	if l.status != old {
+		wake(l.news)
+	}
+}
