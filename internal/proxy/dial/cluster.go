@@ -1,0 +1,76 @@
+package dial
+
+import (
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/view"
+)
+
+// Cluster is one service port as one loop reaches it.
+type Cluster struct {
+	// Key is "SERVICE.NAMESPACE:PORT", or empty outside the mesh.
+	Key string
+
+	direction meter.Direction
+	shard     *meter.Shard
+	series    [meter.Mutual + 1]*meter.Traffic
+	set       balance.Set
+	told      *view.Endpoints
+}
+
+// NewCluster makes a cluster without endpoints.
+func NewCluster(key string, d meter.Direction, shard *meter.Shard) *Cluster {
+	return &Cluster{Key: key, direction: d, shard: shard}
+}
+
+// Update makes the cluster follow what the proxy was told. What is the same
+// pointer as last time is the same set.
+func (c *Cluster) Update(told *view.Endpoints, now time.Duration) {
+	if told == c.told {
+		return
+	}
+	c.told = told
+	var list []view.Endpoint
+	if told != nil {
+		list = told.List
+	}
+	for _, gone := range c.set.Update(list, int64(now)) {
+		PoolOf(gone).Drop()
+	}
+}
+
+// Known reports whether the proxy was told of the endpoints, be there any or not.
+func (c *Cluster) Known() bool { return c.told != nil }
+
+// Len is the number of endpoints.
+func (c *Cluster) Len() int { return c.set.Len() }
+
+// Endpoints are the cluster's endpoints; the slice must not be changed or kept.
+func (c *Cluster) Endpoints() []*balance.Endpoint { return c.set.All() }
+
+// Pick chooses an endpoint, or nil when there is none. The endpoint avoid (which
+// may be nil) is chosen only when there is no other.
+func (c *Cluster) Pick(l *loop.Loop, avoid *balance.Endpoint) *balance.Endpoint {
+	if avoid == nil {
+		return c.set.Pick(int64(l.Now()), l.Rand, nil)
+	}
+	return c.set.Pick(int64(l.Now()), l.Rand, func(e *balance.Endpoint) bool { return e == avoid })
+}
+
+// Series is where traffic to the endpoint is counted.
+func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {
+	t := meter.None
+	if e != nil && e.Identity != "" {
+		t = meter.Mutual
+	}
+	if c.series[t] == nil {
+		c.series[t] = c.shard.Traffic(meter.Labels{Direction: c.direction, Service: c.Key, TLS: t})
+	}
+	return c.series[t]
+}
+
+// Fail counts something that went wrong for a request to this cluster.
+func (c *Cluster) Fail(reason string) { c.shard.Error(c.direction, c.Key, reason) }

@@ -1,0 +1,142 @@
+package dial
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/mtls"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/view"
+)
+
+var (
+	// ErrTimeout says that an endpoint didn't answer in time.
+	ErrTimeout = errors.New("connect: timed out")
+	// ErrSelf says that the address is a listener of this proxy: going there
+	// would never end.
+	ErrSelf = errors.New("connect: the address is this proxy's own")
+)
+
+// TLSError says that an endpoint was reached but isn't who it should be.
+type TLSError struct{ Err error }
+
+func (e *TLSError) Error() string { return "mutual TLS: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *TLSError) Unwrap() error { return e.Err }
+
+// Waiter waits for a connection.
+type Waiter interface {
+	// Connected is called once, never from within Dial. After an error the
+	// connection is closed.
+	Connected(error)
+}
+
+// Dialer makes connections on one loop.
+type Dialer struct {
+	Loop        *loop.Loop
+	Credentials *identity.Credentials
+	Handshakes  *mtls.Handshakes
+	// Timeout bounds one attempt, TLS included.
+	Timeout time.Duration
+	// Own reports whether an address is a listener of this proxy.
+	Own func(netip.AddrPort) bool
+	// Connect opens a socket; nil means the poller's own Connect.
+	Connect func(netip.AddrPort) (poll.FD, error)
+}
+
+// Dial connects c to the endpoint, with mutual TLS and the application protocol
+// alpn when the endpoint has an identity. The handler of c is h once w has been
+// told that it is connected.
+func (d *Dialer) Dial(c *loop.Conn, to *view.Endpoint, alpn string, h loop.Handler, w Waiter) {
+	a := &attempt{dialer: d, conn: c, to: to, alpn: alpn, handler: h, waiter: w}
+	a.timer.Init(d.Loop, a)
+	if d.Own != nil && d.Own(to.Address) {
+		d.Loop.Later(func() { a.end(ErrSelf) })
+		return
+	}
+	connect := d.Connect
+	if connect == nil {
+		connect = d.Loop.Connect
+	}
+	fd, err := connect(to.Address)
+	if err != nil {
+		d.Loop.Later(func() { a.end(fmt.Errorf("connect %s: %w", to.Address, err)) })
+		return
+	}
+	c.InitConnecting(d.Loop, fd, to.Address, a)
+	a.timer.Set(d.Timeout)
+}
+
+// attempt is a connection in the making. It is the connection's handler until
+// it is made.
+type attempt struct {
+	dialer  *Dialer
+	conn    *loop.Conn
+	to      *view.Endpoint
+	alpn    string
+	handler loop.Handler
+	waiter  Waiter
+	timer   loop.Timer
+	secure  *mtls.Handshake
+}
+
+// Ready is called when the socket is connected or has failed.
+func (a *attempt) Ready() {
+	switch {
+	case a.conn.SendErr() != nil:
+		a.end(fmt.Errorf("connect %s: %w", a.to.Address, a.conn.SendErr()))
+	case a.conn.Connecting() || a.secure != nil:
+	case a.to.Identity == "":
+		a.end(nil)
+	default:
+		a.startTLS()
+	}
+}
+
+func (a *attempt) startTLS() {
+	id, err := identity.Parse(a.to.Identity)
+	if err != nil {
+		a.end(&TLSError{err})
+		return
+	}
+	config := a.dialer.Credentials.ClientConfig(id, a.alpn)
+	config.ServerName = a.serverName()
+	a.secure = a.dialer.Handshakes.Client(a.conn, config, func(s *mtls.Session, err error) {
+		if err == nil && s.State().NegotiatedProtocol != a.alpn {
+			err = fmt.Errorf("the endpoint speaks no %s", a.alpn)
+		}
+		if err != nil {
+			err = &TLSError{err}
+		}
+		a.end(err)
+	})
+}
+
+func (a *attempt) serverName() string { return a.to.Workload }
+
+// Expire gives the attempt up.
+func (a *attempt) Expire(*loop.Timer) { a.end(ErrTimeout) }
+
+func (a *attempt) end(err error) {
+	a.timer.Stop()
+	if a.secure != nil {
+		a.secure.Cancel()
+	}
+	if err != nil {
+		a.conn.Close()
+	} else {
+		a.conn.SetHandler(a.handler)
+	}
+	a.waiter.Connected(err)
+}
+
+// Config makes the TLS configuration of a listener for other proxies.
+func Config(c *identity.Credentials, protocols ...string) *tls.Config {
+	return c.ServerConfig(nil, protocols...)
+}

@@ -1,0 +1,164 @@
+package l4
+
+import (
+	"io"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/poll"
+)
+
+// spliceAfter is how many bytes must have gone one way before it is worth a pipe.
+const spliceAfter = 256 << 10
+
+// Options say how a tunnel is counted and ended.
+type Options struct {
+	// Series counts it; may be nil. Opened says that the client's connection
+	// has been counted as open already.
+	Series *meter.Traffic
+	Opened bool
+	// Idle ends a tunnel that carried nothing for so long; 0 never does.
+	Idle time.Duration
+	// Done is called when the tunnel has ended; may be nil.
+	Done func()
+}
+
+// tunnel is two connections and what flows between them.
+type tunnel struct {
+	client, server *loop.Conn
+	options        Options
+	timer          loop.Timer
+	up, down       flow
+	received, sent uint64 // counted so far
+	done           bool
+}
+
+// flow is one direction.
+type flow struct {
+	from, to *loop.Conn
+	pipe     poll.Pipe
+	piped    int // bytes in the pipe
+	open     bool
+	moved    int
+	ended    bool // the end has been passed on
+}
+
+// Join ties two connections together for the rest of their lives. What was read
+// from either and not consumed is sent on.
+func Join(client, server *loop.Conn, o Options) {
+	t := &tunnel{client: client, server: server, options: o}
+	t.up = flow{from: client, to: server}
+	t.down = flow{from: server, to: client}
+	t.received, t.sent = client.Received, client.Sent
+	t.timer.Init(client.Loop(), t)
+	if o.Idle > 0 {
+		t.timer.Set(o.Idle)
+	}
+	if o.Series != nil && !o.Opened {
+		o.Series.Opened(meter.TCP)
+		t.received, t.sent = 0, 0 // bytes that came before are the tunnel's
+	}
+	client.SetHandler(t)
+	server.SetHandler(t)
+	t.Ready()
+}
+
+// Ready moves what can be moved.
+func (t *tunnel) Ready() {
+	if t.done {
+		return
+	}
+	before := t.client.Received + t.server.Received
+	for t.up.move() || t.down.move() {
+	}
+	if t.options.Idle > 0 && t.client.Received+t.server.Received != before {
+		t.timer.Set(t.options.Idle)
+	}
+	t.count()
+	switch {
+	case t.up.broken() || t.down.broken():
+		// Either side's failure is both's: an end in good order would pass off
+		// what arrived as the whole.
+		t.end(true)
+	case t.up.ended && t.down.ended:
+		t.end(false)
+	}
+}
+
+// Expire ends a tunnel in which nothing moves.
+func (t *tunnel) Expire(*loop.Timer) { t.end(true) }
+
+func (t *tunnel) end(reset bool) {
+	if t.done {
+		return
+	}
+	t.done = true
+	t.timer.Stop()
+	t.up.closePipe()
+	t.down.closePipe()
+	if reset {
+		t.client.Abort()
+		t.server.Abort()
+	} else {
+		t.client.Linger()
+		t.server.Linger()
+	}
+	if t.options.Series != nil {
+		t.options.Series.Closed()
+	}
+	if t.options.Done != nil {
+		t.options.Done()
+	}
+}
+
+func (t *tunnel) count() {
+	if s := t.options.Series; s != nil {
+		s.Received(int(t.client.Received - t.received))
+		s.Sent(int(t.client.Sent - t.sent))
+		t.received, t.sent = t.client.Received, t.client.Sent
+	}
+}
+
+// broken reports whether nothing more will get through this way though it has
+// not ended.
+func (f *flow) broken() bool {
+	return f.from.Err() != nil || f.to.SendErr() != nil
+}
+
+// move takes one step in this direction, or reports that it has to wait.
+func (f *flow) move() bool {
+	if f.ended || f.broken() {
+		return false
+	}
+	if f.open {
+		return f.splice()
+	}
+	in := f.from.In()
+	if in.Len() == 0 {
+		switch _, err := f.from.Fill(loop.LargeBuffer); err {
+		case nil:
+		case io.EOF:
+			f.end()
+			return true
+		default:
+			return false
+		}
+	}
+	n := min(f.to.Room(), in.Len())
+	if n == 0 {
+		return false
+	}
+	f.to.Write(in.Bytes()[:n])
+	in.Consume(n)
+	if f.moved += n; f.moved >= spliceAfter && in.Len() == 0 && f.to.Pending() == 0 {
+		f.openPipe()
+	}
+	return true
+}
+
+func (f *flow) end() {
+	f.ended = true
+	f.closePipe()
+	f.to.CloseWrite()
+}

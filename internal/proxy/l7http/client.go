@@ -1,0 +1,277 @@
+package l7http
+
+import (
+	"io"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// ALPN is the application protocol between two proxies: HTTP/1.1 exchanges.
+const ALPN = "tulle-h1"
+
+// clientConn is an HTTP/1.1 connection to an endpoint. It carries one exchange
+// at a time and rests in the endpoint's pool between them.
+type clientConn struct {
+	worker   *Worker
+	endpoint *balance.Endpoint
+	conn     loop.Conn
+	timer    loop.Timer // while it rests: how long it may
+	x        *Exchange  // nil while it rests
+	resp     h1.Response
+	body     h1.Body
+	upgrade  []byte // what the request offered to upgrade to
+	method   h1.Method
+
+	headRead bool // the final head of the response
+	sent     bool // the request, all of it
+	chunked  bool // how its body is sent
+	atRest   time.Duration
+	before   uint64 // bytes sent before this exchange
+}
+
+func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
+	c := &clientConn{worker: w, endpoint: e}
+	c.timer.Init(w.Loop, c)
+	return c
+}
+
+// connect makes the connection for an exchange.
+func (c *clientConn) connect(x *Exchange) {
+	c.x = x
+	x.up = c
+	c.worker.Dialer.Dial(&c.conn, &c.endpoint.Endpoint, ALPN, c, c)
+}
+
+// Connected is called when the connection is there, or can't be had.
+func (c *clientConn) Connected(err error) {
+	if c.x == nil { // given up meanwhile
+		c.conn.Close()
+		return
+	}
+	if err != nil {
+		x := c.x
+		c.x, x.up = nil, nil
+		x.Connected(err)
+		return
+	}
+	c.x.Connected(nil)
+}
+
+// attach takes the connection out of its rest for an exchange.
+func (c *clientConn) attach(x *Exchange) {
+	c.x = x
+	x.up = c
+	c.timer.Clear()
+}
+
+// Send sends the request's head.
+func (c *clientConn) Send(x *Exchange) {
+	r := &x.Request
+	c.method = r.Method
+	c.upgrade = append(c.upgrade[:0], r.Upgrade...)
+	c.before = c.conn.Sent - uint64(c.conn.Pending())
+	c.headRead = false
+	c.resp.Reset()
+	c.chunked = r.Framing == h1.Chunked
+	c.sent = r.Framing == h1.NoBody || r.Framing == h1.Length && r.Length == 0 || r.Framing == h1.Tunnel
+	options := h1.RequestOptions{Via: c.worker.Via, Upgrade: true}
+	c.conn.Wrote(h1.AppendRequest(c.conn.Append(headRoom), r, &options))
+}
+
+// Room reports whether the endpoint takes more of the request.
+func (c *clientConn) Room() bool {
+	return !c.conn.Connecting() && c.conn.Open() && c.conn.Room() > 0
+}
+
+// Body sends some of the request's body.
+func (c *clientConn) Body(p []byte) {
+	if !c.chunked {
+		c.conn.Write(p)
+		return
+	}
+	c.conn.Wrote(h1.AppendChunkHeader(c.conn.Append(chunkRoom), len(p)))
+	c.conn.Write(p)
+	c.conn.Wrote(append(c.conn.Append(chunkRoom), h1.ChunkEnd...))
+}
+
+// End ends the request.
+func (c *clientConn) End(trailers []h1.Field) {
+	if c.chunked {
+		c.conn.Wrote(h1.AppendLastChunk(c.conn.Append(headRoom), trailers))
+	}
+	c.sent = true
+}
+
+// Cancel gives the exchange up: what is under way on the connection makes it
+// useless for others.
+func (c *clientConn) Cancel() {
+	c.x = nil
+	c.Retire()
+}
+
+// Ready is called by the loop: there may be something to do.
+func (c *clientConn) Ready() {
+	if c.x == nil {
+		if c.conn.Stale() { // a server says nothing unasked
+			dial.PoolOf(c.endpoint).Remove(c)
+			c.Retire()
+		}
+		return
+	}
+	c.read()
+	if x := c.x; x != nil && !c.sent {
+		x.down.Pull()
+	}
+}
+
+// Pull says that the client takes more of the answer.
+func (c *clientConn) Pull() { c.read() }
+
+// read moves the answer on.
+func (c *clientConn) read() {
+	for c.x != nil && c.step() {
+	}
+}
+
+func (c *clientConn) step() bool {
+	in := c.conn.In()
+	if !c.headRead {
+		asked := h1.Asked{Method: c.method, Upgrade: c.upgrade}
+		n, e := c.resp.Parse(in.Bytes(), asked, &c.worker.Limits.Head)
+		switch {
+		case e != nil:
+			c.malformed(e)
+			return false
+		case n == 0:
+			return c.fill(c.worker.Limits.Head.MaxHead + 1)
+		}
+		in.Consume(n)
+		return c.head()
+	}
+	if !c.x.down.Room() {
+		return false
+	}
+	data, n, done, e := c.body.Next(in.Bytes())
+	if e != nil {
+		c.malformed(e)
+		return false
+	}
+	in.Consume(n)
+	if len(data) > 0 {
+		c.x.down.Body(data)
+	}
+	switch {
+	case done:
+		c.done()
+		return false
+	case n > 0:
+		return true
+	}
+	return c.fill(loop.LargeBuffer)
+}
+
+// head takes a complete head of the response.
+func (c *clientConn) head() bool {
+	x := c.x
+	final, ok := x.response(&c.resp)
+	switch {
+	case !ok:
+		return false
+	case !final:
+		c.resp.Reset()
+		return true
+	case c.resp.Framing == h1.Tunnel:
+		c.x, x.up = nil, nil
+		x.tunnel(&c.conn)
+		return false
+	}
+	c.headRead = true
+	c.body.InitResponse(&c.resp, &c.worker.Limits.Head)
+	return true
+}
+
+// fill reads more of the response, or reports that there is nothing now.
+func (c *clientConn) fill(limit int) bool {
+	_, err := c.conn.Fill(limit)
+	switch err {
+	case nil:
+		return true
+	case poll.ErrAgain:
+		return false
+	case loop.ErrFull:
+		c.malformed(&h1.Error{Status: 502, Reason: "head_too_long", Text: "The response's head is too long."})
+		return false
+	case io.EOF:
+		if c.headRead && c.body.EOF() == nil {
+			c.done()
+			return false
+		}
+	}
+	x := c.x
+	nothing := c.conn.Sent-uint64(c.conn.Pending()) == c.before
+	begun := c.headRead || c.resp.Started()
+	c.drop()
+	if begun {
+		x.upFailed(lost)
+	} else {
+		x.upLost(!nothing)
+	}
+	return false
+}
+
+// malformed ends an exchange whose response is not HTTP.
+func (c *clientConn) malformed(e *h1.Error) {
+	x := c.x
+	c.drop()
+	x.upFailed(&Failure{Status: badResponse.Status, Error: badResponse.Error, Text: e.Text})
+}
+
+// drop leaves the exchange with a connection that is of no use any more.
+func (c *clientConn) drop() {
+	c.x.up = nil
+	c.x = nil
+	c.Retire()
+}
+
+// done ends the exchange; the connection rests, if it may carry another.
+func (c *clientConn) done() {
+	x := c.x
+	c.x, x.up = nil, nil
+	reuse := c.resp.KeepAlive && c.sent && c.conn.In().Len() == 0 && !c.conn.Ended() &&
+		c.conn.SendErr() == nil && c.conn.Pending() == 0 && !c.endpoint.Gone
+	if reuse {
+		c.atRest = c.worker.Loop.Now()
+		c.timer.Set(c.worker.Limits.PoolIdle)
+		dial.PoolOf(c.endpoint).Put(c)
+	}
+	x.responseEnd(c.body.Trailers) // slices of the read buffer
+	switch {
+	case !reuse:
+		c.Retire()
+	case c.x == nil:
+		c.conn.Rest()
+	}
+}
+
+// Fresh reports whether the connection may carry another exchange.
+func (c *clientConn) Fresh() bool {
+	return c.worker.Loop.Now()-c.atRest < c.worker.Limits.PoolIdle && !c.conn.Stale()
+}
+
+// Retire closes the connection.
+func (c *clientConn) Retire() {
+	c.timer.Stop()
+	c.conn.Close()
+}
+
+// Expire closes a connection that rested for so long that the server might
+// close it at any moment.
+func (c *clientConn) Expire(*loop.Timer) {
+	dial.PoolOf(c.endpoint).Remove(c)
+	c.Retire()
+}

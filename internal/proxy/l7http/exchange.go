@@ -1,0 +1,342 @@
+package l7http
+
+import (
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// Router says where a request goes.
+type Router interface {
+	// Route sets x.Cluster, and what else it knows. It returns nil, or how to
+	// answer instead, or Later when somebody will call x.Resume's function.
+	Route(x *Exchange) *Failure
+	// Unrouted counts a failure of a request that has no cluster.
+	Unrouted(*Failure)
+}
+
+// Downstream is the side of an exchange that asked.
+type Downstream interface {
+	// Interim and Response send a head on; its slices are good for this call.
+	Interim(*h1.Response)
+	Response(*h1.Response)
+	// Room reports whether Body may be called; if not, the exchange's upstream
+	// is pulled when there is room.
+	Room() bool
+	Body([]byte)
+	// End ends the response; the exchange is over and may be reused.
+	End(trailers []h1.Field)
+	// Reply answers in the endpoint's place and ends the exchange.
+	Reply(*Failure)
+	// Cut ends a response that can't be completed so that the client can tell.
+	Cut()
+	// Pull says that the upstream takes request body.
+	Pull()
+	// Rewind brings the whole request back so that it can be sent once more. It
+	// reports false when some of it is gone.
+	Rewind() bool
+	// Tunnel gives up the connection to carry bytes both ways, after a response
+	// said so.
+	Tunnel(up *loop.Conn)
+}
+
+// Upstream is the side of an exchange that answers.
+type Upstream interface {
+	// Send sends the exchange's request head.
+	Send(*Exchange)
+	// Room reports whether Body may be called; if not, the exchange's
+	// downstream is pulled when there is room.
+	Room() bool
+	Body([]byte)
+	End(trailers []h1.Field)
+	// Cancel gives the exchange up.
+	Cancel()
+	// Pull says that the downstream takes response body.
+	Pull()
+}
+
+// Exchange is one request and its responses.
+type Exchange struct {
+	// Request is the request's head. Its slices are good until it was sent.
+	Request h1.Request
+	// Cluster is where it goes; the Router sets it.
+	Cluster *dial.Cluster
+	// Series is where it is counted; the Router may set it, else it is the
+	// cluster's.
+	Series *meter.Traffic
+	// Timeout bounds the whole exchange; 0 doesn't.
+	Timeout time.Duration
+
+	worker   *Worker
+	router   Router
+	down     Downstream
+	up       Upstream
+	endpoint *balance.Endpoint
+	failed   *balance.Endpoint // the one that was tried in vain
+	timer    loop.Timer
+	began    time.Duration
+	sent     time.Duration
+	latency  time.Duration
+	status   int
+	tries    int
+	interims int
+	serial   uint64 // tells exchanges apart that use the same memory
+	reused   bool   // the connection has carried a request before
+	fresh    bool   // must not be sent on a reused connection
+}
+
+const (
+	// maxTries bounds the endpoints a request is offered to.
+	maxTries = 3
+	// maxInterims bounds the 1xx responses to a request.
+	maxInterims = 16
+	// maxVias bounds how often a request may have passed this mesh's proxies.
+	maxVias = 24
+)
+
+// start sends the parsed request on its way.
+func (x *Exchange) start(w *Worker, r Router, down Downstream) {
+	x.worker, x.router, x.down = w, r, down
+	x.began = w.Loop.Now()
+	x.timer.Init(w.Loop, x)
+	switch {
+	case x.Request.MaxForwards == 0 && x.Request.Method == h1.TRACE:
+		x.Fail(traceRefused)
+	case x.Request.MaxForwards == 0 && x.Request.Method == h1.OPTIONS:
+		x.Fail(&Failure{Status: 200})
+	case x.looped():
+		x.Fail(Looped)
+	default:
+		x.route()
+	}
+}
+
+// looped reports whether the request has been here too often.
+func (x *Exchange) looped() bool {
+	seen := 0
+	for i := range x.Request.Fields {
+		if x.Request.Fields[i].ID == h1.Via {
+			seen++
+		}
+	}
+	return seen > maxVias
+}
+
+func (x *Exchange) route() {
+	switch f := x.router.Route(x); f {
+	case nil:
+		if x.Timeout > 0 {
+			x.timer.Set(x.Timeout)
+		}
+		x.connect()
+	case Later:
+	default:
+		x.Fail(f)
+	}
+}
+
+// Resume returns a function that asks the Router again, for a Router that had
+// to wait. It may be called from any goroutine, and when the exchange has ended
+// meanwhile does nothing.
+func (x *Exchange) Resume() func() {
+	serial, l := x.serial, x.worker.Loop
+	return func() {
+		l.Post(func() {
+			if x.serial == serial {
+				x.route()
+			}
+		})
+	}
+}
+
+// connect picks an endpoint and a connection to it.
+func (x *Exchange) connect() {
+	w := x.worker
+	e := x.Cluster.Pick(w.Loop, x.failed)
+	if e == nil {
+		x.Fail(NoEndpoints)
+		return
+	}
+	x.endpoint = e
+	x.tries++
+	x.sent = w.Loop.Now()
+	e.Begin()
+	if !x.fresh {
+		if c, ok := dial.PoolOf(e).Get().(*clientConn); ok {
+			x.reused = true
+			c.attach(x)
+			x.Connected(nil)
+			return
+		}
+	}
+	x.reused = false
+	newClientConn(w, e).connect(x)
+}
+
+// Connected is called when the upstream is ready for the request, or can't be had.
+func (x *Exchange) Connected(err error) {
+	if err == nil {
+		if x.Series == nil {
+			x.Series = x.Cluster.Series(x.endpoint)
+		}
+		x.up.Send(x)
+		x.down.Pull()
+		return
+	}
+	x.leave(true)
+	if x.tries < maxTries && x.Cluster.Len() > 1 {
+		x.connect()
+		return
+	}
+	x.Fail(fromConnect(err))
+}
+
+// leave ends the exchange's part in its endpoint's load.
+func (x *Exchange) leave(failed bool) {
+	if e := x.endpoint; e != nil {
+		now := x.worker.Loop.Now()
+		if x.latency == 0 {
+			x.latency = now - x.sent
+		}
+		e.End(int64(now), x.latency, failed)
+		if failed {
+			x.failed = e
+		}
+	}
+	x.endpoint, x.up, x.latency = nil, nil, 0
+}
+
+// response takes a head from the upstream and reports whether it is the last.
+func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
+	if r.Interim() {
+		if x.interims++; x.interims > maxInterims {
+			x.upFailed(badResponse)
+			return false, false
+		}
+		x.down.Interim(r)
+		return false, true
+	}
+	x.status = r.Status
+	x.latency = max(x.worker.Loop.Now()-x.sent, 1)
+	x.down.Response(r)
+	return true, true
+}
+
+// responseEnd takes the end of the response: the exchange went well.
+func (x *Exchange) responseEnd(trailers []h1.Field) {
+	x.leave(x.status >= 500)
+	x.count(x.status)
+	x.down.End(trailers)
+}
+
+// upLost is called when the upstream connection broke before a response began.
+// A connection that had been idle may have been closed by the server at the
+// moment it was used; then the request is sent again on a fresh one, when that
+// can't do harm: nothing was sent, or sending it twice means what once means
+// (RFC 9110, 9.2.2).
+func (x *Exchange) upLost(sent bool) {
+	again := x.reused && (!sent || x.Request.Method.Idempotent()) && x.interims == 0 && x.down.Rewind()
+	if !again {
+		x.upFailed(lost)
+		return
+	}
+	x.endpoint.Cancel()
+	x.endpoint, x.up, x.fresh = nil, nil, true
+	x.connect()
+}
+
+// upFailed is called when the upstream failed for good.
+func (x *Exchange) upFailed(f *Failure) {
+	x.leave(true)
+	if x.status == 0 {
+		x.Fail(f)
+		return
+	}
+	x.Cluster.Fail("http_response_incomplete")
+	x.count(x.status)
+	x.down.Cut()
+}
+
+// Fail answers the request without an upstream.
+func (x *Exchange) Fail(f *Failure) {
+	x.abandon()
+	switch {
+	case f.Error == "":
+	case x.Cluster != nil:
+		x.Cluster.Fail(f.Error)
+		if x.Series == nil {
+			x.Series = x.Cluster.Series(nil)
+		}
+	default:
+		x.router.Unrouted(f)
+	}
+	x.count(f.Status)
+	x.down.Reply(f)
+}
+
+// abandon gives the upstream up, if there is one.
+func (x *Exchange) abandon() {
+	if up := x.up; up != nil {
+		x.up = nil
+		up.Cancel()
+	}
+	if x.endpoint != nil {
+		x.endpoint.Cancel()
+		x.endpoint = nil
+	}
+}
+
+// cancel ends the exchange because the client is gone.
+func (x *Exchange) cancel(reason string) {
+	x.abandon()
+	if x.Cluster != nil {
+		x.Cluster.Fail(reason)
+	}
+	x.timer.Stop()
+}
+
+// stalled is called when nothing moved for too long.
+func (x *Exchange) stalled(requestDone bool) {
+	switch {
+	case x.status != 0:
+		x.abandon()
+		x.Cluster.Fail("http_response_timeout")
+		x.count(x.status)
+		x.down.Cut()
+	case requestDone:
+		x.Fail(responseTimeout)
+	default:
+		x.Fail(requestTimeout)
+	}
+}
+
+// Expire is called when the route's time for the exchange is over.
+func (x *Exchange) Expire(*loop.Timer) { x.stalled(true) }
+
+// count records the exchange.
+func (x *Exchange) count(status int) {
+	x.timer.Clear()
+	if x.Series != nil {
+		x.Series.Request(status, x.worker.Loop.Now()-x.began)
+	}
+}
+
+// reset makes the exchange ready for another request. Its memory is kept.
+func (x *Exchange) reset() {
+	x.timer.Stop()
+	request, serial := x.Request, x.serial
+	*x = Exchange{serial: serial + 1}
+	x.Request = request
+	x.Request.Reset()
+}
+
+// tunnel hands the upstream's connection over: what follows is not HTTP.
+func (x *Exchange) tunnel(up *loop.Conn) {
+	x.leave(false)
+	x.count(x.status)
+	x.down.Tunnel(up)
+}

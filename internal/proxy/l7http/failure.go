@@ -1,0 +1,95 @@
+package l7http
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// Failure is an answer that the proxy makes itself.
+type Failure struct {
+	Status int
+	// Error is the Proxy-Status error type (RFC 9209, 2.3), and the reason in
+	// the metrics.
+	Error string
+	// Text is one sentence for the person who gets the answer.
+	Text string
+	// Malformed says that it was the client's doing.
+	Malformed bool
+}
+
+// Later is what a Router returns when it has to wait for an answer.
+var Later = &Failure{}
+
+// The failures. 4xx here are what the client did, 5xx what happened behind.
+var (
+	NoRoute = &Failure{404, "destination_not_found", "No route matches this request.", false}
+	NoHost  = &Failure{502, "destination_not_found", "This name is not known.", false}
+	// NoBackend is a rule whose backend doesn't exist (Gateway API: 500).
+	NoBackend   = &Failure{500, "destination_not_found", "The route's backend does not exist.", false}
+	NoEndpoints = &Failure{503, "destination_unavailable", "There is no endpoint that could answer.", false}
+	Looped      = &Failure{508, "proxy_loop_detected", "The request came back to where it was sent from.", false}
+	NotAProxy   = &Failure{501, "http_request_denied", "CONNECT is answered by a forward listener only.", true}
+
+	refused         = &Failure{502, "connection_refused", "The endpoint refused the connection.", false}
+	connectTimeout  = &Failure{504, "connection_timeout", "The endpoint could not be connected to in time.", false}
+	connectFailed   = &Failure{503, "destination_ip_unroutable", "The endpoint could not be connected to.", false}
+	tlsFailed       = &Failure{502, "tls_certificate_error", "Mutual TLS with the endpoint failed.", false}
+	lost            = &Failure{502, "connection_terminated", "The endpoint closed the connection before it answered.", false}
+	responseTimeout = &Failure{504, "http_response_timeout", "The endpoint did not answer in time.", false}
+	badResponse     = &Failure{502, "http_protocol_error", "The endpoint's answer is not valid HTTP.", false}
+	requestTimeout  = &Failure{408, "http_request_error", "The request did not arrive in time.", true}
+	traceRefused    = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
+)
+
+// fromConnect says what a failed attempt to connect means to the client.
+func fromConnect(err error) *Failure {
+	var tls *dial.TLSError
+	switch {
+	case errors.Is(err, dial.ErrTimeout):
+		return connectTimeout
+	case errors.Is(err, dial.ErrSelf):
+		return Looped
+	case errors.As(err, &tls):
+		return tlsFailed
+	case errors.Is(err, unix.ECONNREFUSED):
+		return refused
+	}
+	return connectFailed
+}
+
+// fromParse is the answer to a request that makes no sense.
+func fromParse(e *h1.Error) *Failure {
+	return &Failure{e.Status, "http_request_error", e.Text, true}
+}
+
+// appendReply appends the whole answer. HEAD gets no body.
+func appendReply(dst []byte, f *Failure, method h1.Method, date []byte, closes bool) []byte {
+	dst = h1.AppendStatusLine(dst, f.Status)
+	dst = append(dst, "Date: "...)
+	dst = append(dst, date...)
+	dst = append(dst, "\r\n"...)
+	if f.Error != "" {
+		dst = h1.AppendField(dst, "Proxy-Status", "tulle; error="+f.Error)
+	}
+	if f.Status == 405 {
+		dst = h1.AppendField(dst, "Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")
+	}
+	if closes {
+		dst = h1.AppendField(dst, "Connection", "close")
+	}
+	if f.Text == "" {
+		return append(dst, "Content-Length: 0\r\n\r\n"...)
+	}
+	dst = h1.AppendField(dst, "Content-Type", "text/plain; charset=utf-8")
+	dst = h1.AppendField(dst, "Content-Length", itoa(len(f.Text)+1))
+	dst = append(dst, "\r\n"...)
+	if method != h1.HEAD {
+		dst = append(dst, f.Text...)
+		dst = append(dst, '\n')
+	}
+	return dst
+}

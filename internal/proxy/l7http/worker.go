@@ -1,0 +1,88 @@
+package l7http
+
+import (
+	"strconv"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// Limits bound what one connection may cost. All must be set.
+type Limits struct {
+	Head h1.Limits
+	// HeadTimeout bounds a request's head from its first byte; IdleTimeout a
+	// client's connection between requests; PoolIdle an upstream connection
+	// between requests; StreamIdle an exchange in which no byte moves.
+	HeadTimeout, IdleTimeout, PoolIdle, StreamIdle time.Duration
+}
+
+// Worker is what the HTTP connections of one loop share.
+type Worker struct {
+	Loop   *loop.Loop
+	Dialer *dial.Dialer
+	Shard  *meter.Shard
+	Limits Limits
+	// Via is our name in Via fields.
+	Via string
+	// Closed is called when a client's connection has ended.
+	Closed func()
+	// Draining makes every answer the last one of its connection.
+	Draining bool
+
+	conns   map[*serverConn]struct{}
+	streams []*stream // free
+	date    date
+}
+
+// date is the Date field's value of the current second.
+type date struct {
+	until time.Duration
+	value []byte
+}
+
+// maxFreeStreams bounds the exchanges kept for reuse.
+const maxFreeStreams = 64
+
+func (w *Worker) getStream() *stream {
+	n := len(w.streams)
+	if n == 0 {
+		return &stream{}
+	}
+	st := w.streams[n-1]
+	w.streams = w.streams[:n-1]
+	return st
+}
+
+func (w *Worker) putStream(st *stream) {
+	st.reset()
+	if len(w.streams) < maxFreeStreams {
+		w.streams = append(w.streams, st)
+	}
+}
+
+// now as HTTP writes it (RFC 9110, 5.6.7).
+func (w *Worker) dateNow() []byte {
+	if now := w.Loop.Now(); now >= w.date.until {
+		wall := w.Loop.Wall()
+		w.date.value = h1.AppendDate(w.date.value[:0], wall.Unix())
+		w.date.until = now + time.Second - time.Duration(wall.Nanosecond())
+	}
+	return w.date.value
+}
+
+// Open is the number of client connections.
+func (w *Worker) Open() int { return len(w.conns) }
+
+// Drain makes answers from now on say that they are the last, and closes the
+// connections that are idle.
+func (w *Worker) Drain() {
+	w.Draining = true
+	for s := range w.conns {
+		s.advance()
+	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,95 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/l7http"
+	"tulle.dev/tulle/internal/proxy/live"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/mtls"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/view"
+)
+
+// lane is one loop with all that lives on it. Only its loop touches it.
+type lane struct {
+	proxy    *Proxy
+	loop     *loop.Loop
+	http     *l7http.Worker
+	dialer   *dial.Dialer
+	shard    *meter.Shard
+	ports    map[string]*port
+	clusters map[clusterKey]*dial.Cluster
+	passed   map[netip.AddrPort]*dial.Cluster
+
+	table   *live.Table // what the clusters follow
+	touched time.Duration
+}
+
+type clusterKey struct {
+	direction meter.Direction
+	key       string
+}
+
+// touchEvery is how often what is in use is looked up again although nothing
+// changed, so that live knows that it is in use.
+const touchEvery = 10 * time.Second
+
+func newLane(p *Proxy, poller poll.Poller, i int) *lane {
+	n := &lane{
+		proxy:    p,
+		loop:     loop.New(poller, i, p.config.Seed),
+		shard:    p.config.Meter.Shard(i),
+		ports:    make(map[string]*port),
+		clusters: make(map[clusterKey]*dial.Cluster),
+		passed:   make(map[netip.AddrPort]*dial.Cluster),
+	}
+	n.dialer = &dial.Dialer{
+		Loop:        n.loop,
+		Credentials: p.config.Live.Credentials(),
+		Handshakes:  mtls.New(n.loop, handshakesPerLoop, p.config.Steps),
+		Timeout:     DefaultConnectTimeout,
+		Own:         p.own,
+	}
+	n.http = &l7http.Worker{
+		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
+		Limits: limits(&view.Settings{}),
+		Closed: p.limit.Give,
+	}
+	return n
+}
+
+// settings takes the proxy's settings over.
+func (n *lane) settings(t *live.Table) {
+	n.dialer.Timeout = or(t.Proxy.Settings.ConnectTimeout, DefaultConnectTimeout)
+	n.http.Limits = limits(&t.Proxy.Settings)
+}
+
+// current returns the live table. When it is another one than before, the
+// clusters follow it.
+func (n *lane) current() *live.Table {
+	t := n.proxy.config.Live.Table()
+	if now := n.loop.Now(); t != n.table || now-n.touched > touchEvery {
+		n.table, n.touched = t, now
+		for k, c := range n.clusters {
+			c.Update(t.Endpoints(k.key), now)
+		}
+	}
+	return t
+}
+
+// cluster returns what the lane knows of a service port. The caller keeps it;
+// this is a look-up by string.
+func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
+	k := clusterKey{d, key}
+	c := n.clusters[k]
+	if c == nil {
+		c = dial.NewCluster(key, d, n.shard)
+		c.Update(n.current().Endpoints(key), n.loop.Now())
+		n.clusters[k] = c
+	}
+	return c
+}

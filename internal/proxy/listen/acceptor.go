@@ -1,0 +1,100 @@
+package listen
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/poll"
+)
+
+const (
+	// burst bounds the connections accepted before others get their turn.
+	burst = 64
+	// pause is how long an acceptor rests that may or can accept no more.
+	pause = 50 * time.Millisecond
+)
+
+// Limit bounds the connections of the whole proxy. All loops share it.
+type Limit struct {
+	Max  int64
+	open atomic.Int64
+}
+
+// Take counts a connection, if there may be one more.
+func (l *Limit) Take() bool {
+	if l.open.Add(1) > l.Max {
+		l.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Give counts the end of a connection.
+func (l *Limit) Give() { l.open.Add(-1) }
+
+// Open is the number of connections.
+func (l *Limit) Open() int64 { return l.open.Load() }
+
+// Acceptor accepts the connections of one listening socket on one loop.
+type Acceptor struct {
+	loop  *loop.Loop
+	fd    poll.FD
+	limit *Limit
+	serve func(fd poll.FD, peer netip.AddrPort)
+	fault func(error)
+	timer loop.Timer
+}
+
+// New accepts connections on fd, a listening socket that the poller watches.
+// serve takes each over, and gives the limit back when it ends. fault, which may
+// be nil, hears of errors other than those of single connections.
+func New(l *loop.Loop, fd poll.FD, limit *Limit, serve func(poll.FD, netip.AddrPort), fault func(error)) *Acceptor {
+	a := &Acceptor{loop: l, fd: fd, limit: limit, serve: serve, fault: fault}
+	a.timer.Init(l, a)
+	l.Register(fd, a)
+	l.Later(a.accept) // those that came before
+	return a
+}
+
+// Ready is called by the loop: there are connections.
+func (a *Acceptor) Ready(poll.Ready) { a.accept() }
+
+// Expire ends a rest.
+func (a *Acceptor) Expire(*loop.Timer) { a.accept() }
+
+func (a *Acceptor) accept() {
+	for range burst {
+		if a.fd == poll.None {
+			return
+		}
+		if !a.limit.Take() {
+			a.timer.Set(pause) // connections wait in the kernel's queue
+			return
+		}
+		fd, peer, err := a.loop.Accept(a.fd)
+		if err == nil {
+			a.serve(fd, peer)
+			continue
+		}
+		a.limit.Give()
+		if err != poll.ErrAgain {
+			if a.fault != nil {
+				a.fault(err)
+			}
+			a.timer.Set(pause) // out of descriptors, mostly
+		}
+		return
+	}
+	a.loop.Post(a.accept) // the rest in the next turn
+}
+
+// Close stops accepting. Connections that wait in the socket's queue are reset.
+func (a *Acceptor) Close() {
+	if a.fd != poll.None {
+		a.timer.Stop()
+		a.loop.Close(a.fd)
+		a.fd = poll.None
+	}
+}

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+
+	"tulle.dev/tulle/internal/proxy/listen"
+	"tulle.dev/tulle/internal/proxy/live"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/view"
+)
+
+// port is one listener on one loop: a socket, and what its connections meet.
+type port struct {
+	lane     *lane
+	acceptor *listen.Acceptor
+	listener *live.Listener
+	layers   layers
+}
+
+// layers is what a listener's connections go through.
+type layers interface {
+	// accept takes a connection over.
+	accept(fd poll.FD, peer netip.AddrPort)
+	// update is called when the listener's content changed.
+	update(*live.Listener)
+}
+
+// follow opens and closes listeners as the table says. It is called by one
+// goroutine at a time.
+func (p *Proxy) follow(t *live.Table) {
+	if t.Proxy == nil {
+		return
+	}
+	if p.draining.Load() {
+		return
+	}
+	p.limit.Max = int64(or(t.Proxy.Settings.MaxConnections, DefaultMaxConnections))
+	told := make(map[string]*live.Listener)
+	for _, l := range t.Proxy.Listeners {
+		if l.Kind == view.Names {
+			continue // proxy/names has its own sockets
+		}
+		told[l.Name] = l
+		p.open(l)
+	}
+	for name := range p.Bound() {
+		if told[name] == nil {
+			p.close(name)
+		}
+	}
+	for _, n := range p.lanes {
+		n.loop.Post(func() { n.settings(t) })
+	}
+}
+
+// open makes sure that a listener is open on every loop.
+func (p *Proxy) open(l *live.Listener) {
+	p.mu.Lock()
+	bound, there := p.bound[l.Name]
+	p.mu.Unlock()
+	if there && l.Address != bound && l.Address.Port() != 0 {
+		p.close(l.Name)
+		there = false
+	}
+	if there {
+		for _, n := range p.lanes {
+			n.loop.Post(func() { n.ports[l.Name].follow(l) })
+		}
+		return
+	}
+	at := l.Address
+	for _, n := range p.lanes {
+		fd, addr, err := p.listen(n, l, at)
+		if err != nil {
+			p.mu.Lock()
+			p.fault = fmt.Errorf("listener %s: %w", l.Name, err)
+			p.mu.Unlock()
+			p.config.Log.Error("cannot listen", "listener", l.Name, "address", at, "error", err)
+			p.close(l.Name)
+			return
+		}
+		at = addr // port 0: the other loops share what the first one got
+		p.mu.Lock()
+		p.bound[l.Name] = addr
+		p.mu.Unlock()
+		n.loop.Post(func() { n.open(l, fd) })
+	}
+}
+
+// listen opens one loop's socket of a listener.
+func (p *Proxy) listen(n *lane, l *live.Listener, at netip.AddrPort) (poll.FD, netip.AddrPort, error) {
+	if p.config.Sockets != nil && l.Kind == view.Capture {
+		fd, err := p.config.Sockets.Capture(at)
+		if err != nil {
+			return poll.None, at, err
+		}
+		return poll.FD(fd), at, n.loop.Add(poll.FD(fd))
+	}
+	return n.loop.Listen(at)
+}
+
+func (p *Proxy) close(name string) {
+	p.mu.Lock()
+	delete(p.bound, name)
+	p.mu.Unlock()
+	for _, n := range p.lanes {
+		n.loop.Post(func() {
+			if port := n.ports[name]; port != nil {
+				port.acceptor.Close()
+				delete(n.ports, name)
+			}
+		})
+	}
+}
+
+// open accepts the connections of a listening socket.
+func (n *lane) open(l *live.Listener, fd poll.FD) {
+	s := &port{lane: n, listener: l}
+	s.layers = n.layers(l)
+	s.acceptor = listen.New(n.loop, fd, &n.proxy.limit, s.layers.accept, func(err error) {
+		n.proxy.config.Log.Warn("cannot accept", "listener", l.Name, "error", err)
+	})
+	n.ports[l.Name] = s
+}
+
+func (s *port) follow(l *live.Listener) {
+	if s != nil && s.listener != l {
+		s.listener = l
+		s.layers.update(l)
+	}
+}
+
+// layers chooses what the connections of a listener go through.
+func (n *lane) layers(l *live.Listener) layers {
+	switch l.Kind {
+	default:
+		return newEdge(n, l)
+	}
+}

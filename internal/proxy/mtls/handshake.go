@@ -1,0 +1,246 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"errors"
+	"iter"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/poll"
+)
+
+const (
+	// Timeout bounds a handshake.
+	Timeout = 10 * time.Second
+	// maxWaiting bounds the handshakes of one loop that wait for their turn to
+	// compute; beyond it a new one is refused.
+	maxWaiting = 1024
+	// readSize is what is read for a handshake at a time. A ClientHello with a
+	// post-quantum key share has some 1,500 bytes.
+	readSize = loop.SmallBuffer
+)
+
+var (
+	// ErrTimeout says that the peer didn't finish the handshake in time.
+	ErrTimeout = errors.New("the handshake took too long")
+	// ErrBusy says that there are too many handshakes at once.
+	ErrBusy = errors.New("too many handshakes at once")
+	// errEnded says that the connection ended during the handshake.
+	errEnded    = errors.New("the peer closed the connection during the handshake")
+	errCanceled = errors.New("canceled")
+)
+
+// Runner runs a computation off the loop. It may also run it at once, which is
+// how a simulation steps handshakes one at a time.
+type Runner interface {
+	Run(compute func())
+}
+
+type goroutines struct{}
+
+func (goroutines) Run(compute func()) { go compute() }
+
+// Handshakes bounds the computations of one loop's handshakes.
+type Handshakes struct {
+	loop    *loop.Loop
+	max     int
+	runner  Runner
+	running int
+	waiting []*Handshake
+}
+
+// New makes the Handshakes of a loop, of which at most max compute at the same
+// time. A nil runner means goroutines.
+func New(l *loop.Loop, max int, runner Runner) *Handshakes {
+	if runner == nil {
+		runner = goroutines{}
+	}
+	return &Handshakes{loop: l, max: max, runner: runner}
+}
+
+// Handshake is one handshake under way. It is the handler of its connection
+// until it is done.
+type Handshake struct {
+	owner *Handshakes
+	conn  *loop.Conn
+	wire  *wire
+	tls   *tls.Conn
+	done  func(*Session, error)
+	timer loop.Timer
+
+	// next runs the coroutine until it needs bytes or has finished; stop ends
+	// it. They belong to the computation while computing is true.
+	next func() (struct{}, bool)
+	stop func()
+	err  error
+
+	computing bool // or waiting to
+	finished  bool // the coroutine has returned
+	over      bool // done was called, or nobody wants to know any more
+}
+
+// Client begins a handshake as a client on a connection that was established.
+// done is called once, from the loop and not from within Client; then the
+// connection has its layer, or an error says why not and it is the caller's to
+// close.
+func (o *Handshakes) Client(c *loop.Conn, config *tls.Config, done func(*Session, error)) *Handshake {
+	h := o.begin(c, done)
+	h.tls = tls.Client(h.wire, config)
+	h.compute()
+	return h
+}
+
+// Server is Client for the other side. Bytes that were read from the connection
+// and not consumed are the beginning of the handshake.
+func (o *Handshakes) Server(c *loop.Conn, config *tls.Config, done func(*Session, error)) *Handshake {
+	h := o.begin(c, done)
+	h.tls = tls.Server(h.wire, config)
+	in := c.In()
+	h.wire.in = append(h.wire.in, in.Bytes()...)
+	in.Consume(in.Len())
+	c.Rest()
+	if len(h.wire.in) > 0 {
+		h.compute()
+	} else {
+		o.loop.Later(h.Ready)
+	}
+	return h
+}
+
+func (o *Handshakes) begin(c *loop.Conn, done func(*Session, error)) *Handshake {
+	h := &Handshake{owner: o, conn: c, done: done, wire: &wire{loop: o.loop}}
+	c.SetHandler(h)
+	h.timer.Init(o.loop, h)
+	h.timer.Set(Timeout)
+	return h
+}
+
+// Ready is called by the loop: there may be bytes for the handshake, or room
+// for its own.
+func (h *Handshake) Ready() {
+	if h.over || h.computing {
+		return
+	}
+	if err := h.wire.flush(h.conn); err != nil && err != poll.ErrAgain {
+		h.end(err)
+		return
+	}
+	if h.read() {
+		h.compute()
+	}
+}
+
+// read takes what the socket has and reports whether that is anything new.
+func (h *Handshake) read() bool {
+	w := h.wire
+	before := len(w.in)
+	if cap(w.in)-before < readSize {
+		w.in = append(make([]byte, 0, before+readSize), w.in...)
+	}
+	n, err := h.conn.RawRead(w.in[before : before+readSize])
+	w.in = w.in[:before+n]
+	if err != nil && err != poll.ErrAgain {
+		w.ended = true
+		return true
+	}
+	return n > 0
+}
+
+// compute runs the handshake on until it needs more bytes, off the loop.
+func (h *Handshake) compute() {
+	h.computing = true
+	o := h.owner
+	switch {
+	case o.running < o.max:
+		o.run(h)
+	case len(o.waiting) < maxWaiting:
+		o.waiting = append(o.waiting, h)
+	default:
+		o.loop.Later(func() { h.end(ErrBusy) })
+	}
+}
+
+func (o *Handshakes) run(h *Handshake) {
+	o.running++
+	o.runner.Run(func() {
+		if h.next == nil {
+			h.next, h.stop = iter.Pull(h.handshake)
+		}
+		_, more := h.next()
+		h.finished = !more
+		o.loop.Post(func() {
+			o.running--
+			if len(o.waiting) > 0 {
+				next := o.waiting[0]
+				o.waiting = o.waiting[1:]
+				o.run(next)
+			}
+			h.computed()
+		})
+	})
+}
+
+// handshake is the coroutine: it yields when it needs bytes.
+func (h *Handshake) handshake(yield func(struct{}) bool) {
+	h.wire.yield = yield
+	h.err = h.tls.Handshake()
+	h.wire.yield = nil
+}
+
+// computed is called on the loop after each computation.
+func (h *Handshake) computed() {
+	h.computing = false
+	if h.over {
+		h.discard()
+		return
+	}
+	err := h.wire.flush(h.conn)
+	switch {
+	case h.finished && h.err != nil:
+		h.end(h.err)
+	case err != nil && err != poll.ErrAgain:
+		h.end(err)
+	case h.finished:
+		h.end(nil)
+	default:
+		h.Ready() // what came meanwhile
+	}
+}
+
+// Expire ends a handshake that takes too long.
+func (h *Handshake) Expire(*loop.Timer) { h.end(ErrTimeout) }
+
+func (h *Handshake) end(err error) {
+	if h.over {
+		return
+	}
+	h.over = true
+	h.timer.Stop()
+	if err != nil {
+		h.discard()
+		h.done(nil, err)
+		return
+	}
+	s := &Session{tls: h.tls, wire: h.wire}
+	h.wire.conn = h.conn
+	h.conn.SetLayer(s)
+	h.done(s, nil)
+}
+
+// Cancel gives the handshake up; done will not be called any more.
+func (h *Handshake) Cancel() {
+	if !h.over {
+		h.over = true
+		h.timer.Stop()
+		h.discard()
+	}
+}
+
+// discard ends the coroutine, unless it is computing: then computed will.
+func (h *Handshake) discard() {
+	if !h.computing && h.stop != nil && !h.finished {
+		h.finished = true
+		h.owner.runner.Run(h.stop)
+	}
+}

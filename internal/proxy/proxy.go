@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"tulle.dev/tulle/internal/proxy/listen"
+	"tulle.dev/tulle/internal/proxy/live"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/mtls"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/view"
+)
+
+// Config is what a proxy is made of.
+type Config struct {
+	// Live is what the proxy has been told, Meter where it counts; Meter must
+	// have a shard for each loop.
+	Live  *live.Live
+	Meter *meter.Registry
+	Log   *slog.Logger
+	// Loops is the number of event loops.
+	Loops int
+	// Poller opens the poller of a loop; nil means the operating system's.
+	Poller func(loop int) (poll.Poller, error)
+	// Seed makes the loops' randomness repeatable; 0 means a random one.
+	Seed uint64
+	// Sockets, when not nil, makes the sockets that belong to the program's own
+	// network namespace.
+	Sockets Sockets
+	// Steps runs the computations of TLS handshakes; nil means goroutines.
+	Steps mtls.Runner
+}
+
+// Sockets makes sockets in the network namespace of the program behind the proxy.
+type Sockets interface {
+	// Capture returns a listening socket for redirected connections, in the
+	// namespace, for one loop.
+	Capture(addr netip.AddrPort) (fd int, err error)
+	// Dial returns an unconnected socket to reach the program with, without
+	// waiting; false when there is none now.
+	Dial(six bool) (fd int, ok bool)
+}
+
+// Proxy is a running data plane.
+type Proxy struct {
+	config   Config
+	lanes    []*lane
+	limit    listen.Limit
+	running  sync.WaitGroup
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	bound map[string]netip.AddrPort // listeners that are open, by name
+	fault error                     // why some listener isn't
+}
+
+// New makes a proxy. Nothing runs yet.
+func New(c Config) (*Proxy, error) {
+	if c.Poller == nil {
+		c.Poller = func(int) (poll.Poller, error) { return poll.New() }
+	}
+	if c.Seed == 0 {
+		c.Seed = rand.Uint64()
+	}
+	p := &Proxy{config: c, bound: make(map[string]netip.AddrPort)}
+	p.limit.Max = DefaultMaxConnections
+	for i := range c.Loops {
+		poller, err := c.Poller(i)
+		if err != nil {
+			return nil, fmt.Errorf("loop %d: %w", i, err)
+		}
+		p.lanes = append(p.lanes, newLane(p, poller, i))
+	}
+	return p, nil
+}
+
+// Start opens the listeners and runs the loops. Listeners follow the live table
+// from then on. The error says which of the first listeners couldn't be opened.
+func (p *Proxy) Start() error {
+	p.config.Live.OnChange(p.follow)
+	for _, n := range p.lanes {
+		p.running.Go(n.loop.Run)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fault
+}
+
+// Bound returns the listeners that are open, by name, and where.
+func (p *Proxy) Bound() map[string]netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.bound)
+}
+
+// own reports whether an address is a listener of this proxy.
+func (p *Proxy) own(addr netip.AddrPort) bool {
+	listeners := p.config.Live.Table().Proxy
+	if listeners == nil {
+		return false
+	}
+	for _, l := range listeners.Listeners {
+		if l.Kind == view.Names {
+			continue
+		}
+		if l.Address == addr || l.Address.Port() == addr.Port() && l.Address.Addr().IsUnspecified() && addr.Addr().IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
+
+// Connections is the number of open client connections.
+func (p *Proxy) Connections() int { return int(p.limit.Open()) }
+
+// Stop ends the loops and closes everything at once.
+func (p *Proxy) Stop() {
+	for _, n := range p.lanes {
+		n.loop.Stop()
+	}
+	p.running.Wait()
+	for _, n := range p.lanes {
+		n.loop.Shut()
+	}
+}
