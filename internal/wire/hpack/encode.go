@@ -112,7 +112,7 @@ func (e *Encoder) append(dst []byte, i uint8, name, value []byte, never bool) []
 	switch i {
 	case indexAuthorization, indexProxyAuthorization:
 		never = true
-	case indexCookie:
+	case IndexCookie:
 		never = never || len(value) < shortCookie
 	}
 	if never {

@@ -81,7 +81,7 @@ const (
 	IndexSchemeHTTPS        = 7
 	IndexStatus200          = 8
 	indexAuthorization      = 23
-	indexCookie             = 32
+	IndexCookie             = 32
 	indexProxyAuthorization = 49
 )
 
@@ -130,3 +130,7 @@ func staticValue(i uint8, value []byte) uint8 {
 	}
 	return 0
 }
+
+// StaticName is the name of the static table's entry i, 1 to StaticLen. It
+// must not be written to.
+func StaticName(i uint8) []byte { return static[i].name }

@@ -1,0 +1,275 @@
+package h2
+
+import (
+	"time"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
+	"tulle.dev/tulle/internal/wire/hpack"
+)
+
+// Config is what the connections of one kind share; it is not changed once
+// they use it.
+type Config struct {
+	// Server is the role.
+	Server bool
+	// MaxStreams is how many streams the peer of a server may have open at
+	// once (SETTINGS_MAX_CONCURRENT_STREAMS); at least 1.
+	MaxStreams uint32
+	// StreamWindow and ConnWindow are how many bytes of bodies the peer may
+	// send before they were Consumed, on one stream and on all together:
+	// wire.InitialWindow to wire.MaxWindow.
+	StreamWindow, ConnWindow int32
+	// ConnectProtocol makes a server take extended CONNECT (RFC 8441).
+	ConnectProtocol bool
+	// Huffman is hpack.Encoder's.
+	Huffman bool
+	// PingAfter is the silence after which a connection with open streams is
+	// asked whether it lives, PingTime how long the answer may take. 0: never.
+	PingAfter, PingTime time.Duration
+	// IdleTime is how long a connection may have no streams before it is
+	// closed in good order. 0: for ever.
+	IdleTime time.Duration
+}
+
+// Kind is what an Event tells.
+type Kind uint8
+
+// The kinds of events.
+const (
+	// None: nothing (more) happened.
+	None Kind = iota
+	// Request: a server's peer opened a stream. Head, and End when no body follows.
+	Request
+	// Response: a response's head, interim ones included; Head and End.
+	Response
+	// Body: bytes of a body, perhaps none, and End when they are the last.
+	Body
+	// Trailers end the message; Head holds them.
+	Trailers
+	// Reset: the stream is over, by the peer's word, for the peer's errors, or
+	// with its connection. Code says why; wire.RefusedStream means that the
+	// peer hasn't touched the request.
+	Reset
+	// Writable: Room has grown, or bytes that were queued have left.
+	Writable
+	// Capacity: a client may open (more) streams.
+	Capacity
+	// Draining: the peer wants no more streams on this connection.
+	Draining
+	// Closed: the connection is over, Err says why (nil: in good order). Flush
+	// once more, then close the socket.
+	Closed
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Kind   Kind
+	Stream *Stream
+	Head   *Head
+	Data   []byte
+	End    bool
+	Code   wire.Code
+}
+
+// Conn is one connection. It belongs to its event loop; no method may be
+// called from within another's event.
+type Conn struct {
+	env *Env
+	cfg *Config
+
+	decoder hpack.Decoder
+	encoder hpack.Encoder
+
+	streams             map[uint32]*Stream // open on the wire
+	firstOpen, lastOpen *Stream            // the same, in the order of their opening
+	recent              *Stream            // the stream of the last frame
+	slots               int                // streams given out and not yet recycled
+	nextID              uint32             // of the stream a client opens next
+	lastID              uint32             // the highest stream the peer has opened
+	gaps                gaps
+	forgone             lastFew // streams reset by us whose frames may still come
+
+	// What the peer wants.
+	peerWindow     int32 // initial send window of streams
+	peerFrame      uint32
+	peerStreams    uint32
+	peerConnect    bool
+	peerSettings   bool // its first SETTINGS has come
+	settingsUnread bool // our SETTINGS is not acknowledged
+
+	sendWindow int64 // of the connection; bytes we may still send
+	recvWindow int64 // bytes the peer may still send
+	owed       int64 // consumed and not yet given back to the peer
+
+	// Input.
+	preface int // bytes of the client's preface seen, of a server
+	frame   frame
+	block   block
+
+	// Output.
+	out       []byte
+	head      headOut
+	ready     fifo // streams with something to send and a window for it
+	waiting   int  // streams with something to send
+	heldHeads int
+	sent      int64 // bytes of bodies
+
+	notes   []*Stream
+	noted   int
+	noticed struct{ capacity, draining, closed bool }
+
+	guard  guard
+	drain  drain
+	times  times
+	err    error
+	closed bool // the Closed event was given out
+	ev     Event
+}
+
+// Init makes c a new connection and gathers what must be sent first. c must be
+// the zero value.
+func (c *Conn) Init(env *Env, cfg *Config) {
+	*c = Conn{
+		env: env, cfg: cfg, nextID: 1,
+		peerWindow: wire.InitialWindow, peerFrame: wire.MinMaxFrameSize, peerStreams: assumedStreams,
+		sendWindow: wire.InitialWindow, recvWindow: int64(cfg.ConnWindow), settingsUnread: true,
+	}
+	c.encoder.Huffman = cfg.Huffman
+	c.drain.peerLast = wire.MaxStream
+	c.drain.last = wire.MaxStream
+	c.times.init(env.Now)
+	c.guard.init(env.Now)
+	c.grow()
+	if cfg.Server {
+		c.out = wire.AppendSettings(c.out,
+			wire.Setting{ID: wire.MaxConcurrentStreams, Value: cfg.MaxStreams},
+			wire.Setting{ID: wire.InitialWindowSize, Value: uint32(cfg.StreamWindow)},
+			wire.Setting{ID: wire.MaxHeaderListSize, Value: MaxList},
+			wire.Setting{ID: wire.EnableConnectProtocol, Value: b2u(cfg.ConnectProtocol)})
+	} else {
+		c.preface = len(wire.Preface)
+		c.out = append(c.out, wire.Preface...)
+		c.out = wire.AppendSettings(c.out,
+			wire.Setting{ID: wire.EnablePush, Value: 0},
+			wire.Setting{ID: wire.InitialWindowSize, Value: uint32(cfg.StreamWindow)},
+			wire.Setting{ID: wire.MaxHeaderListSize, Value: MaxList})
+	}
+	if more := cfg.ConnWindow - wire.InitialWindow; more > 0 {
+		c.out = wire.AppendWindowUpdate(c.out, 0, uint32(more))
+	}
+}
+
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Err is why the connection is over; nil while it isn't, and after an end in
+// good order.
+func (c *Conn) Err() error { return c.err }
+
+// Streams is the number of streams given out: the slots that are taken.
+func (c *Conn) Streams() int { return c.slots }
+
+// PeerConnect says whether the server takes extended CONNECT.
+func (c *Conn) PeerConnect() bool { return c.peerConnect }
+
+// CanOpen says whether a client may open a stream now.
+func (c *Conn) CanOpen() bool {
+	return !c.cfg.Server && c.Usable() && uint32(c.slots) < c.peerStreams
+}
+
+// Usable says whether a client may open streams on the connection, now or
+// later: it is neither over nor going away, and has identifiers left.
+func (c *Conn) Usable() bool {
+	return c.err == nil && !c.drain.begun && !c.drain.peer && c.nextID < wire.MaxStream-1
+}
+
+// Fail ends the connection because the socket has: every stream is reset.
+func (c *Conn) Fail(err error) {
+	if c.err == nil && !c.closed {
+		c.err = err
+		c.closeAll(wire.Cancel)
+	}
+}
+
+// fatal ends the connection because the peer broke a rule, or for the reason
+// given to Abort: GOAWAY, and every stream is reset.
+func (c *Conn) fatal(e wire.ConnectionError) {
+	if c.err != nil || c.closed {
+		return
+	}
+	c.grow()
+	c.out = wire.AppendGoAway(c.out, min(c.lastID, c.drain.last), e.Code, e.Reason)
+	c.err = e
+	c.closeAll(e.Code)
+}
+
+// Abort ends the connection with a GOAWAY of that code.
+func (c *Conn) Abort(code wire.Code, reason string) {
+	c.fatal(wire.ConnectionError{Code: code, Reason: reason})
+}
+
+// closeAll resets every stream, which the owners learn from Poll.
+func (c *Conn) closeAll(code wire.Code) {
+	c.block = block{}
+	for s := c.firstOpen; s != nil; s = c.firstOpen {
+		code := code
+		if !c.cfg.Server && c.drain.peer && s.ID > c.drain.peerLast {
+			code = wire.RefusedStream
+		}
+		if !s.done {
+			s.code = code
+			c.note(s, noteReset) // which keeps it from being recycled
+		}
+		c.close(s)
+	}
+	c.noticed.closed = true
+}
+
+// Poll returns what happened otherwise than by the bytes of Feed, or None.
+func (c *Conn) Poll() *Event {
+	c.ev = Event{}
+	for c.noted < len(c.notes) {
+		s := c.notes[c.noted]
+		c.notes[c.noted] = nil
+		c.noted++
+		n := s.notes
+		s.notes, s.noted = 0, false
+		switch {
+		case s.done:
+			c.recycle(s)
+		case n&noteReset != 0:
+			c.ev = Event{Kind: Reset, Stream: s, Code: s.code}
+			return &c.ev
+		case n&noteWritable != 0:
+			c.ev = Event{Kind: Writable, Stream: s}
+			return &c.ev
+		}
+	}
+	c.notes, c.noted = c.notes[:0], 0
+	switch {
+	case c.noticed.draining:
+		c.noticed.draining = false
+		c.ev.Kind = Draining
+	case c.noticed.capacity:
+		c.noticed.capacity = false
+		if c.CanOpen() {
+			c.ev.Kind = Capacity
+		}
+	case c.noticed.closed || c.finished():
+		if !c.closed {
+			c.noticed.closed, c.closed = false, true
+			c.ev.Kind = Closed
+		}
+	}
+	return &c.ev
+}
+
+// finished says whether a connection that is going away has nothing left to do.
+func (c *Conn) finished() bool {
+	return c.err == nil && c.slots == 0 && len(c.streams) == 0 &&
+		(c.drain.final || !c.cfg.Server && (c.drain.begun || c.drain.peer))
+}
