@@ -2,7 +2,7 @@
 // on one machine: what a proxy costs depends so much on the machine that a
 // figure alone says little, and a ratio more.
 //
-//	bench [-quick] [-rounds N] [-seconds N] [-without tulle] [TABLE ...]
+//	bench [-quick] [-rounds N] [-seconds N] [-without PEER,...] [-calls] [TABLE ...]
 //
 // The tables:
 //

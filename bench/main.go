@@ -21,6 +21,7 @@ type rig struct {
 	length  time.Duration // of one measurement
 	settle  time.Duration // before one
 	without []string
+	calls   bool   // print which system calls
 	tulle   string // bin/tulle
 	proxy   string // bin/tulle-proxy
 	dir     string // configuration, certificates; removed at the end
@@ -63,6 +64,7 @@ func run(ctx context.Context) int {
 	quick := flag.Bool("quick", false, "two short rounds: to see that it works, not to believe")
 	flag.IntVar(&r.rounds, "rounds", 5, "interleaved rounds")
 	seconds := flag.Float64("seconds", 5, "length of one measurement")
+	flag.BoolVar(&r.calls, "calls", false, "print the system calls by name")
 	without := flag.String("without", "", "peers to leave out, comma-separated: tulle, haproxy, nginx")
 	flag.StringVar(&r.tulle, "tulle", "bin/tulle", "the tulle program")
 	flag.StringVar(&r.proxy, "tulle-proxy", "bin/tulle-proxy", "the tulle-proxy program")

@@ -5,10 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,6 +27,7 @@ type series struct {
 	hop     *hop
 	samples []sample
 	calls   float64 // system calls per request; 0: not counted
+	names   string  // the most frequent of them
 	memory  string
 }
 
@@ -166,13 +169,21 @@ func (r *rig) count(ctx context.Context, s *series, rate float64) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s under strace: %w", s.hop.name, err)
 		}
-		s.calls += float64(calls) / float64(n)
+		var names []string
+		for _, name := range slices.SortedFunc(maps.Keys(calls), func(a, b string) int { return int(calls[b] - calls[a]) }) {
+			each := float64(calls[name]) / float64(n)
+			s.calls += each
+			if each >= 0.005 {
+				names = append(names, fmt.Sprintf("%s %.2f", name, each))
+			}
+		}
+		s.names += "\n    " + p.name + ": " + strings.Join(names, ", ")
 	}
 	return nil
 }
 
 // show prints one table.
-func show(title string, all []*series) {
+func (r *rig) show(title string, all []*series) {
 	fmt.Printf("%s\n  %-9s %21s %10s %8s %8s %9s %9s  %s\n", title, "", "µs CPU per request", "requests/s", "p50 ms", "p99 ms", "switches", "syscalls", "RSS MB")
 	for _, s := range all {
 		if len(s.hop.procs) == 0 {
@@ -188,6 +199,9 @@ func show(title string, all []*series) {
 		fmt.Printf("  %-9s %7.1f (%5.1f-%5.1f) %10.0f %8.2f %8.2f %9.2f %9s  %s\n", s.hop.name, s.cpu(), low.cpu, high.cpu,
 			s.median(func(x sample) float64 { return x.rate }), s.median(func(x sample) float64 { return x.p50 }), s.p99(),
 			s.median(func(x sample) float64 { return x.switches }), calls, s.memory)
+		if r.calls {
+			fmt.Println("    system calls per request:" + s.names)
+		}
 	}
 }
 

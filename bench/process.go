@@ -190,30 +190,33 @@ func field(b []byte, name string) int64 {
 	return 0
 }
 
-// systemCalls counts a process's system calls while f runs, with strace, which
-// slows it down: the count is right, times would not be. 0 without strace.
-func (p *process) systemCalls(f func() error) (int64, error) {
+// systemCalls counts a process's system calls by name while f runs, with
+// strace, which slows it down: the counts are right, times would not be. Empty
+// without strace.
+func (p *process) systemCalls(f func() error) (map[string]int64, error) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		return 0, f()
+		return nil, f()
 	}
 	cmd := exec.Command(strace, "-f", "-c", "-U", "calls,name", "-p", strconv.Itoa(p.pid()))
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	time.Sleep(200 * time.Millisecond) // until it is attached
 	err = f()
 	cmd.Process.Signal(syscall.SIGINT)
 	cmd.Wait()
-	var total int64
+	calls := map[string]int64{}
 	for line := range strings.Lines(out.String()) {
-		if f := strings.Fields(line); len(f) == 2 && f[1] == "total" {
-			total, _ = strconv.ParseInt(f[0], 10, 64)
+		if f := strings.Fields(line); len(f) == 2 && f[1] != "total" {
+			if n, err := strconv.ParseInt(f[0], 10, 64); err == nil {
+				calls[f[1]] = n
+			}
 		}
 	}
-	return total, err
+	return calls, err
 }
 
 // freePorts reserves n loopback ports for a moment and returns them.

@@ -101,7 +101,7 @@ func (r *rig) http1(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	show("one plain hop", all)
+	r.show("one plain hop", all)
 	r.compare("http1-plain", all, limitFull)
 	if hops, err = r.pairs(ctx); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (r *rig) http1(ctx context.Context) error {
 	if all, err = r.measure(ctx, hops, 0, r.length); err != nil {
 		return err
 	}
-	show("pair, mutual TLS 1.3 and HTTP/1.1 between (CPU of both)", all)
+	r.show("pair, mutual TLS 1.3 and HTTP/1.1 between (CPU of both)", all)
 	r.compare("http1-pair", all, limitFull)
 	return nil
 }
@@ -140,7 +140,7 @@ func (r *rig) rates(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		show(fmt.Sprintf("one plain hop, %.0f requests a second", rate), all)
+		r.show(fmt.Sprintf("one plain hop, %.0f requests a second", rate), all)
 		r.compare(fmt.Sprintf("rate-%.0f-plain", rate), all, limit)
 		with := pairs
 		if rate == 1000 {
@@ -149,7 +149,7 @@ func (r *rig) rates(ctx context.Context) error {
 		if all, err = r.measure(ctx, with, rate, length); err != nil {
 			return err
 		}
-		show(fmt.Sprintf("pair, %.0f requests a second (CPU of both)", rate), all)
+		r.show(fmt.Sprintf("pair, %.0f requests a second (CPU of both)", rate), all)
 		r.compare(fmt.Sprintf("rate-%.0f-pair", rate), all, limit)
 		if t := find(all, "tulle"); t != nil && rate == 1000 {
 			r.bound("pair-p99-added-ms", t.p99()-find(all, "direct").p99(), limitAddedP99)
