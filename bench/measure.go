@@ -20,6 +20,7 @@ type sample struct {
 	rate     float64 // requests a second
 	p50, p99 float64 // ms
 	switches float64 // context switches per request
+	user     float64 // share of cpu in user space, from 0 to 1; coarse
 }
 
 // series is what the rounds gave for one hop.
@@ -133,6 +134,9 @@ func (r *rig) measure(ctx context.Context, hops []*hop, rate float64, length tim
 				return nil, err
 			}
 			x.cpu = float64((after.cpu - before.cpu).Microseconds()) / float64(n)
+			if ticks := after.user - before.user + after.system - before.system; ticks > 0 {
+				x.user = float64(after.user-before.user) / float64(ticks)
+			}
 			x.switches = float64(after.switches-before.switches) / float64(n)
 			s.samples = append(s.samples, x)
 		}
@@ -200,7 +204,7 @@ func (r *rig) show(title string, all []*series) {
 			s.median(func(x sample) float64 { return x.rate }), s.median(func(x sample) float64 { return x.p50 }), s.p99(),
 			s.median(func(x sample) float64 { return x.switches }), calls, s.memory)
 		if r.calls {
-			fmt.Println("    system calls per request:" + s.names)
+			fmt.Printf("    %.0f %% of the CPU in user space; system calls per request:%s\n", 100*s.median(func(x sample) float64 { return x.user }), s.names)
 		}
 	}
 }

@@ -41,6 +41,8 @@ func (h *hop) used() (usage, error) {
 		}
 		sum.cpu += u.cpu
 		sum.switches += u.switches
+		sum.user += u.user
+		sum.system += u.system
 	}
 	return sum, nil
 }

@@ -143,6 +143,8 @@ func (p *process) wait(ctx context.Context, address string) error {
 type usage struct {
 	cpu      time.Duration
 	switches int64 // context switches, of all threads
+	// user and system are the parts of cpu, in ticks of the kernel.
+	user, system int64
 }
 
 // used reads a process's own CPU clock and its threads' context switches.
@@ -154,6 +156,13 @@ func (p *process) used() (usage, error) {
 		return u, fmt.Errorf("%s: its CPU clock: %w", p.name, err)
 	}
 	u.cpu = time.Duration(ts.Nano())
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid())); err == nil {
+		// After the name, which may hold anything but ")": proc_pid_stat(5).
+		if f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(f) > 12 {
+			u.user, _ = strconv.ParseInt(f[11], 10, 64)
+			u.system, _ = strconv.ParseInt(f[12], 10, 64)
+		}
+	}
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.pid()))
 	if err != nil || len(tasks) == 0 {
 		return u, fmt.Errorf("%s has ended: %s", p.name, p.said)
