@@ -33,6 +33,11 @@ func assets() http.Handler {
 		panic(err) // the folder is in the binary
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "the pages can only be read", http.StatusMethodNotAllowed)
+			return
+		}
 		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 		if strings.HasSuffix(name, ".gz") || !isFile(files, name) {
 			if strings.HasPrefix(name, "assets/") {

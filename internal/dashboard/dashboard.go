@@ -90,7 +90,7 @@ func New(c Config) *Dashboard {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, r.Method+" "+r.URL.Path+" is not part of the dashboard's API")
 	})
-	mux.Handle("GET /", assets())
+	mux.Handle("/", assets())
 	d.handler = guard{hosts: c.Hosts, next: mux}
 	return d
 }

@@ -1,0 +1,136 @@
+package dashboard
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	screenshots = flag.String("screenshots", "", "keep the browser's screenshots in this folder")
+	hold        = flag.Duration("hold", 0, "keep serving the fake mesh for this long, for people and `npm run dev`")
+	against     = flag.String("dashboard", "", "click through the dashboard at this address instead, such as http://127.0.0.1:9441")
+)
+
+// TestDashboardBrowser clicks through every page in a real browser, with a fake
+// mesh behind the pages (or a real one, with -dashboard), and asserts what they
+// say. The steps are in web/test/browser.mjs.
+func TestDashboardBrowser(t *testing.T) {
+	chromium := need(t, "chromium", "chromium-browser", "google-chrome")
+	node := need(t, "node")
+	web, err := filepath.Abs("../../web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(web, "node_modules", "playwright-core")); err != nil {
+		t.Skip("playwright-core is missing: cd web && npm ci")
+	}
+	folder := *screenshots
+	if folder == "" {
+		folder = t.TempDir()
+	}
+	if folder, err = filepath.Abs(folder); err != nil {
+		t.Fatal(err)
+	}
+
+	address, args := *against, []string{"real"}
+	mesh := newFakeMesh()
+	if address == "" {
+		address, args = serve(t, mesh), []string{"fake"}
+		t.Log("serving the fake mesh at", address)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, node, append([]string{filepath.Join(web, "test", "browser.mjs"), address, folder, chromium}, args...)...)
+	command.Stderr = os.Stderr
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 10 * time.Second
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The script says one line a step, "ok STEP" or "failed STEP: WHY", and asks
+	// for another state of the fake mesh with "mesh STATE".
+	steps := 0
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		verb, rest, _ := strings.Cut(lines.Text(), " ")
+		switch verb {
+		case "ok":
+			steps++
+		case "failed":
+			t.Error(rest)
+		case "mesh":
+			mesh.set(rest == "empty", map[bool]error{true: errors.New("the store does not answer")}[rest == "down"])
+			if _, err := in.Write([]byte("done\n")); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Log(lines.Text())
+		}
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("browser script: %v", err)
+	}
+	if steps < 20 && !t.Failed() {
+		t.Errorf("only %d steps were made", steps)
+	}
+	t.Logf("%d steps", steps)
+}
+
+func serve(t *testing.T, mesh *fakeMesh) string {
+	t.Helper()
+	d := New(Config{Mesh: mesh, Signals: fakeSignals{mesh}, Refresh: 500 * time.Millisecond})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Run(ctx)
+	}()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: d, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = server.Serve(listener) }()
+	address := "http://" + listener.Addr().String()
+	t.Cleanup(func() {
+		if *hold > 0 {
+			t.Logf("serving at %s for %s", address, *hold)
+			os.Stderr.WriteString("serving at " + address + "\n")
+			time.Sleep(*hold)
+		}
+		cancel()
+		<-done
+		_ = server.Close()
+	})
+	return address
+}
+
+// need finds a program, or skips and says how to get it.
+func need(t *testing.T, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skipf("%s is missing: apt-get install %s (Debian), or see docs/dashboard.md", names[0], map[string]string{"node": "nodejs npm"}[names[0]]+map[bool]string{true: names[0]}[names[0] != "node"])
+	return ""
+}

@@ -1,0 +1,107 @@
+// What a proxy believes, as it says it itself: lists become tables, the rest
+// facts. It makes no assumption about which parts there are, so a new part of the
+// dump is shown the day it exists.
+import type { ComponentChildren } from 'preact'
+import { span } from '../format'
+import { Card, Copyable, Empty, Facts } from './parts'
+import { type Column, Table } from './table'
+
+type Value = unknown
+type Entry = Record<string, Value>
+
+const isObject = (v: Value): v is Entry => typeof v === 'object' && v !== null && !Array.isArray(v)
+
+/** words turns "lastGoodVersion" and "last_good_version" into "Last good version". */
+export function words(name: string): string {
+  const spaced = name.replace(/_/g, ' ').replace(/([a-z0-9])([A-Z])/g, (_m, a: string, b: string) => `${a} ${b.toLowerCase()}`)
+  return spaced.charAt(0).toUpperCase() + spaced.slice(1)
+}
+
+const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/
+
+export function show(v: Value): ComponentChildren {
+  if (v === null || v === undefined || v === '') return <span class="quiet">–</span>
+  if (typeof v === 'boolean') return v ? 'yes' : 'no'
+  if (typeof v === 'number') return v.toLocaleString('en', { maximumFractionDigits: 3 })
+  if (typeof v === 'string') {
+    if (instant.test(v)) {
+      const seconds = (Date.parse(v) - Date.now()) / 1000
+      return <span title={v}>{seconds > 0 ? `in ${span(seconds)}` : `${span(-seconds)} ago`}</span>
+    }
+    return v.length > 24 || /[/:.]/.test(v) ? <Copyable>{v}</Copyable> : v
+  }
+  if (Array.isArray(v)) {
+    if (v.length === 0) return <span class="quiet">–</span>
+    return v.every((x) => !isObject(x)) ? v.map(String).join(', ') : <span class="quiet">{v.length} {v.length === 1 ? 'entry' : 'entries'}</span>
+  }
+  return Object.entries(v as Entry).map(([name, x], i) => <>{i > 0 && <span class="quiet"> · </span>}<span class="quiet">{words(name).toLowerCase()}</span> {isObject(x) || Array.isArray(x) ? JSON.stringify(x) : String(x)}</>)
+}
+
+/** rowsOf reads a list of objects, or an object of objects by key. */
+export function rowsOf(v: Value): Entry[] | null {
+  if (Array.isArray(v) && v.length > 0 && v.every(isObject)) return v as Entry[]
+  if (isObject(v)) {
+    const entries = Object.entries(v)
+    if (entries.length > 0 && entries.every(([, x]) => isObject(x))) return entries.map(([k, x]) => ({ key: k, ...(x as Entry) }))
+  }
+  return null
+}
+
+function columnsOf(rows: Entry[]): Column<Entry>[] {
+  const names: string[] = []
+  for (const row of rows) for (const name of Object.keys(row)) if (!names.includes(name)) names.push(name)
+  return names.map((name) => {
+    const values = rows.map((r) => r[name])
+    const number = values.every((v) => v === undefined || v === null || typeof v === 'number')
+    const plain = values.every((v) => !isObject(v) && !Array.isArray(v))
+    return {
+      title: words(name), number, cell: (r) => show(r[name]),
+      by: plain ? (r) => (typeof r[name] === 'number' ? (r[name] as number) : r[name] == null ? null : String(r[name])) : undefined,
+    }
+  })
+}
+
+/** flatten turns rows with one list inside ("endpoints" of a destination) into
+ *  rows of that list, so that nothing hides behind a count. */
+export function flatten(rows: Entry[]): Entry[] {
+  const inner = [...new Set(rows.flatMap((r) => Object.keys(r).filter((k) => Array.isArray(r[k]) && (r[k] as Value[]).some(isObject))))]
+  if (inner.length !== 1) return rows
+  const name = inner[0]!
+  return rows.flatMap((r) => {
+    const { [name]: list, ...rest } = r
+    const children = (Array.isArray(list) ? list : []).filter(isObject)
+    return children.length === 0 ? [rest] : children.map((c) => ({ ...rest, ...c }))
+  })
+}
+
+export function Dump({ of }: { of: Value }) {
+  if (!isObject(of)) return null
+  const facts: [string, ComponentChildren][] = []
+  const sections: [string, Entry[]][] = []
+  const lists: [string, [string, ComponentChildren][]][] = []
+  const nothing: string[] = []
+  for (const [name, v] of Object.entries(of)) {
+    const rows = rowsOf(v)
+    if (rows) sections.push([name, flatten(rows)])
+    else if (isObject(v) && Object.keys(v).length > 0) lists.push([name, Object.entries(v).map(([k, x]) => [words(k), show(x)])])
+    else if (Array.isArray(v) && v.length === 0) nothing.push(words(name))
+    else facts.push([words(name), show(v)])
+  }
+  return (
+    <>
+      {(facts.length > 0 || lists.length > 0) && (
+        <div class="cards">
+          {facts.length > 0 && <Card title="What it believes" sub="told by the proxy itself"><div class="body"><Facts of={facts} /></div></Card>}
+          {lists.map(([name, list]) => <Card key={name} title={words(name)}><div class="body"><Facts of={list} /></div></Card>)}
+        </div>
+      )}
+      {sections.map(([name, rows]) => (
+        <Card key={name} title={words(name)} sub={`${rows.length}`}>
+          <Table label={words(name)} rows={rows.map((r, i) => ({ ...r, '\u0000': i }))} columns={columnsOf(rows)} id={(r) => String(r['\u0000'])} />
+        </Card>
+      ))}
+      {nothing.length > 0 && <Card title={nothing.join(', ')}><Empty small title="None now" /></Card>}
+      <details class="card raw"><summary>All of it, as JSON</summary><pre>{JSON.stringify(of, null, 2)}</pre></details>
+    </>
+  )
+}
