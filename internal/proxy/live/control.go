@@ -326,15 +326,20 @@ func (l *Live) Register(registrations []control.Registration) {
 func (l *Live) SetAdmin(addr string) { l.config.Hello.Admin = addr }
 
 // session is one conversation.
-func (l *Live) session(ctx context.Context) error {
+func (l *Live) session(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer func() {
+		if errors.Is(context.Cause(ctx), errAgain) {
+			err = errAgain
+		}
+	}()
 	svid := l.credentials.SVID()
 	conn, err := l.connect(ctx, l.credentials.ClientConfig(identity.ControlPlane(svid.ID.TrustDomain), "h2"))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	stream, err := conn.Stream(ctx, control.MethodDiscover)
 	if err != nil {
 		return err
@@ -359,9 +364,6 @@ func (l *Live) session(ctx context.Context) error {
 	err = l.receive(ctx, stream)
 	cancel(nil)
 	<-sender
-	if errors.Is(context.Cause(ctx), errAgain) {
-		return errAgain
-	}
 	return err
 }
 

@@ -89,11 +89,16 @@ func NewConn(conn net.Conn, o Options) (*Conn, error) {
 		h2.Setting{ID: h2.MaxHeaderListSize, Value: maxHeaderBlock},
 	)
 	b = h2.AppendWindowUpdate(b, 0, connWindow-h2.InitialWindow)
-	if err := c.write(b); err != nil {
-		conn.Close()
+	// The reader may answer only after the preface, but must read before it is
+	// written: the peer may be writing too, to a connection without buffers.
+	c.writing.Lock()
+	go c.read()
+	err := c.writeLocked(b)
+	c.writing.Unlock()
+	if err != nil {
+		<-c.done
 		return nil, err
 	}
-	go c.read()
 	return c, nil
 }
 
