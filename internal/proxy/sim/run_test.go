@@ -1,0 +1,275 @@
+package sim_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy"
+	"tulle.dev/tulle/internal/proxy/live"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/proxy/sim"
+	"tulle.dev/tulle/internal/route"
+	"tulle.dev/tulle/internal/view"
+)
+
+// run is one simulated run.
+type run struct {
+	seed       uint64
+	world      *sim.World
+	plan       *rand.Rand
+	requests   []*request
+	clients    []*client
+	active     int
+	proxies    []*node
+	backends   []*backend
+	violations []string
+	faulty     bool // backends do things wrong
+	stormy     bool // the network does
+}
+
+// node is a proxy of the run.
+type node struct {
+	*proxy.Proxy
+	name    string
+	pollers []*sim.Poller
+	loops   []*loop.Loop
+	ports   int
+}
+
+func (r *run) violate(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	r.world.Note("VIOLATION %s", s)
+	if len(r.violations) < 10 {
+		r.violations = append(r.violations, fmt.Sprintf("at %s: %s", r.world.Now(), s))
+	}
+}
+
+func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// weather picks a network.
+func weather(rnd *rand.Rand) sim.Weather {
+	w := sim.Weather{
+		Latency:  time.Duration(20+rnd.IntN(500)) * time.Microsecond,
+		Jitter:   time.Duration(rnd.IntN(300)) * time.Microsecond,
+		Segment:  64 << 10,
+		Window:   []int{1 << 10, 16 << 10, 64 << 10, 256 << 10}[rnd.IntN(4)],
+		Buffer:   []int{2 << 10, 16 << 10, 128 << 10}[rnd.IntN(3)],
+		Lossy:    rnd.IntN(3) == 0,
+		Spurious: rnd.IntN(10),
+		Backlog:  64,
+	}
+	switch rnd.IntN(4) {
+	case 0:
+		w.Segment = 1 + rnd.IntN(64)
+	case 1:
+		w.Segment = 1460
+	case 2:
+		w.Latency, w.Jitter = time.Duration(rnd.IntN(40))*time.Millisecond, time.Duration(rnd.IntN(20))*time.Millisecond
+	}
+	if w.Segment < 200 { // or a run takes for ever
+		w.Window, w.Buffer = max(w.Window, 16<<10), max(w.Buffer, 16<<10)
+	}
+	return w
+}
+
+// startProxy starts a proxy on a host of its own.
+func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) *node {
+	n := &node{name: name, ports: len(v.Proxy.Listeners)}
+	m := meter.New(loops, "sim")
+	log := slog.New(slog.DiscardHandler)
+	told, err := live.Static(v, "", log, m)
+	if err != nil {
+		panic(err)
+	}
+	n.Proxy, err = proxy.New(proxy.Config{
+		Live: told, Meter: m, Log: log, Loops: loops, Seed: r.seed + 1, Steps: sim.Steps{World: r.world},
+		Poller: func(int) (poll.Poller, error) {
+			p := r.world.Poller(name, host)
+			p.Lag = time.Duration(r.plan.IntN(100)) * time.Microsecond
+			n.pollers = append(n.pollers, p)
+			return p, nil
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	if n.loops, err = n.Step(); err != nil {
+		panic(err)
+	}
+	for i, p := range n.pollers {
+		l := n.loops[i]
+		p.Turn = func() { l.Turn(0) }
+		p.Next = l.Next
+		p.Sleep()
+	}
+	r.proxies = append(r.proxies, n)
+	return n
+}
+
+const shopKey = "shop.default:80"
+
+// newRun plans a run of an edge proxy.
+func newRun(seed uint64, log io.Writer) *run {
+	plan := rand.New(rand.NewPCG(seed, 1))
+	r := &run{seed: seed, plan: plan}
+	r.world = sim.New(seed, weather(plan), log)
+	r.faulty = plan.IntN(3) == 0
+	r.stormy = plan.IntN(4) == 0
+
+	v := &view.View{
+		Version: 1,
+		Proxy: view.Proxy{
+			Name: "edge", Namespace: "default", Role: view.Gateway, TrustDomain: "mesh.local", ClusterDomain: "cluster.local",
+			Settings: view.Settings{StreamIdle: 20 * time.Second, IdleTimeout: 30 * time.Second},
+			Listeners: []view.Listener{{
+				Name: "http", Kind: view.Edge, Protocol: view.HTTP, Address: addr("10.0.0.1:80"),
+				Routes: route.Spec{Hosts: []route.Host{{
+					Hostnames: []string{"*"},
+					Rules:     []route.Rule{{Name: "all", Backends: []route.Backend{{Destination: shopKey, Weight: 1}}}},
+				}}},
+			}},
+		},
+		Destinations: map[string]*view.Destination{shopKey: {Key: shopKey, Protocol: view.HTTP}},
+		Endpoints:    map[string]*view.Endpoints{shopKey: {Key: shopKey}},
+	}
+	for i := range 1 + plan.IntN(3) {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(i + 1)}), 8080)
+		b := &backend{run: r, program: newProgram(r.world, fmt.Sprintf("backend%d", i), at.Addr())}
+		b.serve(at, b.accept)
+		r.backends = append(r.backends, b)
+		v.Endpoints[shopKey].List = append(v.Endpoints[shopKey].List, view.Endpoint{Address: at})
+	}
+	r.startProxy("edge", netip.MustParseAddr("10.0.0.1"), v, 1+plan.IntN(2))
+	r.plantClients(addr("10.0.0.1:80"))
+	return r
+}
+
+// plantClients plans the clients and their requests.
+func (r *run) plantClients(to netip.AddrPort) {
+	plan := r.plan
+	p := newProgram(r.world, "client", netip.MustParseAddr("10.0.2.1"))
+	for range 1 + plan.IntN(5) {
+		c := &client{run: r, program: p, to: to, pipeline: 1, leaves: -1}
+		for range 1 + plan.IntN(8) {
+			q := newRequest(plan, len(r.requests), r.faulty)
+			r.requests = append(r.requests, q)
+			c.requests = append(c.requests, q)
+		}
+		if plan.IntN(4) == 0 {
+			c.pipeline = 1 + plan.IntN(4)
+		}
+		c.dribbles = plan.IntN(5) == 0
+		if r.faulty && plan.IntN(5) == 0 {
+			c.leaves = plan.IntN(len(c.requests))
+		}
+		r.clients = append(r.clients, c)
+		r.active++
+		r.world.After(time.Duration(plan.IntN(50))*time.Millisecond, c.start)
+	}
+	if r.stormy {
+		for range 1 + plan.IntN(3) {
+			r.world.After(time.Duration(plan.IntN(200))*time.Millisecond, func() { r.world.BreakOne() })
+		}
+		if plan.IntN(2) == 0 {
+			r.world.After(time.Duration(plan.IntN(100))*time.Millisecond, func() {
+				r.world.Partition("edge", []string{"client", "backend0"}[plan.IntN(2)], time.Duration(plan.IntN(4000))*time.Millisecond)
+			})
+		}
+	}
+}
+
+// play lets the run happen and judges it.
+func (r *run) play() {
+	const steps = 3_000_000
+	if !r.world.Run(10*time.Minute, steps, func() bool { return r.active == 0 }) {
+		r.violate("it goes round in circles")
+		return
+	}
+	if r.active > 0 {
+		r.violate("%d clients are still waiting", r.active)
+	}
+	r.judge()
+	// Everything that may linger, rest or be idle has its time.
+	if !r.world.Run(r.world.Now()+10*time.Minute, steps, nil) {
+		r.violate("it goes round in circles after the end")
+		return
+	}
+	for _, n := range r.proxies {
+		if c := n.Connections(); c != 0 {
+			r.violate("%s still counts %d connections", n.name, c)
+		}
+		for i, l := range n.loops {
+			if open := n.pollers[i].Open(); open != n.ports {
+				r.violate("%s: %d descriptors are left over on loop %d", n.name, open-n.ports, i)
+			}
+			if l.Open() != n.ports {
+				r.violate("%s: loop %d has %d sockets for %d listeners", n.name, i, l.Open(), n.ports)
+			}
+			if at := l.Next(); at != poll.Forever {
+				r.violate("%s: a timer is left over on loop %d: %s", n.name, i, at-r.world.Now())
+			}
+		}
+	}
+}
+
+// judge looks at what came of each request.
+func (r *run) judge() {
+	for _, q := range r.requests {
+		switch {
+		case !q.done:
+			r.violate("no outcome: %s", q)
+		case !q.sent:
+		case q.delivered > 1 && !q.idempotent():
+			r.violate("delivered twice: %s", q)
+		case q.status != 0 && !q.byProxy && q.delivered == 0:
+			r.violate("an answer from nowhere: %s", q)
+		case r.mayFail(q):
+		case q.failed != "" && q.failed != "not answered before the connection ended" || q.byProxy:
+			r.violate("failed for no reason: %s", q)
+		}
+	}
+}
+
+// mayFail says that a request may go without a good answer.
+func (r *run) mayFail(q *request) bool {
+	if r.stormy || q.fault != noFault {
+		return true
+	}
+	for _, c := range r.clients {
+		for _, other := range c.requests {
+			// What ends a connection ends what was pipelined behind it too.
+			if other == q && c.leaves >= 0 {
+				return true
+			}
+		}
+	}
+	if r.faulty {
+		for _, c := range r.clients {
+			seen := false
+			for _, other := range c.requests {
+				if other.fault != noFault {
+					seen = true
+				}
+				if other == q && seen && c.pipeline > 1 {
+					return true
+				}
+			}
+		}
+	}
+	if !q.idempotent() {
+		// A backend that hangs up without a word may do so in the very moment
+		// the request reaches it; it can't be sent again then.
+		for _, other := range r.requests {
+			if other.hangsUp || other.early || other.fault != noFault {
+				return true
+			}
+		}
+	}
+	return false
+}
