@@ -1,9 +1,12 @@
 package examples
 
 import (
+	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +35,33 @@ func TestObjects(t *testing.T) {
 				t.Errorf("%d objects: a document went missing", len(docs))
 			}
 		})
+	}
+}
+
+// TestDocuments: the objects that the documents show are ones that Tulle
+// accepts too.
+func TestDocuments(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?ms)^```yaml\\n(.*?)^```")
+	n := 0
+	for _, file := range append(files, "../README.md") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllSubmatchIndex(data, -1) {
+			at := fmt.Sprintf("%s, the block in line %d", file, 1+bytes.Count(data[:m[2]], []byte("\n")))
+			if docs, err := object.Decode(at, data[m[2]:m[3]]); err != nil || len(docs) == 0 {
+				t.Errorf("%d objects: %v", len(docs), err)
+			}
+			n++
+		}
+	}
+	if n < 5 {
+		t.Errorf("the documents have %d blocks of YAML: the pattern is wrong", n)
 	}
 }
 
