@@ -51,6 +51,21 @@ export function millis(v: Num): Figure {
   return { value: digits(v), unit: 'ms' }
 }
 
+/** short is a figure with two digits or so, where there is little room. */
+export function short(f: Figure): Figure {
+  const v = Number(f.value)
+  if (Number.isNaN(v) || f.value === '100') return f
+  const places = f.unit === '%' ? 1 : Math.abs(v) < 10 ? 1 : 0
+  const scale = 10 ** places
+  const cut = f.unit === '%' ? Math.floor(v * scale + 1e-9) / scale : v
+  return { value: cut.toFixed(places).replace(/\.0$/, ''), unit: f.unit }
+}
+
+/** tick is a figure on an axis: "40 rps", not "40.0 rps". */
+export function tick(f: Figure): string {
+  return text({ value: f.value.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, ''), unit: f.unit })
+}
+
 /** bytes is an amount, in powers of 1000. */
 export function bytes(v: Num): Figure {
   if (v === null) return none

@@ -13,6 +13,9 @@ export function ofSuccess(v: Num): State {
   return v >= fine ? 'ok' : v >= poor ? 'warn' : 'bad'
 }
 
+/** tone is the class of a figure: only what is wrong has a colour. */
+export const tone = (s: State): string => (s === 'warn' || s === 'bad' ? `t-${s}` : '')
+
 const order: State[] = ['idle', 'ok', 'warn', 'bad']
 
 export function worst(...states: State[]): State {

@@ -15,7 +15,7 @@ export function Proxies({ overview }: { overview: Overview }) {
   const rows = overview.proxies.filter((p) => `${key(p)} ${p.identity}`.toLowerCase().includes(needle))
   const now = overview.at
   const columns: Column<Proxy>[] = [
-    { title: 'Proxy', cell: (p) => <ProxyLink of={p} />, by: key },
+    { title: 'Proxy', cell: (p) => <ProxyLink of={p} />, by: (p) => `${p.name} ${p.namespace}` },
     { title: 'State', cell: (p) => <Status state={ofProxy(p).state}>{ofProxy(p).word}</Status>, by: (p) => ofProxy(p).word },
     { title: 'Role', cell: (p) => p.role, by: (p) => p.role },
     { title: 'Interception', cell: (p) => p.mode || <span class="quiet">–</span>, by: (p) => p.mode },

@@ -2,7 +2,8 @@ import { type ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
 import { type EdgeStat, type Endpoint, type Endpoints, key, type Overview, peer, type Peer, type Split } from '../api'
 import * as format from '../format'
-import { ofSuccess, plaintext, type State } from '../health'
+import { ofSuccess, plaintext, type State, tone } from '../health'
+import { sum } from '../topology/model'
 import { useAnswer } from '../live'
 import { Chart } from '../ui/chart'
 import { Card, Copyable, Empty, Failed, Head, MutualTLS, ProxyLink, Segments, ServiceLink, Status, Tag, Tile, Unit } from '../ui/parts'
@@ -22,7 +23,7 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
   const edges = overview.edges?.edges ?? []
   const callers = edges.filter((e) => key(e.to) === key(of))
   const mine = new Set(service?.workloads ?? [])
-  const callees = edges.filter((e) => mine.has(key(e.from)))
+  const callees = joined(edges.filter((e) => mine.has(key(e.from))))
   const opaque = (stat?.rps ?? null) === null && (stat?.tcp_connections ?? 0) > 0
   const isGateway = (p: Peer) => overview.proxies.find((x) => key(x) === key(p))?.role === 'gateway'
 
@@ -75,6 +76,14 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
   )
 }
 
+/** joined makes one edge of those that several workloads have to one service. */
+function joined(edges: EdgeStat[]): EdgeStat[] {
+  return [...new Set(edges.map((e) => key(e.to)))].map((to) => {
+    const same = edges.filter((e) => key(e.to) === to)
+    return { ...same[0]!, ...sum(same) }
+  })
+}
+
 function Edges({ title, edges, other, link, none }: { title: string; edges: EdgeStat[]; other: (e: EdgeStat) => Peer; link: (p: Peer) => ComponentChildren; none: string }) {
   const columns: Column<EdgeStat>[] = [
     { title: title === 'Calls' ? 'Service' : 'Workload', cell: (e) => link(other(e)), by: (e) => key(other(e)) },
@@ -89,8 +98,6 @@ function Edges({ title, edges, other, link, none }: { title: string; edges: Edge
     </Card>
   )
 }
-
-const tone = (s: State) => (s === 'warn' || s === 'bad' ? `t-${s}` : '')
 
 function Routes({ splits, overview }: { splits: Split[]; overview: Overview }) {
   const whole = (s: Split) => splits.filter((x) => x.route === s.route && x.rule === s.rule).reduce((n, x) => n + x.weight, 0)

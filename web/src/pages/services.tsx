@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import { chart, key, type Num, type Overview, type Series, type Service, type ServiceStat } from '../api'
 import * as format from '../format'
-import { ofEndpoints, ofSuccess, worst } from '../health'
+import { ofEndpoints, ofSuccess, tone } from '../health'
 import { useAnswer } from '../live'
 import * as Icon from '../ui/icons'
 import { Empty, Head, MutualTLS, SearchBox, ServiceLink, Status, Unit } from '../ui/parts'
@@ -19,12 +19,11 @@ export function Services({ overview }: { overview: Overview }) {
   const rows: Row[] = overview.services
     .filter((s) => key(s).toLowerCase().includes(needle))
     .map((service) => ({ service, stat: stats.get(key(service)), spark: lines.get(key(service)) }))
-  const state = (r: Row) => worst(ofEndpoints(r.service.ready, r.service.total), ofSuccess(r.stat?.success_rate ?? null))
 
   const columns: Column<Row>[] = [
-    { title: 'Service', cell: (r) => <ServiceLink of={r.service} />, by: (r) => key(r.service) },
+    { title: 'Service', cell: (r) => <ServiceLink of={r.service} />, by: (r) => `${r.service.name} ${r.service.namespace}` },
     { title: 'Endpoints', cell: (r) => <EndpointsCell service={r.service} />, by: (r) => r.service.ready },
-    { title: 'Success', number: true, cell: (r) => <span class={`t-${state(r) === 'ok' ? '' : state(r)}`}><Unit of={format.percent(r.stat?.success_rate ?? null)} /></span>, by: (r) => r.stat?.success_rate ?? null },
+    { title: 'Success', number: true, cell: (r) => <span class={tone(ofSuccess(r.stat?.success_rate ?? null))}><Unit of={format.percent(r.stat?.success_rate ?? null)} /></span>, by: (r) => r.stat?.success_rate ?? null },
     { title: 'Rate', number: true, cell: (r) => <Unit of={format.rate(r.stat?.rps ?? null)} />, by: (r) => r.stat?.rps ?? null },
     { title: 'Last 15 min', cell: (r) => <Spark values={r.spark} label={`Requests of ${r.service.name} over 15 minutes`} /> },
     { title: 'p50', number: true, cell: (r) => <Unit of={format.millis(r.stat?.latency_ms.p50 ?? null)} />, by: (r) => r.stat?.latency_ms.p50 ?? null },

@@ -3,8 +3,8 @@
 import { graphlib, layout } from '@dagrejs/dagre'
 import type { Graph } from './model'
 
-export const nodeSize = { width: 190, height: 74 }
-export const labelSize = { width: 104, height: 36 }
+export const nodeSize = { width: 204, height: 76 }
+export const labelSize = { width: 124, height: 36 }
 
 export interface Point { x: number; y: number }
 export interface Box extends Point { width: number; height: number }
@@ -17,9 +17,20 @@ export interface Layout {
   height: number
 }
 
-export function place(g: Graph): Layout {
+/** place lays the graph out in the direction in which it is larger in a window
+ *  of this width and height. */
+export function place(g: Graph, width: number, height: number): Layout {
+  const across = inDirection(g, 'LR')
+  if (scale(across, width, height) >= 0.95) return across
+  const down = inDirection(g, 'TB')
+  return scale(down, width, height) > scale(across, width, height) * 1.08 ? down : across
+}
+
+const scale = (l: Layout, width: number, height: number): number => Math.min(width / l.width, height / l.height)
+
+function inDirection(g: Graph, rankdir: 'LR' | 'TB'): Layout {
   const d = new graphlib.Graph({ multigraph: true, compound: true })
-  d.setGraph({ rankdir: 'LR', nodesep: 30, edgesep: 22, ranksep: 46, marginx: 30, marginy: 30 })
+  d.setGraph({ rankdir, nodesep: rankdir === 'LR' ? 26 : 34, edgesep: 18, ranksep: rankdir === 'LR' ? 44 : 40, marginx: 24, marginy: 24 })
   d.setDefaultEdgeLabel(() => ({}))
   const namespaces = [...new Set(g.nodes.map((n) => n.namespace).filter(Boolean))].sort()
   const grouped = namespaces.length > 1

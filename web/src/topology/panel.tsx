@@ -55,7 +55,7 @@ function OfNode({ graph, node: n, select }: { graph: Graph; node: Node; select: 
   const s = n.signals
   return (
     <>
-      <div style={{ display: 'flex', gap: '10px', flexWrap: 'wrap', alignItems: 'center', marginTop: '-6px' }}>
+      <div class="about">
         <span class="quiet">{n.namespace && `${n.namespace} · `}{kinds[n.kind]}</span>
         {s && <MutualTLS of={s.mutual_tls} />}
       </div>
@@ -105,7 +105,7 @@ function OfLink({ graph, link: l, select }: { graph: Graph; link: Link; select: 
   const from = graph.nodes.find((n) => n.id === l.from)
   return (
     <>
-      <div class="quiet" style={{ marginTop: '-6px' }}>{l.kind === 'route' ? `a route's backend, ${format.text(format.percent(l.share))} of its requests` : l.protocol === 'tcp' ? 'opaque TCP' : 'HTTP requests'}</div>
+      <div class="about quiet">{l.kind === 'route' ? `a route's backend, ${format.text(format.percent(l.share))} of its requests` : l.protocol === 'tcp' ? 'opaque TCP' : 'HTTP requests'}</div>
       {l.signals.mutual_tls !== null && !l.plaintext && (
         <div class="note-box ok"><Icon.Lock />Mutual TLS: both ends proved who they are, everything between them is encrypted.</div>
       )}

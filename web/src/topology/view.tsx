@@ -22,8 +22,9 @@ function fit(l: Layout, width: number, height: number, spare: number): View {
 
 export function Canvas({ graph, selected, select, match }: { graph: Graph; selected: string; select: (id: string) => void; match: (n: Node) => boolean }) {
   const shape = shapeOf(graph)
-  const layout = useMemo(() => place(graph), [shape])
   const svg = useRef<SVGSVGElement>(null)
+  const [size, setSize] = useState({ width: 1200, height: 800 })
+  const layout = useMemo(() => place(graph, size.width, size.height), [shape, size])
   const [view, setView] = useState<View>({ x: 0, y: 0, scale: 1 })
   const moved = useRef(false)
   const drag = useRef<{ x: number; y: number; far: boolean } | null>(null)
@@ -35,8 +36,19 @@ export function Canvas({ graph, selected, select, match }: { graph: Graph; selec
   useLayoutEffect(() => {
     if (!moved.current) fitNow()
   }, [layout, !selected])
+  const measure = () => {
+    const box = svg.current?.getBoundingClientRect()
+    if (!box || box.width === 0) return
+    // In steps, so that a window being dragged doesn't lay out at every pixel.
+    const step = (v: number) => Math.max(200, Math.round(v / 100) * 100)
+    setSize((old) => (old.width === step(box.width) && old.height === step(box.height) ? old : { width: step(box.width), height: step(box.height) }))
+  }
+  useLayoutEffect(measure, [])
   useEffect(() => {
-    const follow = new ResizeObserver(() => !moved.current && fitNow())
+    const follow = new ResizeObserver(() => {
+      measure()
+      if (!moved.current) fitNow()
+    })
     if (svg.current) follow.observe(svg.current)
     return () => follow.disconnect()
   }, [layout, !selected])
@@ -159,9 +171,8 @@ function Body({ node: n, x, y, selected, faded, select }: { node: Node; x: numbe
   return (
     <g class={`node ${n.state} ${selected ? 'selected' : ''} ${faded ? 'faded' : ''}`} transform={`translate(${x - width / 2} ${y - height / 2})`} tabindex={0} role="button" aria-label={label} aria-pressed={selected} onClick={() => select(n.id)} onKeyDown={press(() => select(n.id))} data-id={n.id}>
       <rect class="box" width={width} height={height} rx="10" />
-      <path class="side" d={`M0 10a10 10 0 0110-10h-5.500a4.500 4.500 0 00-4.500 4.500zM0 10v${height - 20}a10 10 0 0010 10h-6a4 4 0 01-4-4z`} opacity="0" />
       <svg class="glyph" x="14" y="13" width="15" height="15" viewBox="0 0 16 16"><Glyph /></svg>
-      <text class="name" x="36" y="25">{clip(n.name, n.total > 0 ? 15 : 18)}</text>
+      <text class="name" x="36" y="25">{clip(n.name, width - 36 - (n.kind === 'service' && n.total > 0 ? 62 : 36), '600 13.5px')}</text>
       <svg class="mark" x={width - 28} y="14" width="14" height="14" viewBox="0 0 16 16"><Mark state={n.state} /></svg>
       {n.kind === 'service' && n.total > 0 && <text class="ready" x={width - 34} y="25" text-anchor="end">{n.ready}/{n.total}</text>}
       <Figures node={n} />
@@ -180,15 +191,15 @@ function Figures({ node: n }: { node: Node }) {
     return (
       <>
         <Cell x={15} of={format.count(s.tcp_connections)} what={s.tcp_connections === 1 ? 'connection' : 'connections'} />
-        <Cell x={96} of={format.throughput(flow)} what="both ways" />
+        <Cell x={104} of={format.throughput(flow)} what="both ways" />
       </>
     )
   }
   return (
     <>
       <Cell x={15} of={format.rate(s.rps)} what="rate" />
-      <Cell x={76} of={format.percent(s.success_rate)} what="success" class="rate" />
-      <Cell x={134} of={format.millis(s.latency_ms.p99)} what="p99" />
+      <Cell x={80} of={format.percent(s.success_rate)} what="success" class="rate" />
+      <Cell x={144} of={format.millis(s.latency_ms.p99)} what="p99" />
     </>
   )
 }
@@ -196,8 +207,8 @@ function Figures({ node: n }: { node: Node }) {
 function Cell({ x, of, what, class: c = '' }: { x: number; of: format.Figure; what: string; class?: string }) {
   return (
     <>
-      <text class={`figures ${c}`} x={x} y="47">{of.value}<tspan class="unit" dx="2">{of.unit}</tspan></text>
-      <text class="unit" x={x} y="62" fill="currentColor">{what}</text>
+      <text class={`figures ${c}`} x={x} y="48">{of.value}<tspan class="unit" dx="2">{of.unit}</tspan></text>
+      <text class="unit" x={x} y="63" fill="currentColor">{what}</text>
     </>
   )
 }
@@ -207,8 +218,15 @@ function Wire({ link: l, at, selected, faded, select, graph }: { link: Link; at:
   const s = l.signals
   const busy = (s.rps ?? 0) > 0 || (s.tcp_connections ?? 0) > 0
   const first = l.protocol === 'tcp' ? `${format.text(format.count(s.tcp_connections))} conn` : format.text(format.rate(s.rps))
-  const second = l.kind === 'route' ? `${format.text(format.percent(l.share))} of route` : l.protocol === 'tcp' ? format.text(format.throughput((s.received_bytes_per_second ?? 0) + (s.sent_bytes_per_second ?? 0))) : null
-  const { width, height } = labelSize
+  const success = format.text(format.short(format.percent(s.success_rate)))
+  const rest =
+    l.kind === 'route' ? `${format.text(format.short(format.percent(l.share)))} of route`
+    : l.protocol === 'tcp' ? format.text(format.short(format.throughput((s.received_bytes_per_second ?? 0) + (s.sent_bytes_per_second ?? 0))))
+    : `· ${format.text(format.short(format.millis(s.latency_ms.p99)))}`
+  const two = l.kind === 'calls' && l.protocol === 'http'
+  const { height } = labelSize
+  const left = s.mutual_tls === null ? 11 : 26
+  const width = left + 11 + Math.max(measureText(first, '550 11px'), measureText(two ? `${success} ${rest}` : rest, '11px'))
   const name = (id: string) => graph.nodes.find((n) => n.id === id)?.name ?? id
   const tls = s.mutual_tls === null ? '' : l.plaintext ? ', plaintext' : ', mutual TLS'
   return (
@@ -222,10 +240,8 @@ function Wire({ link: l, at, selected, faded, select, graph }: { link: Link; at:
         {s.mutual_tls !== null && (
           <svg class="lockmark" x="7" y={height / 2 - 6.5} width="13" height="13" viewBox="0 0 16 16">{l.plaintext ? <Icon.Unlock title="plaintext" /> : <Icon.Lock title="mutual TLS" />}</svg>
         )}
-        <text class="first" x={s.mutual_tls === null ? 10 : 25} y="15">{first}</text>
-        <text x={s.mutual_tls === null ? 10 : 25} y="28">
-          {second ?? <><tspan class="rate">{format.text(format.percent(s.success_rate))}</tspan><tspan dx="3">· {format.text(format.millis(s.latency_ms.p99))}</tspan></>}
-        </text>
+        <text class="first" x={left} y="15">{first}</text>
+        <text x={left} y="28">{two && <tspan class="rate">{success}</tspan>}<tspan dx={two ? 3 : 0}>{rest}</tspan></text>
       </g>
     </g>
   )
@@ -234,4 +250,26 @@ function Wire({ link: l, at, selected, faded, select, graph }: { link: Link; at:
 /** weight is a line's width: a little more for ten times the traffic. */
 const weight = (v: number) => 1.2 + Math.min(3, Math.log10(1 + v) * 0.8)
 
-const clip = (s: string, n: number) => (s.length > n ? s.slice(0, n - 1) + '…' : s)
+const pen = document.createElement('canvas').getContext('2d')
+const widths = new Map<string, number>()
+
+/** measureText is how wide words are in a font of the pages. */
+function measureText(words: string, font: string): number {
+  const k = font + words
+  let width = widths.get(k)
+  if (width === undefined) {
+    if (pen) pen.font = `${font} ${getComputedStyle(document.body).fontFamily}`
+    width = pen?.measureText(words).width ?? words.length * 7
+    if (widths.size > 5000) widths.clear()
+    widths.set(k, width)
+  }
+  return width
+}
+
+/** clip shortens words to a width. */
+function clip(words: string, room: number, font: string): string {
+  if (measureText(words, font) <= room) return words
+  let n = words.length - 1
+  while (n > 1 && measureText(words.slice(0, n) + '…', font) > room) n--
+  return words.slice(0, n) + '…'
+}

@@ -4,7 +4,7 @@ import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import type { Num, Peer, Series } from '../api'
 import { chart } from '../api'
-import { type Figure, text } from '../format'
+import { type Figure, text, tick } from '../format'
 import { useAnswer } from '../live'
 import { Card } from './parts'
 
@@ -43,7 +43,6 @@ function clock(seconds: number, withSeconds: boolean): string {
   return new Date(seconds * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: withSeconds ? '2-digit' : undefined })
 }
 
-/** spaced draws axis labels no closer than people can read. */
 function options(p: Props, series: Series, width: number, height: number, hover: (i: number | null) => void): uPlot.Options {
   const grid = { stroke: color('--line'), width: 1 }
   const font = `11px ${color('--sans')}`
@@ -60,7 +59,7 @@ function options(p: Props, series: Series, width: number, height: number, hover:
     },
     axes: [
       { stroke: color('--text-3'), font, grid: { show: false }, ticks: { ...grid, size: 4 }, gap: 4, size: 28, space: 76, values: (_u, at) => at.map((s) => clock(s, !long)) },
-      { stroke: color('--text-3'), font, grid, ticks: { show: false }, gap: 6, size: 62, space: 34, values: (_u, at) => at.map((v) => text(p.format(v))) },
+      { stroke: color('--text-3'), font, grid, ticks: { show: false }, gap: 6, size: 62, space: 34, values: (_u, at) => at.map((v) => tick(p.format(v))) },
     ],
     series: [
       {},

@@ -5,7 +5,7 @@ type Props = { title?: string }
 
 function icon(children: JSX.Element, filled = false) {
   return ({ title }: Props) => (
-    <svg viewBox="0 0 16 16" fill={filled ? 'currentColor' : 'none'} stroke={filled ? 'none' : 'currentColor'} stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" role={title ? 'img' : undefined} aria-hidden={title ? undefined : 'true'}>
+    <svg width="14" height="14" viewBox="0 0 16 16" fill={filled ? 'currentColor' : 'none'} stroke={filled ? 'none' : 'currentColor'} stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" role={title ? 'img' : undefined} aria-hidden={title ? undefined : 'true'}>
       {title && <title>{title}</title>}
       {children}
     </svg>

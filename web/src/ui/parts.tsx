@@ -28,7 +28,7 @@ export function Unit({ of }: { of: Figure }) {
 /** MutualTLS is a lock when all traffic is over mutual TLS, else a warning. */
 export function MutualTLS({ of }: { of: number | null }) {
   if (of === null) return <span class="quiet">–</span>
-  if (of >= 1) return <span class="lock t-ok" title="All traffic over mutual TLS"><Icon.Lock />mutual TLS</span>
+  if (of >= 1) return <span class="lock t-ok" title="All traffic over mutual TLS"><Icon.Lock /><span>mutual TLS</span></span>
   return <span class="lock t-warn" title={`${share(1 - of)} of the traffic in plaintext or without a client's identity`}><Icon.Unlock />{of <= 0 ? 'plaintext' : `${share(of)} mutual`}</span>
 }
 

@@ -20,7 +20,7 @@ export function compare(a: string | number | null, b: string | number | null, de
 }
 
 export function Table<T>({ rows, columns, id, label, first = 0 }: { rows: T[]; columns: Column<T>[]; id: (row: T) => string; label: string; first?: number }) {
-  const [sort, set] = useState({ column: first, descending: false })
+  const [sort, set] = useState({ column: first, descending: !!columns[first]?.number })
   const by = columns[sort.column]?.by
   const sorted = by ? [...rows].sort((a, b) => compare(by(a), by(b), sort.descending) || compare(id(a), id(b), false)) : rows
   const turn = (column: number) =>
