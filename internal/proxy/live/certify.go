@@ -36,6 +36,43 @@ const (
 // errNoIdentity says that waiting won't bring a certificate.
 var errNoIdentity = errors.New("no certificate")
 
+// loadRoots takes the roots that lie beside the certificate when the state file
+// had none: it was broken, or is not written yet.
+func (l *Live) loadRoots(domain identity.TrustDomain) error {
+	if len(l.credentials.Bundle().Domains()) > 0 {
+		return nil
+	}
+	roots, err := identity.ReadCertificates(l.path(identity.BundleFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the trust bundle: %w", err)
+	}
+	b := &view.Bundle{Domains: []view.TrustDomain{{Name: string(domain), Roots: roots}}}
+	compiled, err := compileBundle(b)
+	if err != nil {
+		return fmt.Errorf("read the trust bundle %s: %w", l.path(identity.BundleFile), err)
+	}
+	l.bundle = b
+	l.credentials.SetBundle(compiled)
+	return nil
+}
+
+// storeRoots writes the roots of the proxy's own trust domain.
+func (l *Live) storeRoots(b *view.Bundle) error {
+	s := l.credentials.SVID()
+	if l.config.DataDir == "" || l.config.EphemeralKey || s == nil {
+		return nil
+	}
+	for _, d := range b.Domains {
+		if d.Name == string(s.ID.TrustDomain) {
+			return identity.WriteCertificates(l.path(identity.BundleFile), d.Roots)
+		}
+	}
+	return nil
+}
+
 // loadSVID takes the certificate from the data directory, an expired one too.
 func (l *Live) loadSVID() error {
 	if l.config.DataDir == "" || l.config.EphemeralKey {
@@ -62,7 +99,7 @@ func (l *Live) loadSVID() error {
 		return fmt.Errorf("read the proxy's certificate: %w; remove both files and join again with a new token", err)
 	}
 	l.useSVID(s)
-	return nil
+	return l.loadRoots(s.ID.TrustDomain)
 }
 
 // certify gets a certificate and renews it for ever. It closes certified once
@@ -251,8 +288,8 @@ func (l *Live) ask(ctx context.Context, config *tls.Config, request *control.Cer
 		// In use all the same: a full disk must not end the identity.
 		l.log.Error("can't save the new certificate; a restart would use the old one", "error", err)
 	}
-	l.takeBundle(&response.Bundle, bundle)
 	l.useSVID(s)
+	l.takeBundle(&response.Bundle, bundle)
 	return nil
 }
 
@@ -276,7 +313,16 @@ func (l *Live) takeBundle(b *view.Bundle, compiled *identity.Bundle) {
 	}
 	l.bundle = b
 	l.credentials.SetBundle(compiled)
+	l.rootsChanged()
 	wake(l.dirty)
+}
+
+// rootsChanged saves the roots at once: they change seldom, and without them
+// the proxy couldn't know its control plane after a restart. l.mu is held.
+func (l *Live) rootsChanged() {
+	if err := l.storeRoots(l.bundle); err != nil {
+		l.log.Error("can't save the trust bundle", "error", err)
+	}
 }
 
 // storeSVID writes key and chain so that after a crash at any point the
