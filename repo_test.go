@@ -299,3 +299,92 @@ func TestConstraints(t *testing.T) {
 		}
 	}
 }
+
+// TestMentions: a document that the code points at exists.
+func TestMentions(t *testing.T) {
+	document := regexp.MustCompile(`\bdocs/[a-z0-9/_-]+\.md\b`)
+	for _, f := range listFiles(t) {
+		if !slices.Contains([]string{".go", ".proto", ".yaml", ".ts", ".tsx", ".mjs"}, path.Ext(f)) && f != "Makefile" {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range document.FindAll(b, -1) {
+			if _, err := os.Stat(string(m)); err != nil {
+				t.Errorf("%s points at %s, which isn't there", f, m)
+			}
+		}
+	}
+}
+
+// TestMetrics: docs/metrics.md names each metric that a proxy writes, and no
+// other.
+func TestMetrics(t *testing.T) {
+	text, err := os.ReadFile("docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := regexp.MustCompile(`\.Family\("([a-z_]+)"`)
+	names := map[string]bool{}
+	for _, f := range listFiles(t) {
+		if path.Ext(f) != ".go" || !strings.HasPrefix(f, "internal/proxy/") || strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range written.FindAllSubmatch(b, -1) {
+			if names[string(m[1])] = true; !bytes.Contains(text, []byte("`"+string(m[1])+"`")) {
+				t.Errorf("docs/metrics.md doesn't have %s, which %s writes", m[1], f)
+			}
+		}
+	}
+	if len(names) < 10 {
+		t.Errorf("found %d metrics in the proxy: the pattern is wrong", len(names))
+	}
+	for _, m := range regexp.MustCompile("`((?:tulle|process)_[a-z_]+)`").FindAllSubmatch(text, -1) {
+		if !names[string(m[1])] {
+			t.Errorf("docs/metrics.md has %s, which no proxy writes", m[1])
+		}
+	}
+}
+
+// TestDependencies: docs/dependencies.md says what each direct dependency is
+// for, and each is used.
+func TestDependencies(t *testing.T) {
+	text, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	imported := map[string]bool{}
+	for _, p := range list(t) {
+		for _, i := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			imported[i] = true
+		}
+	}
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(fields) != 2 || !strings.HasPrefix(fields[1], "v") {
+			continue
+		}
+		name := fields[0]
+		base := regexp.MustCompile(`/v\d+$`).ReplaceAllString(name, "")
+		if !bytes.Contains(text, []byte(base)) && !bytes.Contains(text, []byte(path.Base(base)+"/v")) {
+			t.Errorf("docs/dependencies.md doesn't say what %s is for", name)
+		}
+		used := false
+		for i := range imported {
+			used = used || match(name+"/...", i)
+		}
+		if !used {
+			t.Errorf("go.mod lists %s and nothing imports it: go mod tidy", name)
+		}
+	}
+}
