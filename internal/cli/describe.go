@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -91,7 +90,7 @@ func (a *app) describe(o object.Object, data []byte) error {
 	}
 	if data, ok := m["data"].(map[string]any); ok { // a Secret: names, never values
 		fmt.Fprintln(a.Out, "Data:")
-		for _, key := range sortedKeys(data) {
+		for _, key := range sortedNames(data) {
 			fmt.Fprintf(a.Out, "  %s: (%d characters)\n", key, len(fmt.Sprint(data[key])))
 		}
 	}
@@ -149,7 +148,7 @@ func takeConditions(status map[string]any) []map[string]any {
 func writeTree(w io.Writer, v any, indent string) {
 	switch v := v.(type) {
 	case map[string]any:
-		for _, key := range sortedKeys(v) {
+		for _, key := range sortedNames(v) {
 			writeEntry(w, indent+key+":", v[key], indent)
 		}
 	case []any:
@@ -176,13 +175,4 @@ func writeEntry(w io.Writer, head string, v any, indent string) {
 	default:
 		fmt.Fprintf(w, "%s %v\n", head, value)
 	}
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -1,19 +1,485 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"tulle.dev/tulle/examples/shop"
+	"tulle.dev/tulle/internal/control"
+	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/run"
+)
+
+type upFlags struct {
+	controlFlags
+	files       []string
+	demo        bool
+	proxyBinary string
+	mode        string
+}
 
 func (a *app) upCommand() *cobra.Command {
-	return &cobra.Command{Use: "up", Short: "Run a whole mesh in this terminal", RunE: func(*cobra.Command, []string) error { return couldNot("", "not built yet") }}
+	var f upFlags
+	c := &cobra.Command{
+		Use:   "up [-f FILE|DIR]... [--demo]",
+		Short: "Run a whole mesh in this terminal, until Ctrl-C",
+		Long: `Starts a control plane, applies the objects of the given files, and runs a proxy for
+each Gateway among them. Your own programs join with ` + "`tulle run`" + ` from other terminals.
+--demo adds the sample shop: eight small programs, each behind its proxy, with load.
+
+Ctrl-C takes everything down in order, a second one at once. What was applied is
+kept in the data directory and is there again next time.`,
+		Example: `  tulle up --demo
+  tulle up -f mesh.yaml
+  tulle up --data-dir /tmp/second --listen 127.0.0.1:0 --dashboard 127.0.0.1:0`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, f) },
+	}
+	c.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "file or directory with objects to apply; may be repeated")
+	c.Flags().BoolVar(&f.demo, "demo", false, "add the sample shop")
+	f.add(c)
+	c.Flags().StringVar(&f.proxyBinary, "proxy-binary", "", "tulle-proxy (default: beside tulle, else in PATH)")
+	c.Flags().StringVar(&f.mode, "mode", string(run.Auto), "how the demo's programs are intercepted: auto, netns or explicit")
+	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json")
+	a.namespaceFlag(c)
+	return c
 }
 
-func (a *app) runCommand() *cobra.Command {
-	return &cobra.Command{Use: "run", Short: "Run a program in the mesh", RunE: func(*cobra.Command, []string) error { return couldNot("", "not built yet") }}
+// mesh is a running `tulle up`: what it started, in the order of its start.
+type upMesh struct {
+	app      *app
+	flags    upFlags
+	dir      string
+	proxy    string // tulle-proxy
+	conn     *client.Client
+	gateways *gateways
+	shop     *demo
+	board    *board
 }
 
-func (a *app) viewCommand() *cobra.Command {
-	return &cobra.Command{Use: "view", Short: "Show what one proxy would be told", RunE: func(*cobra.Command, []string) error { return couldNot("", "not built yet") }}
+func (a *app) up(cmd *cobra.Command, f upFlags) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	level, err := f.level()
+	if err != nil {
+		return err
+	}
+	if _, err := run.ParseMode(f.mode); err != nil {
+		return couldNot("", "--%w", err)
+	}
+	m := &upMesh{app: a, flags: f, dir: dir, board: newBoard(a)}
+	if m.proxy, err = findProxy(f.proxyBinary); err != nil {
+		return err
+	}
+	var documents []object.Document
+	if len(f.files) > 0 {
+		if documents, err = a.read(f.files); err != nil {
+			return err
+		}
+	}
+	if f.demo {
+		more, err := object.Decode("examples/shop/mesh.yaml", shop.Mesh)
+		if err != nil {
+			return wrong("", "%w", err)
+		}
+		for i := range more {
+			if more[i].Object.GetNamespace() == "" && object.Of(more[i].Object).Namespaced {
+				more[i].Object.SetNamespace("default")
+			}
+		}
+		documents = append(documents, more...)
+		if m.shop, err = newDemo(m); err != nil {
+			return err
+		}
+	}
+	log, err := m.openLog("control-plane")
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+
+	// The first signal ends the mesh in order, a second one at once.
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	hurry, hurryNow := context.WithCancel(context.WithoutCancel(ctx))
+	defer hurryNow()
+	go func() {
+		<-ctx.Done()
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
+		defer signal.Stop(again)
+		select {
+		case <-again:
+			hurryNow()
+		case <-hurry.Done():
+		}
+	}()
+
+	// The control plane outlives what depends on it.
+	controlCtx, stopControl := context.WithCancel(context.WithoutCancel(ctx))
+	ready := make(chan control.Addresses, 1)
+	config := f.config
+	config.DataDir, config.Version = dir, version()
+	config.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	config.Ready = func(at control.Addresses) { ready <- at }
+	ended := make(chan error, 1)
+	go func() { ended <- runControl(controlCtx, config) }()
+
+	began := time.Now()
+	m.board.progress("control plane starts")
+	err = func() error {
+		select {
+		case at := <-ready:
+			m.board.done("control plane", fmt.Sprintf("ready after %s", since(began)))
+			return m.serve(ctx, hurry, at, documents, ended)
+		case err := <-ended:
+			ended <- nil
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}()
+	m.board.stop()
+	stopControl()
+	if controlErr := <-ended; err == nil {
+		err = controlErr
+	}
+	if err == nil && ctx.Err() != nil {
+		fmt.Fprintln(a.Out, "the mesh is down")
+	}
+	return err
 }
 
-func (a *app) etcdCommand() *cobra.Command {
-	return &cobra.Command{Use: "etcd", Hidden: true, RunE: func(*cobra.Command, []string) error { return couldNot("", "not built yet") }}
+// serve applies, starts everything, shows its state until ctx ends, and takes
+// it down.
+func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documents []object.Document, ended chan error) error {
+	m.conn = client.New(client.Config{Socket: at.ControlSocket})
+	defer m.conn.Close()
+	if err := m.applyAll(ctx, documents); err != nil {
+		return err
+	}
+	target := "unix:" + at.ProxySocket
+	m.gateways = newGateways(m, target)
+	defer m.gateways.stop(hurry)
+	if err := m.gateways.follow(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	if m.shop != nil {
+		m.shop.start()
+		defer m.shop.stop(hurry)
+	}
+	if at.Dashboard != "" {
+		m.board.done("dashboard", "http://"+at.Dashboard+"/")
+	}
+	if m.shop != nil {
+		m.board.done("shop", shop.Page)
+	}
+	m.board.done("look around", m.hint("check")+", "+m.hint("stat")+", "+m.hint("get workloads"))
+	if m.shop == nil {
+		m.board.done("add programs", m.hint("run --service NAME --port PORT -- PROGRAM"))
+	}
+	m.board.done("stop", "Ctrl-C")
+	return m.watch(ctx, ended)
+}
+
+// hint is a command that finds this mesh.
+func (m *upMesh) hint(command string) string {
+	if m.app.dataDir != "" {
+		return "tulle --data-dir " + m.app.dataDir + " " + command
+	}
+	return "tulle " + command
+}
+
+func (m *upMesh) applyAll(ctx context.Context, documents []object.Document) error {
+	var failures []error
+	counts := map[string]int{}
+	for _, d := range documents {
+		asked, cancel := context.WithTimeout(ctx, m.app.timeout)
+		result, err := put(asked, m.conn, d.Object, false)
+		cancel()
+		var status *client.Status
+		switch {
+		case errors.As(err, &status):
+			failures = append(failures, locate(d, status)...)
+		case err != nil:
+			return explain(err)
+		default:
+			counts[result]++
+		}
+	}
+	if len(failures) > 0 {
+		return wrong("", "%w", errors.Join(failures...))
+	}
+	if len(documents) > 0 {
+		var parts []string
+		for _, result := range []string{"created", "configured", "unchanged"} {
+			if counts[result] > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", counts[result], result))
+			}
+		}
+		m.board.done("objects", strings.Join(parts, ", "))
+	}
+	return nil
+}
+
+// The rhythm of the live status.
+const (
+	statusEvery = 2 * time.Second
+	statWindow  = 30 * time.Second
+)
+
+// watch shows the state until the mesh is told to end, or the control plane
+// ends by itself.
+func (m *upMesh) watch(ctx context.Context, ended chan error) error {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		m.board.status(m.state(ctx))
+		select {
+		case <-ctx.Done():
+			m.board.progress("stopping (Ctrl-C again to hurry)")
+			return nil
+		case err := <-ended:
+			ended <- nil
+			if err == nil {
+				err = wrong("its log is "+m.logFile("control-plane"), "the control plane ended by itself")
+			}
+			return err
+		case <-tick.C:
+			_ = m.gateways.follow(ctx)
+		}
+	}
+}
+
+// state is the mesh in one line.
+func (m *upMesh) state(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, statusEvery)
+	defer cancel()
+	proxies, err := m.conn.Proxies(ctx)
+	if err != nil {
+		return "control plane doesn't answer"
+	}
+	ready, all := 0, 0
+	for _, p := range proxies {
+		if !p.Connected && !p.Ready {
+			continue
+		}
+		all++
+		if p.Ready {
+			ready++
+		}
+	}
+	line := fmt.Sprintf("%d of %d proxies ready", ready, all)
+	stat, err := m.conn.Stat(ctx, statWindow)
+	if err != nil {
+		return line
+	}
+	var rps, good, mutual, worst float64
+	for _, s := range stat.Services {
+		if s.RPS == nil || *s.RPS == 0 {
+			continue
+		}
+		rps += *s.RPS
+		if s.SuccessRate != nil {
+			good += *s.RPS * *s.SuccessRate
+		}
+		if s.MutualTLS != nil {
+			mutual += *s.RPS * *s.MutualTLS
+		}
+		if s.Latency.P99 != nil {
+			worst = max(worst, *s.Latency.P99)
+		}
+	}
+	if rps > 0 {
+		line += fmt.Sprintf(" · %.1f requests/s · %s success · %s mutual TLS · p99 up to %s", rps, percent(good/rps), percent(mutual/rps), milliseconds(&worst))
+	}
+	return line
+}
+
+func (m *upMesh) logFile(name string) string { return filepath.Join(m.dir, "logs", name+".log") }
+
+func (m *upMesh) openLog(name string) (*os.File, error) {
+	file := m.logFile(name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, couldNot("", "logs: %w", err)
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, couldNot("", "logs: %w", err)
+	}
+	return f, nil
+}
+
+// gateways are the proxies of Gateway objects.
+type gateways struct {
+	mesh    *upMesh
+	target  string
+	mu      sync.Mutex // guards running
+	running map[string]*run.Proxy
+	failed  map[string]bool
+}
+
+func newGateways(m *upMesh, target string) *gateways {
+	return &gateways{mesh: m, target: target, running: map[string]*run.Proxy{}, failed: map[string]bool{}}
+}
+
+// follow starts a proxy for each Gateway that has none, and stops those whose
+// Gateway is gone.
+func (g *gateways) follow(ctx context.Context) error {
+	asked, cancel := context.WithTimeout(ctx, g.mesh.app.timeout)
+	objects, _, err := list(asked, g.mesh.conn, object.Gateway, "")
+	cancel()
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, o := range objects {
+		gateway := o.(*gatewayv1.Gateway)
+		name := gateway.Name + "." + gateway.Namespace
+		wanted[name] = true
+		if g.running[name] != nil || g.failed[name] {
+			continue
+		}
+		began := time.Now()
+		g.mesh.board.progress("gateway " + gateway.Name + " starts")
+		p, err := run.StartGateway(ctx, run.GatewayConfig{Name: gateway.Name, Namespace: gateway.Namespace, Mesh: g.mesh.conn,
+			ControlPlane: g.target, DataDir: g.mesh.dir, ProxyBinary: g.mesh.proxy, Say: g.mesh.board.note})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			g.failed[name] = true // said once; the object's status has it too
+			g.mesh.board.bad("gateway "+gateway.Name, err.Error())
+			continue
+		}
+		g.running[name] = p
+		g.mesh.board.done("gateway "+gateway.Name, fmt.Sprintf("%s, ready after %s", gatewayListeners(gateway), since(began)))
+	}
+	for name, p := range g.running {
+		if !wanted[name] {
+			delete(g.running, name)
+			g.mesh.board.note("gateway %s is gone, its proxy drains", name)
+			go p.Stop(ctx)
+		}
+	}
+	for name := range g.failed {
+		if !wanted[name] {
+			delete(g.failed, name)
+		}
+	}
+	return nil
+}
+
+func (g *gateways) stop(hurry context.Context) {
+	var all sync.WaitGroup
+	for _, p := range g.running {
+		all.Go(func() { p.Stop(hurry) })
+	}
+	all.Wait()
+}
+
+func since(t time.Time) string { return fmt.Sprintf("%.1f s", time.Since(t).Seconds()) }
+
+// board is what `up` shows: lines that stay, and on a terminal one line at the
+// end that changes.
+type board struct {
+	mu       sync.Mutex
+	out      io.Writer
+	paint    painter
+	live     bool   // out is a terminal
+	shown    string // the changing line
+	lastSaid string // without a terminal: the last state printed
+}
+
+func newBoard(a *app) *board {
+	f, ok := a.Out.(*os.File)
+	return &board{out: a.Out, paint: a.paint, live: ok && isTerminal(f)}
+}
+
+const boardColumn = 16
+
+// done prints a line that stays.
+func (b *board) done(what, text string) { b.line(b.paint.good("√"), what, text) }
+func (b *board) bad(what, text string)  { b.line(b.paint.bad("×"), what, text) }
+
+func (b *board) line(mark, what, text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear()
+	fmt.Fprintf(b.out, "%s %-*s %s\n", mark, boardColumn, what, text)
+	b.redraw()
+}
+
+// note prints a remark that stays.
+func (b *board) note(format string, a ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear()
+	fmt.Fprintf(b.out, "%s %s\n", b.paint.warn("‼"), fmt.Sprintf(format, a...))
+	b.redraw()
+}
+
+// progress and status change the last line. Without a terminal a state is
+// printed only when the number of ready proxies changes.
+func (b *board) progress(text string) { b.change(b.paint.faint("… " + text)) }
+
+func (b *board) status(text string) {
+	if !b.live {
+		head, _, _ := strings.Cut(text, " · ")
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if head != b.lastSaid {
+			b.lastSaid = head
+			fmt.Fprintf(b.out, "  %s\n", text)
+		}
+		return
+	}
+	b.change("  " + text)
+}
+
+func (b *board) change(text string) {
+	if !b.live {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear()
+	b.shown = text
+	b.redraw()
+}
+
+func (b *board) clear() {
+	if b.live && b.shown != "" {
+		fmt.Fprint(b.out, "\r\x1b[K")
+	}
+}
+
+func (b *board) redraw() {
+	if b.live && b.shown != "" {
+		fmt.Fprint(b.out, b.shown)
+	}
+}
+
+// stop removes the changing line.
+func (b *board) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear()
+	b.shown = ""
 }

@@ -1,0 +1,52 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"tulle.dev/tulle/internal/control/api/client"
+)
+
+// GatewayConfig is one gateway whose proxy runs on this machine.
+type GatewayConfig struct {
+	// Name and Namespace are the Gateway object's.
+	Name, Namespace string
+	Mesh            *client.Client
+	ControlPlane    string
+	DataDir         string
+	ProxyBinary     string
+	LogLevel        string
+	Say             func(format string, a ...any)
+}
+
+// StartGateway starts the proxy of a Gateway object and waits until it is
+// ready: its listeners are open. Its identity is the gateway's own.
+func StartGateway(ctx context.Context, g GatewayConfig) (*Proxy, error) {
+	dir := filepath.Join(g.DataDir, "gateways", g.Name)
+	if g.Namespace != "default" {
+		dir += "." + g.Namespace
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fail("", "the gateway's directory: %w", err)
+	}
+	asked, cancel := context.WithTimeout(ctx, askTimeout)
+	token, err := g.Mesh.CreateJoinToken(asked, client.JoinTokenRequest{Identity: g.Namespace + "/" + g.Name, TTL: tokenTTL})
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "join-token")
+	if err := os.WriteFile(file, []byte(token.Token+"\n"), 0o600); err != nil {
+		return nil, fail("", "keep the join token: %w", err)
+	}
+	defer os.Remove(file)
+	for _, name := range []string{"state", "svid.pem", "key.pem"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fail("", "remove what an earlier run left: %w", err)
+		}
+	}
+	return StartProxy(ctx, ProxyConfig{Name: g.Name, Namespace: g.Namespace, Binary: g.ProxyBinary, Dir: dir, ControlPlane: g.ControlPlane,
+		Admin: loopback.String() + ":0", TokenFile: file, LogLevel: g.LogLevel, LowPorts: true, Say: g.Say}, nil)
+}
