@@ -84,6 +84,7 @@ type Conn struct {
 	firstOpen, lastOpen *Stream            // the same, in the order of their opening
 	recent              *Stream            // the stream of the last frame
 	slots               int                // streams given out and not yet recycled
+	taken               int                // those that count against the limit: of a server also one that was reset, until Done
 	nextID              uint32             // of the stream a client opens next
 	lastID              uint32             // the highest stream the peer has opened
 	gaps                gaps
@@ -112,7 +113,6 @@ type Conn struct {
 	ready     fifo // streams with something to send and a window for it
 	waiting   int  // streams with something to send
 	heldHeads int
-	sent      int64 // bytes of bodies
 
 	notes   []*Stream
 	noted   int
@@ -170,7 +170,7 @@ func b2u(b bool) uint32 {
 // good order.
 func (c *Conn) Err() error { return c.err }
 
-// Streams is the number of streams given out: the slots that are taken.
+// Streams is the number of streams given out and not given back.
 func (c *Conn) Streams() int { return c.slots }
 
 // PeerConnect says whether the server takes extended CONNECT.
@@ -178,7 +178,7 @@ func (c *Conn) PeerConnect() bool { return c.peerConnect }
 
 // CanOpen says whether a client may open a stream now.
 func (c *Conn) CanOpen() bool {
-	return !c.cfg.Server && c.Usable() && uint32(c.slots) < c.peerStreams
+	return !c.cfg.Server && c.Usable() && uint32(c.taken) < c.peerStreams
 }
 
 // Usable says whether a client may open streams on the connection, now or

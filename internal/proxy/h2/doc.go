@@ -18,9 +18,9 @@
 //     moved on: that is the back-pressure, and the bound on what is buffered.
 //  4. Room says how much may be written on a stream; who writes more makes the
 //     engine hold more. A stream whose Room was short gets a Writable event.
-//  5. Every stream that was given out is given back once, with Done. Until
-//     then it takes one of the peer's slots, even when the peer has reset it:
-//     that is what makes resets not worth an attacker's while.
+//  5. Every stream that was given out is given back once, with Done. One that
+//     the peer has reset takes one of its slots until then: that is what makes
+//     resets not worth an attacker's while.
 //  6. Flush once a turn with the room the socket has; Tick when Deadline comes.
 //
 // A message that breaks a rule of RFC 9113, section 8 never reaches the owner:

@@ -98,7 +98,7 @@ func (c *Conn) takeRequest(id uint32, bytes []byte, end, self bool) error {
 	}
 	c.guard.opened(c.env.Now)
 	switch {
-	case uint32(c.slots) >= c.cfg.MaxStreams:
+	case uint32(c.taken) >= c.cfg.MaxStreams:
 		c.env.PutHead(h)
 		return wire.StreamError{Stream: id, Code: wire.RefusedStream, Reason: "more streams than announced"}
 	case self:

@@ -214,7 +214,7 @@ func (c *Conn) maxFrame() uint32 { return min(c.peerFrame, quantum) }
 func (c *Conn) sentData(s *Stream, n int) {
 	s.sendWindow -= int64(n)
 	c.sendWindow -= int64(n)
-	c.sent += int64(n)
+	c.times.moved = c.env.Now
 	s.stall.moved += n
 	c.guard.data++
 	c.guard.idlePings = 0

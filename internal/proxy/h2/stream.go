@@ -22,6 +22,7 @@ type Stream struct {
 	watched                     bool // the owner wants to know when bytes leave
 	inReady                     bool
 	noted                       bool
+	slot                        bool // counts against the limit of streams
 	notes                       uint8
 	interim                     uint8
 	code                        wire.Code // of noteReset
@@ -85,6 +86,8 @@ func (c *Conn) newStream(id uint32) *Stream {
 	c.link(s)
 	c.recent = s
 	c.slots++
+	c.taken++
+	s.slot = true
 	c.times.active(c.env.Now)
 	return s
 }
@@ -106,7 +109,22 @@ func (c *Conn) close(s *Stream) {
 	c.dropQueue(s)
 	c.giveBack(s.held) // what the owner holds is its own from now on
 	s.held = 0
+	if !c.cfg.Server || s.done || s.localEnd && s.remoteEnd {
+		c.freeSlot(s)
+	}
 	c.recycle(s)
+}
+
+// freeSlot lets the peer (or, for a client, us) open another stream.
+func (c *Conn) freeSlot(s *Stream) {
+	if !s.slot {
+		return
+	}
+	s.slot = false
+	if !c.cfg.Server && uint32(c.taken) >= c.peerStreams {
+		c.noticed.capacity = true
+	}
+	c.taken--
 }
 
 // ends closes the stream once both sides have ended it.
@@ -171,12 +189,9 @@ func (c *Conn) recycle(s *Stream) {
 	if !s.closed || !s.done || s.noted || s.conn == nil {
 		return
 	}
-	full := uint32(c.slots) >= c.peerStreams
+	c.freeSlot(s)
 	c.slots--
 	c.times.active(c.env.Now)
-	if full && !c.cfg.Server {
-		c.noticed.capacity = true
-	}
 	c.env.putStream(s)
 }
 

@@ -18,8 +18,7 @@ type times struct {
 	block     time.Duration // the field block that hasn't ended began
 	check     time.Duration // stalls are to be looked for, while something waits
 	pinged    time.Duration // a PING is unanswered since; 0: none is
-	moved     int64         // Conn.sent at the last check
-	movedAt   time.Duration
+	moved     time.Duration // bytes of a body were sent, or began to wait
 }
 
 // stall is when a stream began to wait, and how many bytes have left since.
@@ -41,7 +40,7 @@ func (t *times) stallBegins(c *Conn, s *Stream) {
 	s.stall = stall{since: c.env.Now}
 	if c.waiting == 1 { // the first
 		t.check = c.env.Now + StallTime
-		t.moved, t.movedAt = c.sent, c.env.Now
+		t.moved = c.env.Now
 	}
 }
 
@@ -143,12 +142,9 @@ func (c *Conn) pong(data [8]byte) {
 // connection on which nothing moves.
 func (c *Conn) checkStalls(now time.Duration) {
 	t := &c.times
-	if c.sent == t.moved && now-t.movedAt >= StallTime {
+	if now-t.moved >= StallTime {
 		c.fatal(wire.ConnectionError{Code: wire.EnhanceYourCalm, Reason: "nothing can be sent"})
 		return
-	}
-	if c.sent != t.moved {
-		t.moved, t.movedAt = c.sent, now
 	}
 	t.check = now + StallTime/3
 	for s, next := c.firstOpen, (*Stream)(nil); s != nil; s = next {
