@@ -1,20 +1,28 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net/netip"
 
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/h1"
 )
 
-// edge is an Edge listener on one loop: HTTP from outside, routed by the
-// listener's own table.
+// edge is an Edge listener on one loop:
+//
+//	accept -> TLS, when it has a certificate
+//	HTTP:   -> the listener's own routes -> an endpoint, mutual TLS when it has an identity
+//	opaque: -> an endpoint of its destination
 type edge struct {
-	lane   *lane
-	routes routes
+	lane     *lane
+	listener *live.Listener
+	routes   routes
+	config   *tls.Config // nil for a plaintext listener
 }
 
 func newEdge(n *lane, l *live.Listener) *edge {
@@ -24,11 +32,41 @@ func newEdge(n *lane, l *live.Listener) *edge {
 }
 
 func (e *edge) update(l *live.Listener) {
+	e.listener = l
 	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes}
+	e.config = nil
+	if l.Certificate != nil {
+		e.config = &tls.Config{
+			Certificates:                []tls.Certificate{*l.Certificate},
+			MinVersion:                  tls.VersionTLS12,
+			NextProtos:                  []string{"http/1.1"},
+			DynamicRecordSizingDisabled: true,
+		}
+		if l.Protocol == view.TCP {
+			e.config.NextProtos = nil
+		}
+	}
 }
 
 func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
-	e.lane.http.Serve(fd, peer, e)
+	if e.config == nil && e.listener.Protocol != view.TCP {
+		e.lane.http.Serve(fd, peer, e)
+		return
+	}
+	c := e.lane.receive(fd, peer)
+	if e.config == nil {
+		e.open(c)
+		return
+	}
+	c.secure(e.config, meter.Edge, "", func(*mtls.Session) { e.open(c) })
+}
+
+func (e *edge) open(c *incoming) {
+	if e.listener.Protocol == view.TCP {
+		c.tcp(e.lane.cluster(meter.Edge, e.listener.Destination), nil)
+		return
+	}
+	c.http(e, nil)
 }
 
 // Route matches the request against the listener's table.
@@ -37,7 +75,10 @@ func (e *edge) Route(x *l7http.Exchange) *l7http.Failure {
 		return l7http.NotAProxy
 	}
 	e.lane.current()
-	return e.routes.route(x, nil)
+	if f := e.routes.route(x, nil); f != nil {
+		return f
+	}
+	return e.lane.known(x)
 }
 
 // Unrouted counts a request that led nowhere.

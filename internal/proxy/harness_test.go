@@ -55,13 +55,16 @@ type running struct {
 	meter *meter.Registry
 }
 
-// start runs a proxy from a view.
+// start runs a proxy from a view. Its SVID is ca's, if there is one.
 func start(t testing.TB, v *view.View, loops int) *running {
 	t.Helper()
 	m := meter.New(loops, "test")
 	told, err := live.Static(v, "", slog.New(slog.DiscardHandler), m)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if v.Proxy.Identity != "" {
+		ca.issue(t, told.Credentials(), v.Proxy.Identity)
 	}
 	p, err := proxy.New(proxy.Config{Live: told, Meter: m, Log: slog.New(slog.DiscardHandler), Loops: loops})
 	if err != nil {

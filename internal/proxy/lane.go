@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/dial"
@@ -16,14 +17,17 @@ import (
 
 // lane is one loop with all that lives on it. Only its loop touches it.
 type lane struct {
-	proxy    *Proxy
-	loop     *loop.Loop
-	http     *l7http.Worker
-	dialer   *dial.Dialer
-	shard    *meter.Shard
-	ports    map[string]*port
-	clusters map[clusterKey]*dial.Cluster
-	passed   map[netip.AddrPort]*dial.Cluster
+	proxy      *Proxy
+	loop       *loop.Loop
+	http       *l7http.Worker
+	dialer     *dial.Dialer
+	handshakes *mtls.Handshakes
+	shard      *meter.Shard
+	ports      map[string]*port
+	clusters   map[clusterKey]*dial.Cluster
+	services   map[string]*service
+	passed     map[netip.AddrPort]*dial.Cluster
+	resolved   map[string]resolution
 
 	table   *live.Table // what the clusters follow
 	touched time.Duration
@@ -45,12 +49,15 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		shard:    p.config.Meter.Shard(i),
 		ports:    make(map[string]*port),
 		clusters: make(map[clusterKey]*dial.Cluster),
+		services: make(map[string]*service),
 		passed:   make(map[netip.AddrPort]*dial.Cluster),
+		resolved: make(map[string]resolution),
 	}
+	n.handshakes = mtls.New(n.loop, handshakesPerLoop, p.config.Steps)
 	n.dialer = &dial.Dialer{
 		Loop:        n.loop,
 		Credentials: p.config.Live.Credentials(),
-		Handshakes:  mtls.New(n.loop, handshakesPerLoop, p.config.Steps),
+		Handshakes:  n.handshakes,
 		Timeout:     DefaultConnectTimeout,
 		Own:         p.own,
 	}
@@ -77,6 +84,9 @@ func (n *lane) current() *live.Table {
 		for k, c := range n.clusters {
 			c.Update(t.Endpoints(k.key), now)
 		}
+		for _, s := range n.services {
+			s.follow(t)
+		}
 	}
 	return t
 }
@@ -88,8 +98,24 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 	c := n.clusters[k]
 	if c == nil {
 		c = dial.NewCluster(key, d, n.shard)
+		c.ServerName = n.serverName(key)
 		c.Update(n.current().Endpoints(key), n.loop.Now())
 		n.clusters[k] = c
 	}
 	return c
+}
+
+// serverName is what a TLS connection to a service port asks for:
+// PORT.SERVICE.NAMESPACE.svc.TRUST-DOMAIN.
+func (n *lane) serverName(key string) string {
+	name, port, ok := live.SplitKey(key)
+	t := n.proxy.config.Live.Table()
+	if !ok || t.Proxy == nil {
+		return ""
+	}
+	return strconv.Itoa(int(port)) + "." + name + ".svc." + t.Proxy.TrustDomain
+}
+
+func destinationKey(service string, port uint16) string {
+	return service + ":" + strconv.Itoa(int(port))
 }

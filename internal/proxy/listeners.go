@@ -134,6 +134,12 @@ func (s *port) follow(l *live.Listener) {
 // layers chooses what the connections of a listener go through.
 func (n *lane) layers(l *live.Listener) layers {
 	switch l.Kind {
+	case view.Capture, view.Explicit:
+		return newOutbound(n, l)
+	case view.Forward:
+		return newForward(n)
+	case view.Inbound:
+		return newInbound(n, l)
 	default:
 		return newEdge(n, l)
 	}

@@ -13,6 +13,8 @@ import (
 type Cluster struct {
 	// Key is "SERVICE.NAMESPACE:PORT", or empty outside the mesh.
 	Key string
+	// ServerName is what a TLS connection to an endpoint asks for.
+	ServerName string
 
 	direction meter.Direction
 	shard     *meter.Shard

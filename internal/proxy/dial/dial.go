@@ -1,13 +1,13 @@
 package dial
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
@@ -50,11 +50,12 @@ type Dialer struct {
 	Connect func(netip.AddrPort) (poll.FD, error)
 }
 
-// Dial connects c to the endpoint, with mutual TLS and the application protocol
-// alpn when the endpoint has an identity. The handler of c is h once w has been
-// told that it is connected.
-func (d *Dialer) Dial(c *loop.Conn, to *view.Endpoint, alpn string, h loop.Handler, w Waiter) {
-	a := &attempt{dialer: d, conn: c, to: to, alpn: alpn, handler: h, waiter: w}
+// Dial connects c to an endpoint of the cluster, with mutual TLS and the
+// application protocol alpn when the endpoint has an identity. The handler of c
+// is h by the time w is told that it is connected.
+func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn string, h loop.Handler, w Waiter) {
+	to := &e.Endpoint
+	a := &attempt{dialer: d, conn: c, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
 	a.timer.Init(d.Loop, a)
 	if d.Own != nil && d.Own(to.Address) {
 		d.Loop.Later(func() { a.end(ErrSelf) })
@@ -70,6 +71,9 @@ func (d *Dialer) Dial(c *loop.Conn, to *view.Endpoint, alpn string, h loop.Handl
 		return
 	}
 	c.InitConnecting(d.Loop, fd, to.Address, a)
+	if to.Identity != "" {
+		c.AwaitLayer()
+	}
 	a.timer.Set(d.Timeout)
 }
 
@@ -79,6 +83,7 @@ type attempt struct {
 	dialer  *Dialer
 	conn    *loop.Conn
 	to      *view.Endpoint
+	name    string
 	alpn    string
 	handler loop.Handler
 	waiter  Waiter
@@ -106,7 +111,8 @@ func (a *attempt) startTLS() {
 		return
 	}
 	config := a.dialer.Credentials.ClientConfig(id, a.alpn)
-	config.ServerName = a.serverName()
+	config.ServerName = a.name
+	config.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
 	a.secure = a.dialer.Handshakes.Client(a.conn, config, func(s *mtls.Session, err error) {
 		if err == nil && s.State().NegotiatedProtocol != a.alpn {
 			err = fmt.Errorf("the endpoint speaks no %s", a.alpn)
@@ -117,8 +123,6 @@ func (a *attempt) startTLS() {
 		a.end(err)
 	})
 }
-
-func (a *attempt) serverName() string { return a.to.Workload }
 
 // Expire gives the attempt up.
 func (a *attempt) Expire(*loop.Timer) { a.end(ErrTimeout) }
@@ -134,9 +138,4 @@ func (a *attempt) end(err error) {
 		a.conn.SetHandler(a.handler)
 	}
 	a.waiter.Connected(err)
-}
-
-// Config makes the TLS configuration of a listener for other proxies.
-func Config(c *identity.Credentials, protocols ...string) *tls.Config {
-	return c.ServerConfig(nil, protocols...)
 }

@@ -31,6 +31,7 @@ type tunnel struct {
 	timer          loop.Timer
 	up, down       flow
 	received, sent uint64 // counted so far
+	seen           uint64 // had moved when the timer was set
 	done           bool
 }
 
@@ -53,7 +54,7 @@ func Join(client, server *loop.Conn, o Options) {
 	t.received, t.sent = client.Received, client.Sent
 	t.timer.Init(client.Loop(), t)
 	if o.Idle > 0 {
-		t.timer.Set(o.Idle)
+		t.watch()
 	}
 	if o.Series != nil && !o.Opened {
 		o.Series.Opened(meter.TCP)
@@ -69,11 +70,11 @@ func (t *tunnel) Ready() {
 	if t.done {
 		return
 	}
-	before := t.client.Received + t.server.Received
+	before := t.moved()
 	for t.up.move() || t.down.move() {
 	}
-	if t.options.Idle > 0 && t.client.Received+t.server.Received != before {
-		t.timer.Set(t.options.Idle)
+	if t.options.Idle > 0 && t.moved() != before {
+		t.watch()
 	}
 	t.count()
 	switch {
@@ -86,8 +87,27 @@ func (t *tunnel) Ready() {
 	}
 }
 
-// Expire ends a tunnel in which nothing moves.
-func (t *tunnel) Expire(*loop.Timer) { t.end(true) }
+// moved counts the bytes that have come or gone on both sides.
+func (t *tunnel) moved() uint64 {
+	return t.client.Received + t.client.Sent - uint64(t.client.Pending()) +
+		t.server.Received + t.server.Sent - uint64(t.server.Pending())
+}
+
+// watch (re)starts the time in which something must move.
+func (t *tunnel) watch() {
+	t.seen = t.moved()
+	t.timer.Set(t.options.Idle)
+}
+
+// Expire ends a tunnel in which nothing moves. A slow receiver that still takes
+// what was read before is no such case.
+func (t *tunnel) Expire(*loop.Timer) {
+	if t.moved() != t.seen {
+		t.watch()
+		return
+	}
+	t.end(true)
+}
 
 func (t *tunnel) end(reset bool) {
 	if t.done {

@@ -28,7 +28,7 @@ func (s *serverConn) Response(r *h1.Response) {
 	if st.framing == h1.UntilClose {
 		st.closes = true
 	}
-	s.timer.Set(s.worker.Limits.StreamIdle)
+	s.watchStall()
 }
 
 func (s *serverConn) writeHead(r *h1.Response, closes bool) h1.Framing {
@@ -50,7 +50,7 @@ func (s *serverConn) Room() bool { return s.conn.Room() > 0 }
 
 // Body sends some of the answer's body.
 func (s *serverConn) Body(p []byte) {
-	s.timer.Set(s.worker.Limits.StreamIdle)
+	s.watchStall()
 	if s.stream.framing != h1.Chunked {
 		s.conn.Write(p)
 		return

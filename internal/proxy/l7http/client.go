@@ -27,6 +27,7 @@ type clientConn struct {
 	upgrade  []byte // what the request offered to upgrade to
 	method   h1.Method
 
+	ready    bool // established, TLS included
 	headRead bool // the final head of the response
 	sent     bool // the request, all of it
 	chunked  bool // how its body is sent
@@ -44,7 +45,7 @@ func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
 func (c *clientConn) connect(x *Exchange) {
 	c.x = x
 	x.up = c
-	c.worker.Dialer.Dial(&c.conn, &c.endpoint.Endpoint, ALPN, c, c)
+	c.worker.Dialer.Dial(&c.conn, x.Cluster, c.endpoint, ALPN, c, c)
 }
 
 // Connected is called when the connection is there, or can't be had.
@@ -59,6 +60,7 @@ func (c *clientConn) Connected(err error) {
 		x.Connected(err)
 		return
 	}
+	c.ready = true
 	c.x.Connected(nil)
 }
 
@@ -85,7 +87,7 @@ func (c *clientConn) Send(x *Exchange) {
 
 // Room reports whether the endpoint takes more of the request.
 func (c *clientConn) Room() bool {
-	return !c.conn.Connecting() && c.conn.Open() && c.conn.Room() > 0
+	return c.ready && c.conn.Open() && c.conn.Room() > 0
 }
 
 // Body sends some of the request's body.

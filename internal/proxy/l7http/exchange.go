@@ -84,6 +84,7 @@ type Exchange struct {
 	status   int
 	tries    int
 	interims int
+	asked    uint8
 	serial   uint64 // tells exchanges apart that use the same memory
 	reused   bool   // the connection has carried a request before
 	fresh    bool   // must not be sent on a reused connection
@@ -153,6 +154,14 @@ func (x *Exchange) Resume() func() {
 	}
 }
 
+// Once reports true the first time it is called with a bit: a Router asks for
+// each thing once, and takes it for unknown when it still is afterwards.
+func (x *Exchange) Once(bit uint8) bool {
+	first := x.asked&bit == 0
+	x.asked |= bit
+	return first
+}
+
 // connect picks an endpoint and a connection to it.
 func (x *Exchange) connect() {
 	w := x.worker
@@ -165,7 +174,7 @@ func (x *Exchange) connect() {
 	x.tries++
 	x.sent = w.Loop.Now()
 	e.Begin()
-	if !x.fresh {
+	if !x.fresh && x.Request.Method != h1.CONNECT {
 		if c, ok := dial.PoolOf(e).Get().(*clientConn); ok {
 			x.reused = true
 			c.attach(x)
@@ -174,6 +183,10 @@ func (x *Exchange) connect() {
 		}
 	}
 	x.reused = false
+	if x.Request.Method == h1.CONNECT {
+		newTunnelConn(w, e).connect(x)
+		return
+	}
 	newClientConn(w, e).connect(x)
 }
 
@@ -332,11 +345,4 @@ func (x *Exchange) reset() {
 	*x = Exchange{serial: serial + 1}
 	x.Request = request
 	x.Request.Reset()
-}
-
-// tunnel hands the upstream's connection over: what follows is not HTTP.
-func (x *Exchange) tunnel(up *loop.Conn) {
-	x.leave(false)
-	x.count(x.status)
-	x.down.Tunnel(up)
 }

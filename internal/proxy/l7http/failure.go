@@ -1,10 +1,6 @@
 package l7http
 
 import (
-	"errors"
-
-	"golang.org/x/sys/unix"
-
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/wire/h1"
 )
@@ -47,15 +43,14 @@ var (
 
 // fromConnect says what a failed attempt to connect means to the client.
 func fromConnect(err error) *Failure {
-	var tls *dial.TLSError
-	switch {
-	case errors.Is(err, dial.ErrTimeout):
+	switch dial.Reason(err) {
+	case connectTimeout.Error:
 		return connectTimeout
-	case errors.Is(err, dial.ErrSelf):
+	case Looped.Error:
 		return Looped
-	case errors.As(err, &tls):
+	case tlsFailed.Error:
 		return tlsFailed
-	case errors.Is(err, unix.ECONNREFUSED):
+	case refused.Error:
 		return refused
 	}
 	return connectFailed

@@ -23,6 +23,7 @@ type serverConn struct {
 	series *meter.Traffic // where the connection is counted, from its first request on
 	// What of the connection's bytes has been counted.
 	received, sent uint64
+	seen           uint64 // bytes that had moved when the timer was set
 
 	busy  bool // advance is running
 	ended bool // the client sends no more
@@ -78,7 +79,12 @@ func (s *serverConn) begin() {
 }
 
 // Ready is called by the loop: there may be something to do.
-func (s *serverConn) Ready() { s.advance() }
+func (s *serverConn) Ready() {
+	s.advance()
+	if st := s.stream; st != nil && st.headSent && !st.answered && st.x.up != nil {
+		st.x.up.Pull() // the client may have taken some of the answer
+	}
+}
 
 // advance does what can be done now.
 func (s *serverConn) advance() {
@@ -196,7 +202,7 @@ func (s *serverConn) start(n int) {
 	st.begun = true
 	st.closes = !st.x.Request.KeepAlive
 	st.body.InitRequest(&st.x.Request, &s.worker.Limits.Head)
-	s.timer.Set(s.worker.Limits.StreamIdle)
+	s.watchStall()
 	st.x.start(s.worker, s.router, s)
 }
 
@@ -214,7 +220,7 @@ func (s *serverConn) readBody() bool {
 	}
 	in.Consume(n)
 	if len(data) > 0 {
-		s.timer.Set(s.worker.Limits.StreamIdle)
+		s.watchStall()
 		up.Body(data)
 	}
 	if done {
@@ -356,6 +362,7 @@ func (s *serverConn) Expire(*loop.Timer) {
 		st.begun, st.closes = true, true
 		s.router.Unrouted(requestTimeout)
 		s.Reply(requestTimeout)
+	case s.stillMoving():
 	case !st.answered:
 		if !st.body.Done() {
 			st.closes = true

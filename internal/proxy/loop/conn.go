@@ -71,8 +71,10 @@ type Conn struct {
 	writable   bool // a write may take something
 	hangup     bool // the end of the stream lies ahead
 	ended      bool // the end of the stream was read
+	dry        bool // the layer has nothing that it read already
 	bulk       bool // reads filled the buffer: use large ones
 	dirty      bool // in the loop's list of connections to flush
+	unsealed   bool // nothing may be written before a layer is set
 	shut       bool // no more will be written
 	shutDone   bool // and the peer has been told
 	starved    bool // a writer was told there's no room
@@ -114,9 +116,14 @@ func (c *Conn) SetHandler(h Handler) { c.handler = h }
 // already read must have been given to the layer.
 func (c *Conn) SetLayer(l Layer) {
 	c.layer = l
-	c.readable = true // the layer may hold bytes that no event will tell of
+	c.unsealed = false
+	c.readable, c.dry = true, false // it may hold bytes that no event will tell of
 	c.loop.again(c)
 }
+
+// AwaitLayer keeps what is written back until there is a layer: it must never
+// leave in the clear.
+func (c *Conn) AwaitLayer() { c.unsealed = true }
 
 // Layer returns what SetLayer set.
 func (c *Conn) Layer() Layer { return c.layer }
@@ -148,7 +155,7 @@ func (c *Conn) Ready(r poll.Ready) {
 		c.hangup = true
 	}
 	if r&poll.Readable != 0 {
-		c.readable = true
+		c.readable, c.dry = true, false
 	}
 	if r&poll.Writable != 0 {
 		if c.connecting {
@@ -159,7 +166,7 @@ func (c *Conn) Ready(r poll.Ready) {
 		}
 		c.writable = true
 	}
-	if c.writable && (c.out.Len() > 0 || c.shut && !c.shutDone) {
+	if c.writable && (c.out.Len() > 0 || c.layer != nil || c.shut && !c.shutDone) {
 		c.flush()
 	}
 	if c.Open() {
@@ -180,7 +187,7 @@ func (c *Conn) Fill(limit int) (int, error) {
 	if c.ended {
 		return 0, io.EOF
 	}
-	if !c.readable || c.connecting {
+	if c.connecting || !c.readable && (c.layer == nil || c.dry) {
 		c.Rest()
 		return 0, poll.ErrAgain
 	}
@@ -199,6 +206,7 @@ func (c *Conn) Fill(limit int) (int, error) {
 	switch err {
 	case nil:
 	case poll.ErrAgain:
+		c.dry = true
 		c.Rest()
 	case io.EOF:
 		c.ended = true
@@ -280,7 +288,7 @@ func (c *Conn) Stale() bool {
 	if c.err != nil || c.sendErr != nil || c.ended || c.in.Len() > 0 {
 		return true
 	}
-	if !c.readable {
+	if !c.readable && (c.layer == nil || c.dry) {
 		return c.hangup
 	}
 	_, err := c.Fill(SmallBuffer)
@@ -390,7 +398,7 @@ func (c *Conn) Write(p []byte) {
 		return
 	}
 	c.Sent += uint64(len(p))
-	if len(p) >= direct && c.layer == nil && c.writable {
+	if len(p) >= direct && c.layer == nil && c.writable && !c.unsealed {
 		n, err := c.loop.Writev(c.fd, c.out.Bytes(), p)
 		if err == nil || err == poll.ErrAgain {
 			if n < c.out.Len()+len(p) {
@@ -428,7 +436,7 @@ func (c *Conn) CloseWrite() {
 
 // flush writes what is queued.
 func (c *Conn) flush() {
-	if !c.Open() || c.connecting || c.sendErr != nil {
+	if !c.Open() || c.connecting || c.unsealed || c.sendErr != nil {
 		return
 	}
 	if err := c.drain(); err != nil {
@@ -446,6 +454,7 @@ func (c *Conn) flush() {
 		}
 		c.shutDone = true
 		c.loop.Shutdown(c.fd)
+		c.loop.again(c)
 	}
 	if c.starved {
 		c.starved = false
@@ -532,10 +541,6 @@ func (c *Conn) Linger() {
 		return
 	}
 	if c.err != nil || c.sendErr != nil {
-		c.Close()
-		return
-	}
-	if c.ended && c.out.Len() == 0 && c.in.Len() == 0 {
 		c.Close()
 		return
 	}

@@ -111,6 +111,7 @@ func (o *Handshakes) Server(c *loop.Conn, config *tls.Config, done func(*Session
 func (o *Handshakes) begin(c *loop.Conn, done func(*Session, error)) *Handshake {
 	h := &Handshake{owner: o, conn: c, done: done, wire: &wire{loop: o.loop}}
 	c.SetHandler(h)
+	c.AwaitLayer()
 	h.timer.Init(o.loop, h)
 	h.timer.Set(Timeout)
 	return h
@@ -223,7 +224,6 @@ func (h *Handshake) end(err error) {
 		return
 	}
 	s := &Session{tls: h.tls, wire: h.wire}
-	h.wire.conn = h.conn
 	h.conn.SetLayer(s)
 	h.done(s, nil)
 }

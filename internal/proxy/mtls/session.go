@@ -28,7 +28,8 @@ var _ loop.Layer = (*Session)(nil)
 func (s *Session) State() tls.ConnectionState { return s.tls.ConnectionState() }
 
 // Read decrypts into p.
-func (s *Session) Read(_ *loop.Conn, p []byte) (int, error) {
+func (s *Session) Read(c *loop.Conn, p []byte) (int, error) {
+	s.wire.conn = c
 	n, err := s.tls.Read(p)
 	switch {
 	case n > 0:

@@ -16,7 +16,7 @@ import (
 // and who writes looks at the room first.
 type wire struct {
 	loop  *loop.Loop
-	conn  *loop.Conn // after the handshake
+	conn  *loop.Conn // what Read reads from, after the handshake
 	yield func(struct{}) bool
 
 	in    []byte // read by the handshake and not yet asked for

@@ -1,0 +1,24 @@
+package dial
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reason is the Proxy-Status error type (RFC 9209, 2.3) of what kept Dial from
+// connecting; the metrics use the same words.
+func Reason(err error) string {
+	var tls *TLSError
+	switch {
+	case errors.Is(err, ErrTimeout):
+		return "connection_timeout"
+	case errors.Is(err, ErrSelf):
+		return "proxy_loop_detected"
+	case errors.As(err, &tls):
+		return "tls_certificate_error"
+	case errors.Is(err, unix.ECONNREFUSED):
+		return "connection_refused"
+	}
+	return "destination_ip_unroutable"
+}

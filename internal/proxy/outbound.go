@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"net/netip"
+
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/l7http"
+	"tulle.dev/tulle/internal/proxy/live"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/proxy/sniff"
+	"tulle.dev/tulle/internal/view"
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// outbound is a Capture or an Explicit listener on one loop:
+//
+//	accept -> where to? -> which service is that? -> what is spoken?
+//	HTTP:   -> the service's routes -> an endpoint, mutual TLS
+//	opaque: -> an endpoint, mutual TLS
+//	not a service: -> the address itself, as if there were no mesh
+type outbound struct {
+	lane     *lane
+	listener *live.Listener
+}
+
+func newOutbound(n *lane, l *live.Listener) *outbound { return &outbound{lane: n, listener: l} }
+
+func (o *outbound) update(l *live.Listener) { o.listener = l }
+
+func (o *outbound) accept(fd poll.FD, peer netip.AddrPort) {
+	c := o.lane.receive(fd, peer)
+	if o.listener.Kind == view.Explicit {
+		o.toService(c, o.listener.Destination)
+		return
+	}
+	to, err := o.lane.loop.Original(fd)
+	if err != nil || o.lane.proxy.own(to) {
+		// Nobody redirected it: it was sent to the listener itself, and would be
+		// again and again.
+		c.refuse(meter.Outbound, "", "proxy_loop_detected")
+		return
+	}
+	o.toAddress(c, to)
+}
+
+// toAddress finds out which service has an address.
+func (o *outbound) toAddress(c *incoming, to netip.AddrPort) {
+	then := func() {
+		h := o.lane.current().HostByAddr(to.Addr())
+		if h == nil || h.Service == "" || !h.HasPort(to.Port()) {
+			c.tcp(o.lane.passThrough(to), nil)
+			return
+		}
+		o.toService(c, destinationKey(h.Service, to.Port()))
+	}
+	if o.lane.current().HostByAddr(to.Addr()) != nil {
+		then()
+		return
+	}
+	o.lane.lookup(then, live.HostKey(to.Addr().String()))
+}
+
+// toService finds out what is spoken on a service's port.
+func (o *outbound) toService(c *incoming, key string) {
+	o.lane.destination(key, func(d *live.Destination) {
+		protocol := view.Detect
+		if d != nil {
+			protocol = d.Protocol
+		}
+		switch protocol {
+		case view.HTTP:
+			o.http(c, key)
+		case view.TCP:
+			o.tcp(c, key)
+		default:
+			c.detect(detectTimeout, func(k sniff.Kind) {
+				if k == sniff.HTTP1 {
+					o.http(c, key)
+				} else {
+					o.tcp(c, key)
+				}
+			})
+		}
+	})
+}
+
+func (o *outbound) http(c *incoming, key string) {
+	c.http(o.lane.service(key), nil)
+}
+
+func (o *outbound) tcp(c *incoming, key string) {
+	o.lane.endpoints(key, func(cluster *dial.Cluster) { c.tcp(cluster, nil) })
+}
+
+// service routes requests to one service port by the service's own routes. All
+// connections of a loop to that port share it.
+type service struct {
+	lane        *lane
+	key         string
+	destination *live.Destination
+	routes      routes
+	own         *dial.Cluster // where everything goes when there are no routes
+}
+
+func (n *lane) service(key string) *service {
+	s := n.services[key]
+	if s == nil {
+		s = &service{lane: n, key: key, own: n.cluster(meter.Outbound, key)}
+		s.routes = routes{lane: n, direction: meter.Outbound}
+		s.follow(n.current())
+		n.services[key] = s
+	}
+	return s
+}
+
+// follow takes the service's newest routes.
+func (s *service) follow(t *live.Table) {
+	d := t.Destination(s.key)
+	if d == s.destination {
+		return
+	}
+	s.destination = d
+	s.routes.backends, s.routes.table = nil, nil
+	if d != nil {
+		s.routes.table = d.Routes
+	}
+}
+
+// Route matches the request against the service's routes.
+func (s *service) Route(x *l7http.Exchange) *l7http.Failure {
+	if x.Request.Method == h1.CONNECT {
+		return l7http.NotAProxy
+	}
+	s.lane.current()
+	if f := s.routes.route(x, s.own); f != nil {
+		return f
+	}
+	return s.lane.known(x)
+}
+
+// Unrouted counts a request that led nowhere.
+func (s *service) Unrouted(f *l7http.Failure) {
+	if f.Malformed {
+		s.lane.shard.Malformed(meter.Outbound, f.Error)
+		return
+	}
+	s.lane.shard.Error(meter.Outbound, s.key, f.Error)
+}
