@@ -35,7 +35,7 @@ func (b *backend) accept(fd poll.FD) {
 	s.pipe.onEnd = s.end
 	s.pipe.onRoom = func() {}
 	if b.world.Rand.IntN(6) == 0 {
-		s.pipe.pace = 1 + b.world.Rand.IntN(4<<10)
+		s.pipe.pace = 300 + b.world.Rand.IntN(4<<10)
 	}
 }
 
@@ -219,7 +219,7 @@ func (s *session) goodbye() {
 		return
 	}
 	s.pipe.end()
-	s.b.world.After(10*time.Second, func() { s.pipe.close(false) })
+	s.b.world.After(5*time.Minute, func() { s.pipe.close(false) })
 }
 
 func (s *session) end(err error) {

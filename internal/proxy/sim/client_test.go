@@ -39,7 +39,7 @@ func (c *client) start() {
 	c.pipe.onData = c.data
 	c.pipe.onEnd = c.end
 	if c.program.world.Rand.IntN(5) == 0 {
-		c.pipe.pace = 1 + c.program.world.Rand.IntN(8<<10)
+		c.pipe.pace = 300 + c.program.world.Rand.IntN(8<<10)
 	}
 	c.expectAnswer()
 	c.send()
