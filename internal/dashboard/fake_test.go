@@ -258,8 +258,6 @@ func (f fakeSignals) Stat(context.Context, time.Duration) (telemetry.Stat, error
 			n.Signals = fakeNumbers(s.rps, s.success, s.p50, 0)
 		case s.rps > 0:
 			n.Signals = fakeNumbers(s.rps, s.success, s.p50, 1)
-		case s.routes != nil: // seen by its callers alone
-			n.Signals = fakeNumbers(48, 0.9868, 4.1, 1)
 		}
 		out.Services = append(out.Services, n)
 	}
@@ -286,8 +284,10 @@ func (f fakeSignals) Edges(context.Context, time.Duration) (telemetry.Edges, err
 	edge("web-2", "default", "catalogue", "default", fakeNumbers(48.3, 1, 1.3, 1))
 	edge("web-1", "default", "cart", "default", fakeNumbers(15.8, 0.9984, 2.6, 1))
 	edge("web-2", "default", "cart", "default", fakeNumbers(15.8, 0.9984, 2.6, 1))
-	edge("web-1", "default", "recommendations", "default", fakeNumbers(24.1, 0.987, 4.1, 1))
-	edge("web-2", "default", "recommendations", "default", fakeNumbers(23.9, 0.986, 4.2, 1))
+	edge("web-1", "default", "recommendations-v1", "default", fakeNumbers(19.1, 1, 3.4, 1))
+	edge("web-2", "default", "recommendations-v1", "default", fakeNumbers(19.3, 1, 3.4, 1))
+	edge("web-1", "default", "recommendations-v2", "default", fakeNumbers(4.8, 0.934, 12.1, 1))
+	edge("web-2", "default", "recommendations-v2", "default", fakeNumbers(4.8, 0.934, 12.2, 1))
 	edge("cart-1", "default", "store", "default", tcp)
 	edge("cart-2", "default", "store", "default", tcp)
 	edge("cart-1", "default", "payment", "default", fakeNumbers(2.4, 0.997, 19, 1))

@@ -30,7 +30,7 @@ function scaled(v: number, units: string[], factor: number): Figure {
 export function rate(v: Num): Figure {
   if (v === null) return none
   const f = scaled(v, ['', 'k', 'M'], 1000)
-  return { value: f.value, unit: f.unit + (f.unit ? ' rps' : 'rps') }
+  return { value: f.value + f.unit, unit: 'rps' }
 }
 
 /** percent never rounds up to 100: 99.999 % with failures is 99.99. */
@@ -63,7 +63,7 @@ export function short(f: Figure): Figure {
 
 /** tick is a figure on an axis: "40 rps", not "40.0 rps". */
 export function tick(f: Figure): string {
-  return text({ value: f.value.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, ''), unit: f.unit })
+  return text({ value: f.value.replace(/(\.\d*?)0+(k|M|)$/, '$1$2').replace(/\.(k|M|)$/, '$1'), unit: f.unit })
 }
 
 /** bytes is an amount, in powers of 1000. */

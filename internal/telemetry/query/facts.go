@@ -134,8 +134,7 @@ func (f *facts) count(answers map[string]*tsdb.Value) {
 		t.requests += v
 		if strings.HasPrefix(labels["status"], "5") {
 			t.failures += v
-		}
-		if labels["tls"] == "mutual" {
+		} else if labels["tls"] == "mutual" {
 			t.mutual += v
 		}
 	})

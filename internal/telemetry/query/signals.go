@@ -156,7 +156,7 @@ type tally struct {
 	seen, http  bool
 	requests    float64
 	failures    float64
-	mutual      float64 // requests over mutual TLS
+	mutual      float64 // requests not answered with 5xx, over mutual TLS
 	connections float64 // opened in the window, opaque TCP
 	open        float64 // open now, opaque TCP
 	mutualOpen  float64 // of connections and open, over mutual TLS
@@ -187,7 +187,10 @@ func (t *tally) signals() telemetry.Signals {
 	}
 	if t.requests > 0 {
 		s.SuccessRate = number((t.requests - t.failures) / t.requests)
-		s.MutualTLS = number(min(1, t.mutual/t.requests))
+		// What failed may have gone nowhere, which is not plaintext.
+		if answered := t.requests - t.failures; answered > 0 {
+			s.MutualTLS = number(min(1, t.mutual/answered))
+		}
 	} else if n := t.connections + t.open; n > 0 {
 		s.MutualTLS = number(t.mutualOpen / n)
 	}

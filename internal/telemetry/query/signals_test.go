@@ -239,10 +239,11 @@ func TestStatJoinsBothSides(t *testing.T) {
 		rps, success, mutualTLS *float64
 	}{
 		{"same on both sides", map[string]float64{"200": 4}, map[string]float64{"200": 4}, f(2), f(1), f(1)},
-		{"lost on the way", map[string]float64{"200": 3, "503": 1}, map[string]float64{"200": 3}, f(2), f(0.75), f(0.75)},
+		{"lost on the way", map[string]float64{"200": 3, "503": 1}, map[string]float64{"200": 3}, f(2), f(0.75), f(1)},
 		{"failed at the service", map[string]float64{"200": 3, "503": 1}, map[string]float64{"200": 3, "503": 1}, f(2), f(0.75), f(1)},
 		{"callers outside the mesh too", map[string]float64{"200": 2}, map[string]float64{"200": 4}, f(2), f(1), f(1)},
 		{"no proxy of its own", map[string]float64{"200": 2, "502": 2}, nil, f(2), f(0.5), f(1)},
+		{"nothing but failures", map[string]float64{"503": 2}, nil, f(1), f(0), nil},
 		{"client errors are answers", map[string]float64{"404": 2}, map[string]float64{"404": 2}, f(1), f(1), f(1)},
 	}
 	for _, test := range tests {

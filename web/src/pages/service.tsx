@@ -24,20 +24,23 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
   const callers = edges.filter((e) => key(e.to) === key(of))
   const mine = new Set(service?.workloads ?? [])
   const callees = joined(edges.filter((e) => mine.has(key(e.from))))
+  // Requests to a service that only routes are counted by the backend they went to.
+  const routed = (service?.routes.length ?? 0) > 0 && service!.total === 0 && (stat?.rps ?? null) === null
   const opaque = (stat?.rps ?? null) === null && (stat?.tcp_connections ?? 0) > 0
   const isGateway = (p: Peer) => overview.proxies.find((x) => key(x) === key(p))?.role === 'gateway'
 
   return (
     <div class="page">
       <Head title={of.name} crumbs={crumbs}>
-        <Segments label="Range of the charts" of={['5m', '15m', '1h', '6h']} value={range} onChange={setRange} />
+        {!routed && <Segments label="Range of the charts" of={['5m', '15m', '1h', '6h']} value={range} onChange={setRange} />}
       </Head>
       <div style={{ display: 'flex', gap: '8px', flexWrap: 'wrap', alignItems: 'center', marginTop: '-12px' }}>
         {service?.ports.map((p) => <Tag title="port and declared protocol">{p.port} {p.protocol}</Tag>)}
         {service?.addresses.map((a) => <Tag title="virtual address, the same for the service's whole life"><span class="mono">{a}</span></Tag>)}
         {stat && <MutualTLS of={stat.mutual_tls} />}
       </div>
-      <div class="tiles">
+      {routed && <Routes splits={service!.routes} overview={overview} />}
+      {!routed && <div class="tiles">
         <Tile what="Rate" of={format.rate(stat?.rps ?? null)} />
         <Tile what="Success" of={format.percent(stat?.success_rate ?? null)} state={ofSuccess(stat?.success_rate ?? null)} />
         <Tile what="p50" of={format.millis(stat?.latency_ms.p50 ?? null)} />
@@ -46,8 +49,8 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
         <Tile what="Received" of={format.throughput(stat?.received_bytes_per_second ?? null)} />
         <Tile what="Sent" of={format.throughput(stat?.sent_bytes_per_second ?? null)} />
         {opaque && <Tile what="Connections" of={format.count(stat?.tcp_connections ?? null)} />}
-      </div>
-      <div class="cards">
+      </div>}
+      {!routed && <div class="cards">
         {!opaque && (
           <>
             <Chart title="Requests" sub="per second" subject="service" of={of} chart="requests" range={range} format={format.rate} least={1} none="No requests in this time"
@@ -64,13 +67,13 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
           <Chart title="Connections" sub="open" subject="service" of={of} chart="connections" range={range} format={format.count} least={4} none="No connections in this time"
             lines={{ open: { color: '--series-1', label: 'open', fill: true } }} />
         )}
-      </div>
-      <div class="cards">
+      </div>}
+      {!routed && <div class="cards">
         <Edges title="Called by" edges={callers} other={(e) => e.from} none="Nobody called it in the last minute."
           link={(p) => (p.name === '' ? <span title="callers without an identity of this mesh">outside the mesh</span> : <>{<ProxyLink of={p} short={p.namespace === of.namespace} />}{isGateway(p) && <span class="quiet"> gateway</span>}</>)} />
         <Edges title="Calls" edges={callees} other={(e) => e.to} none="It called nobody in the last minute." link={(p) => <ServiceLink of={p} short={p.namespace === of.namespace} />} />
-      </div>
-      {(service?.routes.length ?? 0) > 0 && <Routes splits={service!.routes} overview={overview} />}
+      </div>}
+      {!routed && (service?.routes.length ?? 0) > 0 && <Routes splits={service!.routes} overview={overview} />}
       {endpoints.error ? <Failed what="The endpoints can't be shown" error={endpoints.error} /> : <EndpointList data={endpoints.data} byRoute={(service?.routes.length ?? 0) > 0} name={of.name} />}
     </div>
   )
@@ -111,7 +114,7 @@ function Routes({ splits, overview }: { splits: Split[]; overview: Overview }) {
     { title: 'Success', number: true, cell: (s) => <span class={tone(ofSuccess(stat(s)?.success_rate ?? null))}><Unit of={format.percent(stat(s)?.success_rate ?? null)} /></span>, by: (s) => stat(s)?.success_rate ?? null },
   ]
   return (
-    <Card title="Routes" sub="where requests to this service go">
+    <Card title="Routes" sub="where requests to this service go; the numbers are each backend's own">
       <Table label="Routes" rows={splits} columns={columns} id={(s) => `${s.route}#${s.rule}>${s.to}`} />
     </Card>
   )

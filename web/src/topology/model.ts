@@ -16,6 +16,8 @@ export interface Node {
   total: number
   state: State
   proxies: Peer[]
+  /** How many services its routes lead to. */
+  routes: number
 }
 
 export interface Link {
@@ -49,6 +51,7 @@ export function build(o: Overview): Graph {
     nodes.set(serviceID(k), {
       id: serviceID(k), kind: 'service', name: s.name, namespace: s.namespace, signals, ready: s.ready, total: s.total,
       state: worst(ofEndpoints(s.ready, s.total), ofSuccess(signals?.success_rate ?? null)),
+      routes: new Set(s.routes.map((r) => r.to)).size,
       proxies: s.workloads.filter((w) => proxies.has(w)).map((w) => proxies.get(w)!).map(({ name, namespace }) => ({ name, namespace })),
     })
     for (const w of s.workloads) if (!owner.has(w)) owner.set(w, serviceID(k))
@@ -56,13 +59,13 @@ export function build(o: Overview): Graph {
   // Numbers of a service that is gone, or that the mesh has no object for.
   for (const [k, s] of stats) {
     if (!nodes.has(serviceID(k)) && active(s)) {
-      nodes.set(serviceID(k), { id: serviceID(k), kind: 'service', name: s.name, namespace: s.namespace, signals: s, ready: 0, total: 0, state: ofSuccess(s.success_rate), proxies: [] })
+      nodes.set(serviceID(k), { id: serviceID(k), kind: 'service', name: s.name, namespace: s.namespace, signals: s, ready: 0, total: 0, state: ofSuccess(s.success_rate), proxies: [], routes: 0 })
     }
   }
 
   const caller = (p: Peer): string => {
     if (!p.name) {
-      if (!nodes.has(outsideID)) nodes.set(outsideID, { id: outsideID, kind: 'outside', name: 'Outside the mesh', namespace: '', signals: null, ready: 0, total: 0, state: 'idle', proxies: [] })
+      if (!nodes.has(outsideID)) nodes.set(outsideID, { id: outsideID, kind: 'outside', name: 'Outside the mesh', namespace: '', signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
       return outsideID
     }
     const owned = owner.get(key(p))
@@ -79,7 +82,7 @@ export function build(o: Overview): Graph {
   for (const e of o.edges?.edges ?? []) {
     const from = caller(e.from)
     const to = serviceID(key(e.to))
-    if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'service', name: e.to.name, namespace: e.to.namespace, signals: null, ready: 0, total: 0, state: 'idle', proxies: [] })
+    if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'service', name: e.to.name, namespace: e.to.namespace, signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
     const id = `${from}>${to}`
     groups.set(id, [...(groups.get(id) ?? []), e])
   }
@@ -101,7 +104,8 @@ export function build(o: Overview): Graph {
       const id = `${from}>${to}`
       if (to === from || links.has(id) || !nodes.has(to)) continue
       const whole = s.routes.filter((x) => x.route === r.route && x.rule === r.rule).reduce((n, x) => n + x.weight, 0)
-      const signals = stats.get(r.to) ?? empty
+      // When callers are counted by backend, the route itself has no numbers.
+      const signals = known(stats.get(key(s)) ?? null) ? stats.get(r.to) ?? empty : empty
       links.set(id, {
         id, from, to, kind: 'route', protocol: 'http', signals, share: whole > 0 ? r.weight / whole : 0, match: r.match,
         state: ofSuccess(signals.success_rate), plaintext: plaintext(signals),
@@ -136,7 +140,7 @@ function through(links: Link[]): Signals | null {
 
 function callerNode(id: string, kind: NodeKind, p: Peer, proxy: Proxy | undefined): Node {
   const state: State = !proxy ? 'idle' : !proxy.connected ? 'bad' : proxy.ready ? 'ok' : 'warn'
-  return { id, kind, name: p.name, namespace: p.namespace, signals: null, ready: proxy?.ready ? 1 : 0, total: 1, state, proxies: [{ name: p.name, namespace: p.namespace }] }
+  return { id, kind, name: p.name, namespace: p.namespace, signals: null, ready: proxy?.ready ? 1 : 0, total: 1, state, proxies: [{ name: p.name, namespace: p.namespace }], routes: 0 }
 }
 
 /** sum joins edges into one: rates add up, shares are weighed by requests, and a

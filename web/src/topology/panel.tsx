@@ -117,8 +117,12 @@ function OfLink({ graph, link: l, select }: { graph: Graph; link: Link; select: 
             : `${format.share(1 - (l.signals.mutual_tls ?? 0))} of this traffic is plaintext: one end has no proxy, or its proxy was left out.`}
         </div>
       )}
-      {l.kind === 'route' && <p class="quiet" style={{ fontSize: '13px' }}>The numbers are all that {name(graph, l.to)} is asked, by this route or directly.</p>}
-      <Numbers of={l.signals} tcp={l.protocol === 'tcp'} />
+      {l.kind === 'route' && (
+        <p class="quiet" style={{ fontSize: '13px' }}>
+          {l.signals.rps === null ? 'Calls are counted by the backend that was picked: see the edges from the callers.' : `The numbers are all that ${name(graph, l.to)} is asked, by this route or directly.`}
+        </p>
+      )}
+      {(l.kind === 'calls' || l.signals.rps !== null) && <Numbers of={l.signals} tcp={l.protocol === 'tcp'} />}
       <div>
         <h3>Ends</h3>
         <ul class="peers">

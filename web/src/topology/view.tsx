@@ -12,12 +12,16 @@ interface View { x: number; y: number; scale: number }
 const least = 0.2
 const most = 2.5
 const margin = 28
+const foot = 64 // the legend's and the buttons' room
 
 /** Spare is the room that the side panel takes on the right. */
 function fit(l: Layout, width: number, height: number, spare: number): View {
   const room = Math.max(200, width - spare)
-  const scale = Math.min(1.15, Math.max(least, Math.min((room - 2 * margin) / l.width, (height - 2 * margin) / l.height)))
-  return { scale, x: (room - l.width * scale) / 2, y: (height - l.height * scale) / 2 }
+  const tall = height - foot
+  const all = Math.min((room - 2 * margin) / l.width, (tall - margin) / l.height)
+  // On a phone the text must be readable first; the rest is a drag away.
+  const scale = Math.min(1.15, Math.max(width < 700 ? 0.56 : least, all))
+  return { scale, x: Math.max(margin / 2, (room - l.width * scale) / 2), y: Math.max(4, (tall - l.height * scale) / 2) }
 }
 
 export function Canvas({ graph, selected, select, match }: { graph: Graph; selected: string; select: (id: string) => void; match: (n: Node) => boolean }) {
@@ -168,13 +172,14 @@ function Body({ node: n, x, y, selected, faded, select }: { node: Node; x: numbe
   const success = format.percent(s?.success_rate ?? null)
   const p99 = format.millis(s?.latency_ms.p99 ?? null)
   const label = [n.name, kinds[n.kind], s && s.rps !== null ? `${format.text(rate)}, success ${format.text(success)}, p99 ${format.text(p99)}` : '', n.total > 0 ? `${n.ready} of ${n.total} ready` : ''].filter(Boolean).join(', ')
+  const counted = n.kind === 'service' && (n.total > 1 || n.ready < n.total)
   return (
     <g class={`node ${n.state} ${selected ? 'selected' : ''} ${faded ? 'faded' : ''}`} transform={`translate(${x - width / 2} ${y - height / 2})`} tabindex={0} role="button" aria-label={label} aria-pressed={selected} onClick={() => select(n.id)} onKeyDown={press(() => select(n.id))} data-id={n.id}>
       <rect class="box" width={width} height={height} rx="10" />
       <svg class="glyph" x="14" y="13" width="15" height="15" viewBox="0 0 16 16"><Glyph /></svg>
-      <text class="name" x="36" y="25">{clip(n.name, width - 36 - (n.kind === 'service' && n.total > 0 ? 62 : 36), '600 13.5px')}</text>
+      <text class="name" x="36" y="25">{clip(n.name, width - 36 - (counted ? 62 : 36), '600 13.5px')}</text>
       <svg class="mark" x={width - 28} y="14" width="14" height="14" viewBox="0 0 16 16"><Mark state={n.state} /></svg>
-      {n.kind === 'service' && n.total > 0 && <text class="ready" x={width - 34} y="25" text-anchor="end">{n.ready}/{n.total}</text>}
+      {counted && <text class="ready" x={width - 34} y="25" text-anchor="end">{n.ready}/{n.total}</text>}
       <Figures node={n} />
     </g>
   )
@@ -183,7 +188,7 @@ function Body({ node: n, x, y, selected, faded, select }: { node: Node; x: numbe
 function Figures({ node: n }: { node: Node }) {
   const s = n.signals
   if (!s || (s.rps === null && !s.tcp_connections)) {
-    const words = n.kind === 'service' ? (n.total === 0 ? 'no endpoints' : 'no traffic') : kinds[n.kind]
+    const words = n.kind === 'service' ? (n.routes > 0 ? `routes to ${n.routes} backends` : n.total === 0 ? 'no endpoints' : 'no traffic') : kinds[n.kind]
     return <text class="figures" x="15" y="53">{words}</text>
   }
   if (s.rps === null) {
@@ -217,10 +222,11 @@ function Wire({ link: l, at, selected, faded, select, graph }: { link: Link; at:
   const d = curve(at.points)
   const s = l.signals
   const busy = (s.rps ?? 0) > 0 || (s.tcp_connections ?? 0) > 0
-  const first = l.protocol === 'tcp' ? `${format.text(format.count(s.tcp_connections))} conn` : format.text(format.rate(s.rps))
+  const shared = l.kind === 'route' ? `${format.text(format.short(format.percent(l.share)))} of route` : ''
+  const first = l.kind === 'route' && l.signals.rps === null ? (l.match || 'route') : l.protocol === 'tcp' ? `${format.text(format.count(s.tcp_connections))} conn` : format.text(format.rate(s.rps))
   const success = format.text(format.short(format.percent(s.success_rate)))
   const rest =
-    l.kind === 'route' ? `${format.text(format.short(format.percent(l.share)))} of route`
+    l.kind === 'route' ? shared
     : l.protocol === 'tcp' ? format.text(format.short(format.throughput((s.received_bytes_per_second ?? 0) + (s.sent_bytes_per_second ?? 0))))
     : `· ${format.text(format.short(format.millis(s.latency_ms.p99)))}`
   const two = l.kind === 'calls' && l.protocol === 'http'
@@ -269,7 +275,9 @@ function measureText(words: string, font: string): number {
 /** clip shortens words to a width. */
 function clip(words: string, room: number, font: string): string {
   if (measureText(words, font) <= room) return words
-  let n = words.length - 1
-  while (n > 1 && measureText(words.slice(0, n) + '…', font) > room) n--
-  return words.slice(0, n) + '…'
+  // The end stays: it tells recommendations-v1 from recommendations-v2.
+  const end = words.slice(-3)
+  let n = words.length - 4
+  while (n > 1 && measureText(words.slice(0, n) + '…' + end, font) > room) n--
+  return words.slice(0, n) + '…' + end
 }
