@@ -174,22 +174,22 @@ type readableProxy struct {
 }
 
 type readableListener struct {
-	Name        string         `json:"name"`
-	Kind        string         `json:"kind"`
-	Address     netip.AddrPort `json:"address"`
-	Protocol    string         `json:"protocol"`
-	Destination string         `json:"destination,omitempty"`
-	App         string         `json:"app,omitempty"`
-	Plaintext   bool           `json:"plaintext,omitempty"`
-	TLS         bool           `json:"tls,omitempty"`
-	Routes      []route.Host   `json:"routes,omitempty"`
+	Name        string           `json:"name"`
+	Kind        string           `json:"kind"`
+	Address     netip.AddrPort   `json:"address"`
+	Protocol    string           `json:"protocol"`
+	Destination string           `json:"destination,omitempty"`
+	App         string           `json:"app,omitempty"`
+	Plaintext   bool             `json:"plaintext,omitempty"`
+	TLS         bool             `json:"tls,omitempty"`
+	Routes      []readableRoutes `json:"routes,omitempty"`
 }
 
 type readableDestination struct {
-	Key       string       `json:"key"`
-	Protocol  string       `json:"protocol"`
-	Addresses []netip.Addr `json:"addresses,omitempty"`
-	Routes    []route.Host `json:"routes,omitempty"`
+	Key       string           `json:"key"`
+	Protocol  string           `json:"protocol"`
+	Addresses []netip.Addr     `json:"addresses,omitempty"`
+	Routes    []readableRoutes `json:"routes,omitempty"`
 }
 
 type readableEndpoints struct {
@@ -226,7 +226,7 @@ func readable(v *view.View) readableView {
 		Identity: p.Identity, IdentityDir: p.IdentityDir, Settings: settingsOf(&p.Settings)}}
 	for _, l := range p.Listeners {
 		one := readableListener{Name: l.Name, Kind: listenerKinds[l.Kind], Address: l.Address, Protocol: protocols[l.Protocol],
-			Destination: l.Destination, Plaintext: l.Plaintext, TLS: len(l.Certificate) > 0, Routes: l.Routes.Hosts}
+			Destination: l.Destination, Plaintext: l.Plaintext, TLS: len(l.Certificate) > 0, Routes: routesOf(&l.Routes)}
 		if l.App.IsValid() {
 			one.App = l.App.String()
 		}
@@ -237,7 +237,7 @@ func readable(v *view.View) readableView {
 	}
 	for _, key := range sortedNames(v.Destinations) {
 		d := v.Destinations[key]
-		out.Destinations = append(out.Destinations, readableDestination{Key: d.Key, Protocol: protocols[d.Protocol], Addresses: d.Addresses, Routes: d.Routes.Hosts})
+		out.Destinations = append(out.Destinations, readableDestination{Key: d.Key, Protocol: protocols[d.Protocol], Addresses: d.Addresses, Routes: routesOf(&d.Routes)})
 	}
 	for _, key := range sortedNames(v.Endpoints) {
 		set := readableEndpoints{Key: key, List: []readableEndpoint{}}
@@ -252,6 +252,63 @@ func readable(v *view.View) readableView {
 		}
 	}
 	return out
+}
+
+type readableRoutes struct {
+	Hostnames []string       `json:"hostnames"`
+	Rules     []readableRule `json:"rules"`
+}
+
+type readableRule struct {
+	Name     string            `json:"name,omitempty"`
+	Matches  []string          `json:"matches,omitempty"`
+	Backends []readableBackend `json:"backends"`
+	Timeout  string            `json:"timeout,omitempty"`
+}
+
+type readableBackend struct {
+	Destination string `json:"destination"`
+	Weight      uint32 `json:"weight"`
+}
+
+func routesOf(spec *route.Spec) []readableRoutes {
+	var out []readableRoutes
+	for _, h := range spec.Hosts {
+		one := readableRoutes{Hostnames: h.Hostnames}
+		for _, r := range h.Rules {
+			rule := readableRule{Name: r.Name, Timeout: short(r.Timeout)}
+			for _, m := range r.Matches {
+				rule.Matches = append(rule.Matches, matchText(&m))
+			}
+			for _, b := range r.Backends {
+				rule.Backends = append(rule.Backends, readableBackend{b.Destination, b.Weight})
+			}
+			one.Rules = append(one.Rules, rule)
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// matchText writes a match as "GET /cart/* X-Version=2".
+func matchText(m *route.Match) string {
+	var parts []string
+	if m.Method != "" {
+		parts = append(parts, m.Method)
+	}
+	switch m.Path.Kind {
+	case route.PathExact:
+		parts = append(parts, m.Path.Value)
+	case route.PathPrefix:
+		parts = append(parts, strings.TrimSuffix(m.Path.Value, "/")+"/*")
+	}
+	for _, h := range m.Headers {
+		parts = append(parts, h.Name+"="+h.Value)
+	}
+	if len(parts) == 0 {
+		return "*"
+	}
+	return strings.Join(parts, " ")
 }
 
 // settingsOf holds what isn't the proxy's default.
