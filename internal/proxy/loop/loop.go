@@ -47,7 +47,9 @@ type Loop struct {
 	}
 	spare   []func()
 	visited []*Conn
-	stop    bool
+	// gather write when the turn ends; see Gather.
+	gather, gathered []Gatherer
+	stop             bool
 }
 
 // New makes a loop around a poller. seed makes its randomness repeatable.
@@ -158,8 +160,9 @@ func (l *Loop) Turn(until time.Duration) {
 	}
 	l.wheel.advance(l.now)
 	l.flush()
-	for len(l.revisit)+len(l.later) > 0 {
+	for len(l.revisit)+len(l.later)+len(l.gather) > 0 {
 		l.visit()
+		l.gatherAll()
 	}
 	for _, fd := range l.closing {
 		l.Poller.Close(fd)

@@ -112,7 +112,9 @@ type Request struct {
 	// absolute-form without one, is "*" for OPTIONS of the server, empty for CONNECT.
 	Path []byte
 	// Minor is the minor version to treat the sender as: 0 or 1.
-	Minor  uint8
+	Minor uint8
+	// Two says that the request came over HTTP/2; Via says so then.
+	Two    bool
 	Fields []Field
 
 	Framing Framing // NoBody, Length or Chunked (Tunnel for CONNECT)
@@ -152,6 +154,7 @@ type Response struct {
 	Status int    // 100..599
 	Reason []byte // may be empty
 	Minor  uint8
+	Two    bool // it came over HTTP/2; Via says so then
 	Fields []Field
 
 	Framing Framing

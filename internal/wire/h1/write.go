@@ -64,7 +64,7 @@ func AppendRequest(dst []byte, r *Request, o *RequestOptions) []byte {
 		dst = append(dst, "TE: trailers\r\n"...)
 	}
 	dst = appendConnection(dst, o.Close, upgrade, r.TETrailers, false)
-	dst = appendVia(dst, r.Minor, o.Via)
+	dst = appendVia(dst, r.Two, r.Minor, o.Via)
 	return append(dst, "\r\n"...)
 }
 
@@ -119,7 +119,7 @@ func AppendResponse(dst []byte, r *Response, o *ResponseOptions) ([]byte, Framin
 		keep := framing != Tunnel && !stop && o.ClientMinor == 0
 		dst = appendConnection(dst, stop, len(r.Upgrade) > 0, false, keep)
 	}
-	dst = appendVia(dst, r.Minor, o.Via)
+	dst = appendVia(dst, r.Two, r.Minor, o.Via)
 	return append(dst, "\r\n"...), framing
 }
 
@@ -182,12 +182,13 @@ func appendConnection(dst []byte, closes, upgrade, te, keep bool) []byte {
 
 // appendVia appends our Via: the version the message came with and our name
 // (RFC 9110, 7.6.3).
-func appendVia(dst []byte, minor uint8, name string) []byte {
+func appendVia(dst []byte, two bool, minor uint8, name string) []byte {
 	if name == "" {
 		return dst
 	}
-	dst = append(dst, "Via: 1."...)
-	dst = append(dst, '0'+minor, ' ')
+	dst = append(dst, "Via: "...)
+	dst = append(dst, ViaVersion(two, minor)...)
+	dst = append(dst, ' ')
 	dst = append(dst, name...)
 	return append(dst, "\r\n"...)
 }

@@ -1,0 +1,38 @@
+package h1
+
+// This file is for heads that came over another version of HTTP and are put
+// into this package's form by whoever parsed them.
+
+// MethodOf returns the method with that name, or MethodOther.
+func MethodOf(name []byte) Method { return methodOf(name) }
+
+// NameOf returns the identifier of a field name, in any case.
+func NameOf(name []byte) NameID { return nameID(name) }
+
+// ValidAuthority says whether a is a host, perhaps with a port, that may stand
+// in Host.
+func ValidAuthority(a []byte) bool {
+	_, ok := checkAuthority(a)
+	return ok
+}
+
+// MayTrail says whether a field of that name may stand in a trailer section.
+func MayTrail(id NameID) bool { return mayTrail(id) }
+
+// SetLength notes the Content-Length that a response without a body tells: to
+// HEAD, or with status 304.
+func (r *Response) SetLength(n int64) { r.hasLength, r.Length = true, n }
+
+// HasLength says whether a response without a body tells a Content-Length.
+func (r *Response) HasLength() bool { return r.hasLength }
+
+// ViaVersion is how Via names the version a message came with (RFC 9110, 7.6.3).
+func ViaVersion(two bool, minor uint8) string {
+	switch {
+	case two:
+		return "2"
+	case minor == 0:
+		return "1.0"
+	}
+	return "1.1"
+}
