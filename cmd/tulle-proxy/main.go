@@ -1,88 +1,87 @@
 // Command tulle-proxy is the data plane: one small program beside a workload or
-// at the edge of the mesh.
+// at the edge of the mesh. It runs from a state file alone (--state), or follows
+// a control plane (--control-plane).
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
-
-	"tulle.dev/tulle/internal/proxy"
-	"tulle.dev/tulle/internal/proxy/live"
-	"tulle.dev/tulle/internal/proxy/meter"
-	"tulle.dev/tulle/internal/view"
 )
 
 // version is set by the build.
 var version = "dev"
 
+// flags is the command line.
 type flags struct {
-	state       string
-	identity    string
-	loops       int
-	admin       string
-	logLevel    slog.Level
-	showVersion bool
+	state        string
+	identity     string
+	controlPlane string
+	data         string
+	name         string
+	namespace    string
+	zone         string
+	tokenFile    string
+	ephemeralKey bool
+	loops        int
+	admin        string
+	sockets      int
+	logLevel     slog.Level
+	showVersion  bool
 }
 
-func main() {
-	var f flags
+func parse() *flags {
+	f := &flags{}
 	flag.StringVar(&f.state, "state", "", "run alone from this state `file` (see tulle view)")
-	flag.StringVar(&f.identity, "identity", "", "`directory` with the SVID, key and bundle, instead of the state file's")
+	flag.StringVar(&f.identity, "identity", "", "with --state: the `directory` with the SVID, its key and the bundle")
+	flag.StringVar(&f.controlPlane, "control-plane", "", "follow the control plane at this `address`, unix:PATH or HOST:PORT")
+	flag.StringVar(&f.data, "data", "", "`directory` for the state, the key and the SVID (kept across restarts)")
+	flag.StringVar(&f.name, "name", "", "the workload's `name`")
+	flag.StringVar(&f.namespace, "namespace", "default", "the workload's `namespace`")
+	flag.StringVar(&f.zone, "zone", "", "where this machine is, for people and balancing")
+	flag.StringVar(&f.tokenFile, "join-token-file", "", "`file` with a join token, needed once")
+	flag.BoolVar(&f.ephemeralKey, "ephemeral-key", false, "keep the key in memory only; a restart then needs the control plane")
 	flag.IntVar(&f.loops, "loops", 0, "event loops; 0 means min(2, CPU limit) for a sidecar, one per CPU for a gateway")
-	flag.StringVar(&f.admin, "admin", "", "`address` of the admin listener")
+	flag.StringVar(&f.admin, "admin", "", "`address` of the admin listener: plain HTTP on loopback with --state, else mutual TLS for the control plane")
+	flag.IntVar(&f.sockets, "sockets", -1, "inherited Unix socket `descriptor` to tulle run, which makes sockets in the program's network namespace")
 	flag.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flag.BoolVar(&f.showVersion, "version", false, "print the version and exit")
 	flag.Parse()
+	return f
+}
+
+func (f *flags) check() error {
+	switch {
+	case flag.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q: everything is a flag", flag.Arg(0))
+	case (f.state == "") == (f.controlPlane == ""):
+		return errors.New("want either --state FILE or --control-plane ADDRESS")
+	case f.controlPlane != "" && f.name == "":
+		return errors.New("--control-plane needs --name, the workload's name")
+	case f.controlPlane != "" && f.identity != "":
+		return errors.New("--identity is for --state; with a control plane the SVID comes from there")
+	case f.loops < 0 || f.loops > 256:
+		return fmt.Errorf("--loops %d: want 0 to 256", f.loops)
+	}
+	return nil
+}
+
+func main() {
+	f := parse()
 	if f.showVersion {
 		fmt.Println("tulle-proxy", version, runtime.Version())
 		return
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: f.logLevel}))
-	if err := run(f, log); err != nil {
+	err := f.check()
+	if err == nil {
+		err = run(f, log)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "tulle-proxy:", err)
 		os.Exit(1)
 	}
-}
-
-func run(f flags, log *slog.Logger) error {
-	if f.state == "" {
-		return errors.New("want --state FILE or --control-plane ADDR")
-	}
-	v, err := view.Load(f.state)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w; render it with `tulle view -f MESH.yaml --proxy NAME --state %s`", err, f.state)
-	}
-	if err != nil {
-		return err
-	}
-	loops := proxy.Loops(f.loops, v.Proxy.Role)
-	runtime.GOMAXPROCS(loops + 1)
-	figures := meter.New(loops, version)
-	told, err := live.Static(v, f.identity, log, figures)
-	if err != nil {
-		return err
-	}
-	p, err := proxy.New(proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops})
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := p.Start(); err != nil {
-		p.Stop()
-		return err
-	}
-	log.Info("ready", "name", v.Proxy.Name, "loops", loops, "listeners", len(p.Bound()))
-	<-ctx.Done()
-	stop()
-	p.Stop()
-	return nil
 }

@@ -61,12 +61,39 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		Timeout:     DefaultConnectTimeout,
 		Own:         p.own,
 	}
+	n.dialer.Connect = n.connector()
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}),
 		Closed: p.limit.Give,
 	}
 	return n
+}
+
+// connector connects to the program behind the proxy with a socket of its
+// network namespace, and to everything else with one of ours.
+func (n *lane) connector() func(netip.AddrPort) (poll.FD, error) {
+	type socketConnector interface {
+		ConnectSocket(poll.FD, netip.AddrPort) error
+	}
+	p, can := n.loop.Poller.(socketConnector)
+	if n.proxy.config.Sockets == nil || !can {
+		return nil
+	}
+	return func(to netip.AddrPort) (poll.FD, error) {
+		if !n.proxy.isApp(to) {
+			return n.loop.Connect(to)
+		}
+		fd, ok := n.proxy.config.Sockets.Dial(to.Addr().Is6())
+		if !ok {
+			return poll.None, poll.ErrAgain
+		}
+		if err := p.ConnectSocket(poll.FD(fd), to); err != nil {
+			n.loop.Poller.Close(poll.FD(fd))
+			return poll.None, err
+		}
+		return poll.FD(fd), nil
+	}
 }
 
 // settings takes the proxy's settings over.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -36,6 +37,9 @@ func (p *Proxy) follow(t *live.Table) {
 		return
 	}
 	p.limit.Max = int64(or(t.Proxy.Settings.MaxConnections, DefaultMaxConnections))
+	p.mu.Lock()
+	p.fault = nil
+	p.mu.Unlock()
 	told := make(map[string]*live.Listener)
 	for _, l := range t.Proxy.Listeners {
 		if l.Kind == view.Names {
@@ -144,3 +148,16 @@ func (n *lane) layers(l *live.Listener) layers {
 		return newEdge(n, l)
 	}
 }
+
+// Ready says why the proxy shouldn't get traffic: a listener that isn't open, or
+// a drain.
+func (p *Proxy) Ready() error {
+	if p.draining.Load() {
+		return errDraining
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fault
+}
+
+var errDraining = errors.New("draining")

@@ -54,6 +54,7 @@ type Proxy struct {
 	limit    listen.Limit
 	running  sync.WaitGroup
 	draining atomic.Bool
+	stalled  atomic.Pointer[error]
 
 	mu    sync.Mutex
 	bound map[string]netip.AddrPort // listeners that are open, by name
@@ -105,11 +106,28 @@ func (p *Proxy) own(addr netip.AddrPort) bool {
 	if listeners == nil {
 		return false
 	}
+	if p.config.Sockets != nil && p.isApp(addr) {
+		return false // the same address, but in another namespace
+	}
 	for _, l := range listeners.Listeners {
 		if l.Kind == view.Names {
 			continue
 		}
 		if l.Address == addr || l.Address.Port() == addr.Port() && l.Address.Addr().IsUnspecified() && addr.Addr().IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
+
+// isApp reports whether an address is the program's own behind an Inbound listener.
+func (p *Proxy) isApp(addr netip.AddrPort) bool {
+	t := p.config.Live.Table()
+	if t.Proxy == nil {
+		return false
+	}
+	for _, l := range t.Proxy.Listeners {
+		if l.Kind == view.Inbound && l.App == addr {
 			return true
 		}
 	}

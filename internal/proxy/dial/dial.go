@@ -22,6 +22,10 @@ var (
 	ErrSelf = errors.New("connect: the address is this proxy's own")
 )
 
+// socketWait is how long an attempt waits for a socket from elsewhere before it
+// asks again.
+const socketWait = 2 * time.Millisecond
+
 // TLSError says that an endpoint was reached but isn't who it should be.
 type TLSError struct{ Err error }
 
@@ -46,7 +50,8 @@ type Dialer struct {
 	Timeout time.Duration
 	// Own reports whether an address is a listener of this proxy.
 	Own func(netip.AddrPort) bool
-	// Connect opens a socket; nil means the poller's own Connect.
+	// Connect opens a socket and begins to connect it; nil means the poller's
+	// own. With poll.ErrAgain it is asked again a little later.
 	Connect func(netip.AddrPort) (poll.FD, error)
 }
 
@@ -61,20 +66,32 @@ func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn 
 		d.Loop.Later(func() { a.end(ErrSelf) })
 		return
 	}
+	a.until = d.Loop.Now() + d.Timeout
+	a.open()
+}
+
+// open gets a socket and lets it connect.
+func (a *attempt) open() {
+	d, to := a.dialer, a.to.Address
 	connect := d.Connect
 	if connect == nil {
 		connect = d.Loop.Connect
 	}
-	fd, err := connect(to.Address)
-	if err != nil {
-		d.Loop.Later(func() { a.end(fmt.Errorf("connect %s: %w", to.Address, err)) })
+	fd, err := connect(to)
+	switch {
+	case err == poll.ErrAgain && d.Loop.Now() < a.until:
+		a.timer.Set(socketWait)
+		return
+	case err != nil:
+		d.Loop.Later(func() { a.end(fmt.Errorf("connect %s: %w", to, err)) })
 		return
 	}
-	c.InitConnecting(d.Loop, fd, to.Address, a)
-	if to.Identity != "" {
-		c.AwaitLayer()
+	a.opened = true
+	a.conn.InitConnecting(d.Loop, fd, to, a)
+	if a.to.Identity != "" {
+		a.conn.AwaitLayer()
 	}
-	a.timer.Set(d.Timeout)
+	a.timer.Set(a.until - d.Loop.Now())
 }
 
 // attempt is a connection in the making. It is the connection's handler until
@@ -88,6 +105,8 @@ type attempt struct {
 	handler loop.Handler
 	waiter  Waiter
 	timer   loop.Timer
+	until   time.Duration
+	opened  bool // there is a socket
 	secure  *mtls.Handshake
 }
 
@@ -124,8 +143,14 @@ func (a *attempt) startTLS() {
 	})
 }
 
-// Expire gives the attempt up.
-func (a *attempt) Expire(*loop.Timer) { a.end(ErrTimeout) }
+// Expire gives the attempt up, or tries again to get a socket.
+func (a *attempt) Expire(*loop.Timer) {
+	if !a.opened {
+		a.open()
+		return
+	}
+	a.end(ErrTimeout)
+}
 
 func (a *attempt) end(err error) {
 	a.timer.Stop()

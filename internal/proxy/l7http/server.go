@@ -75,7 +75,7 @@ func (s *serverConn) begin() {
 	}
 	s.worker.conns[s] = struct{}{}
 	s.timer.Init(s.worker.Loop, s)
-	s.timer.Set(s.worker.Limits.IdleTimeout)
+	s.timer.Set(s.worker.idle())
 }
 
 // Ready is called by the loop: there may be something to do.
@@ -119,7 +119,7 @@ func (s *serverConn) step() bool {
 
 // awake begins a request when there is something of one.
 func (s *serverConn) awake() bool {
-	if s.worker.Draining && s.conn.In().Len() == 0 || s.ended && s.conn.In().Len() == 0 {
+	if s.ended && s.conn.In().Len() == 0 {
 		s.goodbye()
 		return false
 	}
@@ -298,7 +298,7 @@ func (s *serverConn) next() bool {
 	s.conn.In().Release()
 	s.stream = nil
 	s.worker.putStream(st)
-	s.timer.Set(s.worker.Limits.IdleTimeout)
+	s.timer.Set(s.worker.idle())
 	return true
 }
 

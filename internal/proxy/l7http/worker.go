@@ -76,13 +76,54 @@ func (w *Worker) dateNow() []byte {
 // Open is the number of client connections.
 func (w *Worker) Open() int { return len(w.conns) }
 
-// Drain makes answers from now on say that they are the last, and closes the
-// connections that are idle.
+// Drain makes answers from now on say that they are the last. A connection that
+// is idle isn't closed at once, for its client may be sending just now; but it
+// is when it stays idle for as long as proxies keep connections in their pools.
 func (w *Worker) Drain() {
 	w.Draining = true
 	for s := range w.conns {
-		s.advance()
+		if s.stream == nil {
+			s.timer.Set(w.idle())
+		}
 	}
+}
+
+// idle is how long a client's connection may be without a request.
+func (w *Worker) idle() time.Duration {
+	if w.Draining {
+		return min(w.Limits.IdleTimeout, w.Limits.PoolIdle)
+	}
+	return w.Limits.IdleTimeout
+}
+
+// Connection describes a client's connection, for people.
+type Connection struct {
+	Peer     string `json:"peer"`
+	State    string `json:"state"`
+	Service  string `json:"service,omitempty"`
+	Received uint64 `json:"received_bytes"`
+	Sent     uint64 `json:"sent_bytes"`
+}
+
+// List appends the client connections, up to max in all.
+func (w *Worker) List(list []Connection, max int) []Connection {
+	for s := range w.conns {
+		if len(list) >= max {
+			break
+		}
+		c := Connection{Peer: s.conn.Peer().String(), State: "idle", Received: s.conn.Received, Sent: s.conn.Sent}
+		if st := s.stream; st != nil {
+			c.State = "reading a request"
+			if st.begun {
+				c.State = "in an exchange"
+			}
+			if st.x.Cluster != nil {
+				c.Service = st.x.Cluster.Key
+			}
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -90,6 +90,19 @@ func (a *Acceptor) accept() {
 	a.loop.Post(a.accept) // the rest in the next turn
 }
 
+// Finish accepts what waits in the socket's queue, then closes.
+func (a *Acceptor) Finish() {
+	for a.fd != poll.None && a.limit.Take() {
+		fd, peer, err := a.loop.Accept(a.fd)
+		if err != nil {
+			a.limit.Give()
+			break
+		}
+		a.serve(fd, peer)
+	}
+	a.Close()
+}
+
 // Close stops accepting. Connections that wait in the socket's queue are reset.
 func (a *Acceptor) Close() {
 	if a.fd != poll.None {

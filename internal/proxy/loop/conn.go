@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tulle.dev/tulle/internal/proxy/poll"
 )
 
@@ -209,6 +211,12 @@ func (c *Conn) Fill(limit int) (int, error) {
 		c.dry = true
 		c.Rest()
 	case io.EOF:
+		if c.sendErr == unix.ECONNRESET {
+			// The kernel tells of a reset once. A write has taken it; what reads
+			// as the end isn't one.
+			c.err = c.sendErr
+			return n, c.err
+		}
 		c.ended = true
 	default:
 		c.err = err

@@ -196,6 +196,10 @@ func (h *Handshake) computed() {
 		h.discard()
 		return
 	}
+	if !h.conn.Open() {
+		h.end(errEnded) // closed by its owner meanwhile
+		return
+	}
 	err := h.wire.flush(h.conn)
 	switch {
 	case h.finished && h.err != nil:

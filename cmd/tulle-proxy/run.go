@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"tulle.dev/tulle/internal/proxy"
+	"tulle.dev/tulle/internal/proxy/admin"
+	"tulle.dev/tulle/internal/proxy/live"
+	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/view"
+	"tulle.dev/tulle/internal/wire/control"
+)
+
+// run wires the proxy and runs it until a signal; it returns when all has ended.
+func run(f *flags, log *slog.Logger) error {
+	role := view.Sidecar
+	var state *view.View
+	if f.state != "" {
+		v, err := loadState(f.state)
+		if err != nil {
+			return err
+		}
+		state, role = v, v.Proxy.Role
+	} else if v, err := view.Load(filepath.Join(f.data, "state")); err == nil {
+		role = v.Proxy.Role // what it was last time; the number of loops is fixed for life
+	}
+	loops := proxy.Loops(f.loops, role)
+	// One processor more than loops: handshakes, the control stream and the
+	// admin listener run beside them.
+	runtime.GOMAXPROCS(loops + 1)
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	figures := meter.New(loops, version)
+	told, err := believe(f, state, figures, log)
+	if err != nil {
+		return err
+	}
+	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops}
+	if f.sockets >= 0 {
+		s, err := newNamespaceSockets(f.sockets)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		c.Sockets = s
+	}
+	p, err := proxy.New(c)
+	if err != nil {
+		return err
+	}
+	a := admin.New(admin.Config{
+		Live: told, Meter: figures, Version: version, Log: log,
+		Ready: p.Ready, Alive: p.Alive, Connections: p.ConnectionList,
+	})
+	defer a.Close()
+	a.Section("pools", p.Pools)
+	if err := listenAdmin(f, a, told); err != nil {
+		return err
+	}
+	if err := p.Start(); err != nil && state != nil {
+		p.Stop()
+		return err // alone, it would never get better
+	}
+	return serve(ctx, stop, f, p, told, log)
+}
+
+// serve follows the control plane, if there is one, until a signal; then it
+// drains.
+func serve(ctx context.Context, stop context.CancelFunc, f *flags, p *proxy.Proxy, told *live.Live, log *slog.Logger) error {
+	// What runs beside the loops goes on during the drain: the control plane
+	// hears of it.
+	beside, end := context.WithCancelCause(context.Background())
+	var running sync.WaitGroup
+	if f.controlPlane != "" {
+		told.OnChange(func(*live.Table) { told.Register(registrations(p)) })
+		running.Go(func() {
+			if err := told.Run(beside); err != nil {
+				end(err)
+			}
+		})
+	}
+	running.Go(func() {
+		if err := p.Watch(beside); err != nil {
+			buf := make([]byte, 1<<20)
+			log.Error("a loop hangs; ending", "error", err, "stacks", string(buf[:runtime.Stack(buf, true)]))
+			os.Exit(2)
+		}
+	})
+	log.Info("started", "version", version, "listeners", len(p.Bound()))
+	select {
+	case <-ctx.Done():
+	case <-beside.Done():
+	}
+	stop() // a second signal ends the process at once
+	log.Info("draining", "connections", p.Connections())
+	p.Drain(context.Background())
+	failed := context.Cause(beside)
+	end(nil)
+	running.Wait()
+	log.Info("ended")
+	return failed
+}
+
+func loadState(path string) (*view.View, error) {
+	v, err := view.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; render it with `tulle view -f MESH.yaml --proxy NAME --state %s`", err, path)
+	}
+	return v, err
+}
+
+// believe makes what the proxy has been told: from the state file, or from the
+// control plane.
+func believe(f *flags, state *view.View, figures *meter.Registry, log *slog.Logger) (*live.Live, error) {
+	if state != nil {
+		return live.Static(state, f.identity, log, figures)
+	}
+	token := ""
+	if f.tokenFile != "" {
+		b, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the join token: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	return live.New(live.Config{
+		Control: f.controlPlane, DataDir: f.data, EphemeralKey: f.ephemeralKey, JoinToken: token,
+		Hello: control.Hello{
+			Name: f.name, Namespace: f.namespace, Version: version, Zone: f.zone,
+			UID: rand.Text(), PID: uint64(os.Getpid()),
+		},
+		Log: log, Meter: figures,
+	})
+}
+
+func listenAdmin(f *flags, a *admin.Server, told *live.Live) error {
+	if f.data != "" {
+		if err := a.ListenUnix(filepath.Join(f.data, "admin.sock")); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.admin == "":
+		return nil
+	case f.state != "":
+		_, err := a.ListenPlain(f.admin)
+		return err
+	}
+	addr, err := a.ListenTLS(f.admin)
+	if err == nil {
+		told.SetAdmin(addr.String())
+	}
+	return err
+}
+
+// registrations says which service ports are served here.
+func registrations(p *proxy.Proxy) []control.Registration {
+	var list []control.Registration
+	for _, l := range p.Registered() {
+		service, port, ok := live.SplitKey(l.Destination)
+		if !ok {
+			continue
+		}
+		list = append(list, control.Registration{
+			Service: service, Port: port, App: l.App, Mesh: l.Address, Protocol: l.Protocol,
+		})
+	}
+	return list
+}

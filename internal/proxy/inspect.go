@@ -1,0 +1,95 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/l7http"
+)
+
+// This file is what the proxy tells about itself (admin's dump).
+
+const (
+	// inspectWait bounds how long a loop may take to answer.
+	inspectWait = time.Second
+	// maxShown bounds the connections that are listed.
+	maxShown = 1000
+)
+
+// Load is one endpoint as one loop sees it.
+type Load struct {
+	Loop     int     `json:"loop"`
+	Service  string  `json:"service"`
+	Endpoint string  `json:"endpoint"`
+	Latency  float64 `json:"latency_ms"`
+	Pending  int     `json:"pending"`
+	Idle     int     `json:"idle_connections"`
+}
+
+// Pools tells the load of every endpoint and the connections to it.
+func (p *Proxy) Pools() any {
+	list := []Load{}
+	p.inspect(func(n *lane) {
+		add := func(c *dial.Cluster) {
+			for _, e := range c.Endpoints() {
+				if len(list) >= maxShown {
+					return
+				}
+				list = append(list, Load{
+					Loop: n.loop.Index, Service: c.Key, Endpoint: e.Address.String(),
+					Latency: float64(e.Latency(int64(n.loop.Now()))) / float64(time.Millisecond),
+					Pending: e.Pending(), Idle: dial.PoolOf(e).Len(),
+				})
+			}
+		}
+		for _, c := range n.clusters {
+			add(c)
+		}
+		for _, c := range n.passed {
+			add(c)
+		}
+	})
+	return list
+}
+
+// ConnectionList tells of the open client connections that speak HTTP, and how
+// many there are in all.
+func (p *Proxy) ConnectionList() any {
+	type answer struct {
+		Open int                 `json:"open"`
+		HTTP []l7http.Connection `json:"http"`
+	}
+	a := answer{Open: p.Connections(), HTTP: []l7http.Connection{}}
+	p.inspect(func(n *lane) {
+		a.HTTP = n.http.List(a.HTTP, maxShown)
+	})
+	return a
+}
+
+// inspect calls f on each loop, one after the other.
+func (p *Proxy) inspect(f func(*lane)) {
+	var mu sync.Mutex
+	for _, n := range p.lanes {
+		done := make(chan struct{})
+		abandoned := false
+		posted := n.loop.Post(func() {
+			defer close(done)
+			mu.Lock()
+			defer mu.Unlock()
+			if !abandoned {
+				f(n)
+			}
+		})
+		if !posted {
+			continue
+		}
+		select {
+		case <-done:
+		case <-time.After(inspectWait):
+			mu.Lock()
+			abandoned = true
+			mu.Unlock()
+		}
+	}
+}
