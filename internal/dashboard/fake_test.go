@@ -143,27 +143,31 @@ func (m *fakeMesh) ProxyDump(_ context.Context, namespace, name string) (json.Ra
 	if name == "invoices-1" {
 		return nil, errors.New("invoices-1.billing is not connected: dial unix /run/tulle/invoices-1/admin.sock: connect: connection refused")
 	}
-	return json.Marshal(map[string]any{
-		"ready": true, "draining": false, "viewVersion": 42,
+	now := m.now().UTC()
+	return json.Marshal(map[string]any{ // as internal/proxy/admin writes it
+		"version": "v0.1.0", "time": now, "view_version": 42,
+		"control":  map[string]any{"address": "unix:/home/ada/.local/share/tulle/proxy.sock", "connected": true, "since": now.Add(-34 * time.Minute), "lookups": 7, "app_ready": true, "draining": false},
+		"identity": map[string]any{"id": "spiffe://mesh.local/ns/" + namespace + "/sa/" + name, "serial": "5e2190aa17", "not_before": now.Add(-2 * time.Hour), "not_after": now.Add(22 * time.Hour), "chain_length": 2, "bundle": []map[string]any{{"trust_domain": "mesh.local", "roots": []map[string]any{{"subject": "CN=mesh.local root", "not_after": now.Add(80000 * time.Hour), "sha256": "4f1c9e0b7a52d8c3"}}}}},
+		"proxy":    map[string]any{"name": name, "namespace": namespace, "role": "sidecar", "trust_domain": "mesh.local", "cluster_domain": "cluster.local", "settings": map[string]any{}},
 		"listeners": []map[string]any{
-			{"name": "outbound", "kind": "capture", "address": "127.0.0.1:15001", "protocol": "detect", "connections": 12},
-			{"name": "names", "kind": "names", "address": "127.0.0.1:15053", "protocol": "dns", "connections": 0},
-			{"name": "inbound-8080", "kind": "inbound", "address": "127.0.0.1:41877", "protocol": "http", "destination": name + "." + namespace + ":8080", "app": "127.0.0.1:7085", "connections": 8},
+			{"name": "capture", "kind": "capture", "address": "127.0.0.1:15001", "protocol": "detect"},
+			{"name": "names", "kind": "names", "address": "127.0.0.1:15053", "protocol": "detect"},
+			{"name": "inbound-8080", "kind": "inbound", "address": "127.0.0.1:41877", "protocol": "http", "destination": name + "." + namespace + ":8080", "app": "127.0.0.1:7085"},
 		},
 		"destinations": []map[string]any{
-			{"key": "catalogue.default:8080", "protocol": "http", "endpoints": []map[string]any{
-				{"address": "127.0.0.1:41022", "identity": "spiffe://mesh.local/ns/default/sa/catalogue", "latencyMs": 1.32, "inFlight": 1, "idleConnections": 4},
-			}},
-			{"key": "payment.default:8080", "protocol": "http", "endpoints": []map[string]any{
-				{"address": "127.0.0.1:41055", "identity": "spiffe://mesh.local/ns/default/sa/payment", "latencyMs": 17.9, "inFlight": 0, "idleConnections": 1},
-				{"address": "127.0.0.1:41056", "identity": "spiffe://mesh.local/ns/default/sa/payment", "latencyMs": 19.4, "inFlight": 2, "idleConnections": 2},
+			{"key": "catalogue.default:8080", "protocol": "http", "addresses": []string{"240.240.0.3", "fd74:756c:6c65::3"}},
+			{"key": "payment.default:8080", "protocol": "http", "addresses": []string{"240.240.0.4", "fd74:756c:6c65::4"}},
+			{"key": "recommendations.default:8080", "protocol": "http", "addresses": []string{"240.240.0.5"}, "routes": []map[string]any{{"hostnames": []string{"*"}, "rules": []map[string]any{{"name": "httproute/default/recommendations#0", "backends": []map[string]any{{"destination": "recommendations-v1.default:8080", "weight": 80}, {"destination": "recommendations-v2.default:8080", "weight": 20}}}}}}},
+		},
+		"endpoints": []map[string]any{
+			{"key": "catalogue.default:8080", "endpoints": []map[string]any{{"address": "127.0.0.1:41022", "identity": "spiffe://mesh.local/ns/default/sa/catalogue", "workload": "catalogue-1.default", "weight": 1}}},
+			{"key": "payment.default:8080", "endpoints": []map[string]any{
+				{"address": "127.0.0.1:41055", "identity": "spiffe://mesh.local/ns/default/sa/payment", "workload": "payment-1.default", "weight": 1},
+				{"address": "127.0.0.1:41056", "identity": "spiffe://mesh.local/ns/default/sa/payment", "workload": "payment-2.default", "weight": 1},
 			}},
 		},
-		"certificate": map[string]any{
-			"identity": "spiffe://mesh.local/ns/" + namespace + "/sa/" + name, "notBefore": m.now().Add(-2 * time.Hour), "notAfter": m.now().Add(22 * time.Hour), "serial": "5e:21:90:aa:17",
-		},
-		"control": map[string]any{"address": "unix:/home/ada/.local/share/tulle/proxy.sock", "connected": true, "lastUpdate": m.now().Add(-9 * time.Second), "reconnects": 0},
-		"pools":   []any{},
+		"hosts": []map[string]any{{"name": "catalogue", "service": "catalogue.default", "addresses": []string{"240.240.0.3"}, "ports": []int{8080}}, {"name": "example.org", "addresses": []string{}}},
+		"pools": []any{},
 	})
 }
 

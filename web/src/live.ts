@@ -15,6 +15,26 @@ export interface Live {
 let state: Live = { overview: null, came: 0, connected: false, error: null }
 const listeners = new Set<(s: Live) => void>()
 
+/** merge keeps of the last overview what the new one couldn't get. */
+export function merge(old: Overview | null, now: Overview): Overview {
+  if (!old || now.problems.length === 0) return now
+  const lacks = (part: string) => now.problems.some((p) => p.startsWith(part + ':'))
+  return {
+    ...now,
+    status: now.status ?? old.status,
+    check: now.check ?? old.check,
+    stat: now.stat ?? old.stat,
+    edges: now.edges ?? old.edges,
+    services: lacks('services') ? old.services : now.services,
+    proxies: lacks('proxies') ? old.proxies : now.proxies,
+  }
+}
+
+/** unknown says why a part of the overview isn't known; null when it is. */
+export function unknown(o: Overview, part: string): string | null {
+  return o.problems.find((p) => p.startsWith(part + ':'))?.slice(part.length + 2) ?? null
+}
+
 function set(change: Partial<Live>): void {
   state = { ...state, ...change }
   listeners.forEach((f) => f(state))
@@ -25,7 +45,7 @@ let source: EventSource | null = null
 function open(): void {
   source = new EventSource('/api/events')
   source.addEventListener('overview', (event) => {
-    set({ overview: JSON.parse((event as MessageEvent<string>).data) as Overview, came: Date.now(), connected: true, error: null })
+    set({ overview: merge(state.overview, JSON.parse((event as MessageEvent<string>).data) as Overview), came: Date.now(), connected: true, error: null })
   })
   source.onopen = () => set({ connected: true })
   source.onerror = () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { flatten, rowsOf, words } from '../src/ui/dump'
+import { flatten, rowsOf, rules, words } from '../src/ui/dump'
 import { path } from '../src/ui/spark'
 import { compare } from '../src/ui/table'
 import { ofProxy } from '../src/health'
@@ -27,6 +27,12 @@ describe('a dump', () => {
     expect(rowsOf({ x: { a: 1 } })).toEqual([{ key: 'x', a: 1 }])
     expect(rowsOf([1, 2])).toBeNull()
     expect(rowsOf({ a: 1 })).toBeNull()
+  })
+  it('writes routes in words', () => {
+    const backends = [{ destination: 'v1.default:80', weight: 80 }, { destination: 'v2.default:80', weight: 20 }]
+    expect(rules([{ hostnames: ['*'], rules: [{ backends }, { matches: [{ method: 'GET', path_prefix: '/a/' }, { path: '/b', headers: { x: 'y' } }], backends: [] }] }])).toEqual([
+      '→ v1.default:80 80 %, v2.default:80 20 %', 'GET /a/… or /b x: y → no backend',
+    ])
   })
   it('brings inner lists out', () => {
     expect(flatten([{ key: 'a', endpoints: [{ address: '1' }, { address: '2' }] }, { key: 'b', endpoints: [] }])).toEqual([{ key: 'a', address: '1' }, { key: 'a', address: '2' }, { key: 'b' }])

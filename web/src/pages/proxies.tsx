@@ -2,8 +2,9 @@ import { useState } from 'preact/hooks'
 import { key, type Overview, type Proxy } from '../api'
 import * as format from '../format'
 import { ofProxy } from '../health'
+import { unknown } from '../live'
 import * as Icon from '../ui/icons'
-import { Empty, Head, ProxyLink, SearchBox, Status, Unit } from '../ui/parts'
+import { Empty, Failed, Head, ProxyLink, SearchBox, Status, Unit } from '../ui/parts'
 import { type Column, Table } from '../ui/table'
 
 /** left is a certificate's rest of life in seconds; null when not known. */
@@ -29,7 +30,9 @@ export function Proxies({ overview }: { overview: Overview }) {
     <div class="page">
       <Head title="Proxies"><SearchBox value={filter} onChange={setFilter} label="Find a proxy" /></Head>
       <div class="card">
-        {overview.proxies.length === 0 ? (
+        {overview.proxies.length === 0 && unknown(overview, 'proxies') ? (
+          <Failed what="The proxies can't be shown" error={unknown(overview, 'proxies')!} />
+        ) : overview.proxies.length === 0 ? (
           <Empty title="No proxy has connected yet" icon={<Icon.Shield />} code="tulle run --service hello --port 8080 -- python3 -m http.server 8080">
             Each workload of the mesh has a proxy beside it, which does mutual TLS, balances, and measures. <code>tulle run</code> starts one together with your program:
           </Empty>

@@ -46,7 +46,7 @@ export function ProxyPage({ overview, of }: { overview: Overview; of: Peer }) {
         <div class="card" role="alert"><div class="body"><Status state="bad">The last update was rejected; the one before it stays in force.</Status><div class="hint"><pre>{proxy.rejected}</pre></div></div></div>
       )}
       <div class="cards">
-        <IdentityCard proxy={proxy} now={overview.at} />
+        <IdentityCard proxy={proxy} now={overview.at} from={begin(detail.data?.dump)} />
         <Card title="Control plane">
           <div class="body">
             <Facts of={[
@@ -74,19 +74,26 @@ export function ProxyPage({ overview, of }: { overview: Overview; of: Peer }) {
   )
 }
 
-/** The usual life of a certificate; a shorter one fills less of the bar. */
+/** begin is when the certificate began, as the proxy says. */
+function begin(dump: unknown): number | null {
+  const from = (dump as { identity?: { not_before?: string } } | undefined)?.identity?.not_before
+  return from ? Date.parse(from) : null
+}
+
+/** The usual life of a certificate, for when only its end is known. */
 const day = 24 * 3600
 
-function IdentityCard({ proxy, now }: { proxy: Proxy; now: number }) {
+function IdentityCard({ proxy, now, from }: { proxy: Proxy; now: number; from: number | null }) {
   const seconds = left(proxy, now)
-  const tone = seconds === null ? '' : seconds <= 0 ? 'bad' : seconds < 60 ? 'warn' : ''
+  const life = from !== null && proxy.certificateExpires ? Math.max(1, (Date.parse(proxy.certificateExpires) - from) / 1000) : day
+  const tone = seconds === null ? '' : seconds <= 0 ? 'bad' : seconds < life / 10 ? 'warn' : ''
   return (
     <Card title="Identity">
       <div class="body">
         <Facts of={[
           ['SPIFFE id', proxy.identity ? <Copyable>{proxy.identity}</Copyable> : <span class="quiet">none: plaintext only</span>],
-          ['Certificate', seconds === null ? <span class="quiet">–</span> : seconds <= 0 ? <span class="t-bad">expired {format.span(-seconds)} ago</span> : <>ends in {format.span(seconds)} <span class="quiet">· renewed long before</span></>],
-          ...(seconds !== null ? [['', <div class={`bar ${tone}`} style={{ marginTop: '4px' }} title={new Date(proxy.certificateExpires!).toLocaleString('en-GB')}><i style={{ width: `${Math.max(0, Math.min(100, (seconds / day) * 100))}%` }} /></div>] as [string, preact.JSX.Element]] : []),
+          ['Certificate', seconds === null ? <span class="quiet">–</span> : seconds <= 0 ? <span class="t-bad">expired {format.span(-seconds)} ago</span> : <>ends in {format.span(seconds)} {from !== null && <span class="quiet">of {format.span(life)} · renewed long before</span>}</>],
+          ...(seconds !== null ? [['', <div class={`bar ${tone}`} style={{ marginTop: '4px' }} title={new Date(proxy.certificateExpires!).toLocaleString('en-GB')}><i style={{ width: `${Math.max(0, Math.min(100, (seconds / life) * 100))}%` }} /></div>] as [string, preact.JSX.Element]] : []),
           ['Instance', <span class="mono">{proxy.uid || '–'}</span>],
         ]} />
       </div>

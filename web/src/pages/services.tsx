@@ -2,9 +2,9 @@ import { useState } from 'preact/hooks'
 import { chart, key, type Num, type Overview, type Series, type Service, type ServiceStat } from '../api'
 import * as format from '../format'
 import { ofEndpoints, ofSuccess, tone } from '../health'
-import { useAnswer } from '../live'
+import { unknown, useAnswer } from '../live'
 import * as Icon from '../ui/icons'
-import { Empty, Head, MutualTLS, SearchBox, ServiceLink, Status, Unit } from '../ui/parts'
+import { Empty, Failed, Head, MutualTLS, SearchBox, ServiceLink, Status, Unit } from '../ui/parts'
 import { Spark } from '../ui/spark'
 import { type Column, Table } from '../ui/table'
 
@@ -36,7 +36,9 @@ export function Services({ overview }: { overview: Overview }) {
     <div class="page">
       <Head title="Services" sub="the last minute"><SearchBox value={filter} onChange={setFilter} label="Find a service" /></Head>
       <div class="card">
-        {overview.services.length === 0 ? (
+        {overview.services.length === 0 && unknown(overview, 'services') ? (
+          <Failed what="The services can't be shown" error={unknown(overview, 'services')!} />
+        ) : overview.services.length === 0 ? (
           <Empty title="No services yet" icon={<Icon.Box />} code={'tulle run --service hello --port 8080 -- python3 -m http.server 8080\ntulle apply -f mesh.yaml'}>
             A service is a name that callers use and a set of workloads that answer. Start a program with a sidecar beside it, or apply Service objects from a file.
           </Empty>

@@ -5,7 +5,8 @@ import { build } from '../topology/model'
 import { Panel } from '../topology/panel'
 import { Canvas } from '../topology/view'
 import * as Icon from '../ui/icons'
-import { Empty, Mark, SearchBox } from '../ui/parts'
+import { unknown } from '../live'
+import { Empty, Failed, Mark, SearchBox } from '../ui/parts'
 
 export function Topology({ overview }: { overview: Overview }) {
   const graph = useMemo(() => build(overview), [overview])
@@ -25,7 +26,9 @@ export function Topology({ overview }: { overview: Overview }) {
         <span class="sub">{services} {services === 1 ? 'service' : 'services'}, {calls.length} {calls.length === 1 ? 'edge' : 'edges'}{plain > 0 ? `, ${plain} in plaintext` : calls.length > 0 ? ', all mutual TLS' : ''} · last minute</span>
         <div class="end"><SearchBox value={filter} onChange={setFilter} label="Find a service" /></div>
       </header>
-      {graph.nodes.length === 0 ? (
+      {graph.nodes.length === 0 && unknown(overview, 'services') ? (
+        <div class="page"><Failed what="The services can't be shown" error={unknown(overview, 'services')!} /></div>
+      ) : graph.nodes.length === 0 ? (
         <Empty title="No services yet" icon={<Icon.Graph />} code={'tulle run --service hello --port 8080 -- python3 -m http.server 8080\ntulle apply -f mesh.yaml'}>
           Services and the calls between them appear here as soon as they are in the mesh. Start a program with a sidecar beside it, or apply objects from a file.
         </Empty>

@@ -12,11 +12,11 @@ interface View { x: number; y: number; scale: number }
 const least = 0.2
 const most = 2.5
 const margin = 28
+const panel = 368
 const foot = 64 // the legend's and the buttons' room
 
-/** Spare is the room that the side panel takes on the right. */
-function fit(l: Layout, width: number, height: number, spare: number): View {
-  const room = Math.max(200, width - spare)
+function fit(l: Layout, width: number, height: number): View {
+  const room = Math.max(200, width)
   const tall = height - foot
   const all = Math.min((room - 2 * margin) / l.width, (tall - margin) / l.height)
   // On a phone the text must be readable first; the rest is a drag away.
@@ -35,11 +35,11 @@ export function Canvas({ graph, selected, select, match }: { graph: Graph; selec
 
   const fitNow = () => {
     const box = svg.current?.getBoundingClientRect()
-    if (box) setView(fit(layout, box.width, box.height, selected && box.width > 900 ? 368 : 0))
+    if (box) setView(fit(layout, box.width, box.height))
   }
   useLayoutEffect(() => {
     if (!moved.current) fitNow()
-  }, [layout, !selected])
+  }, [layout])
   const measure = () => {
     const box = svg.current?.getBoundingClientRect()
     if (!box || box.width === 0) return
@@ -55,7 +55,23 @@ export function Canvas({ graph, selected, select, match }: { graph: Graph; selec
     })
     if (svg.current) follow.observe(svg.current)
     return () => follow.disconnect()
-  }, [layout, !selected])
+  }, [layout])
+  // What is chosen must not lie under the panel.
+  useEffect(() => {
+    const box = svg.current?.getBoundingClientRect()
+    const at = layout.nodes.get(selected) ?? layout.links.get(selected)?.label
+    if (!box || !at) return
+    setView((v) => {
+      const x = at.x * v.scale + v.x
+      const y = at.y * v.scale + v.y
+      const half = (nodeSize.width / 2) * v.scale + 16
+      const right = box.width > 700 ? box.width - panel - half : box.width - half
+      const bottom = box.width > 700 ? box.height - half : box.height * 0.34
+      const dx = x > right ? right - x : x < half ? half - x : 0
+      const dy = y > bottom ? bottom - y : y < 40 ? 40 - y : 0
+      return dx || dy ? { ...v, x: v.x + dx, y: v.y + dy } : v
+    })
+  }, [selected, layout])
 
   const zoom = (by: number, at?: { x: number; y: number }) => {
     moved.current = true

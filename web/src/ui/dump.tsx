@@ -19,7 +19,25 @@ export function words(name: string): string {
 
 const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/
 
+interface Rule { matches?: Entry[]; backends: { destination: string; weight: number }[] }
+
+/** rules writes a route table in words: "/api/… → cart.default:8080". */
+export function rules(hosts: { hostnames: string[]; rules: Rule[] }[]): string[] {
+  return hosts.flatMap((h) =>
+    h.rules.map((r) => {
+      const host = h.hostnames.filter((n) => n !== '*').join(', ')
+      const matches = (r.matches ?? []).map((m) => [m.method, m.path ?? (m.path_prefix && m.path_prefix !== '/' ? `${String(m.path_prefix).replace(/\/$/, '')}/…` : ''), ...Object.entries((m.headers as Entry) ?? {}).map(([k, x]) => `${k}: ${x}`)].filter(Boolean).join(' ')).filter(Boolean)
+      const whole = r.backends.reduce((n, b) => n + b.weight, 0)
+      const to = r.backends.map((b) => (r.backends.length > 1 ? `${b.destination} ${Math.round((b.weight / whole) * 100)} %` : b.destination)).join(', ')
+      return [host, matches.join(' or '), '→', to || 'no backend'].filter(Boolean).join(' ')
+    }),
+  )
+}
+
+const isRoutes = (v: Value): v is Parameters<typeof rules>[0] => Array.isArray(v) && v.length > 0 && v.every((x) => isObject(x) && Array.isArray(x.rules))
+
 export function show(v: Value): ComponentChildren {
+  if (isRoutes(v)) return rules(v).map((line) => <div class="mono">{line}</div>)
   if (v === null || v === undefined || v === '') return <span class="quiet">–</span>
   if (typeof v === 'boolean') return v ? 'yes' : 'no'
   if (typeof v === 'number') return v.toLocaleString('en', { maximumFractionDigits: 3 })
@@ -32,9 +50,9 @@ export function show(v: Value): ComponentChildren {
   }
   if (Array.isArray(v)) {
     if (v.length === 0) return <span class="quiet">–</span>
-    return v.every((x) => !isObject(x)) ? v.map(String).join(', ') : <span class="quiet">{v.length} {v.length === 1 ? 'entry' : 'entries'}</span>
+    return v.every((x) => !isObject(x)) ? v.map(String).join(', ') : v.length === 1 ? show(v[0]) : <span class="quiet">{v.length} {v.length === 1 ? 'entry' : 'entries'}</span>
   }
-  return Object.entries(v as Entry).map(([name, x], i) => <>{i > 0 && <span class="quiet"> · </span>}<span class="quiet">{words(name).toLowerCase()}</span> {isObject(x) || Array.isArray(x) ? JSON.stringify(x) : String(x)}</>)
+  return Object.entries(v as Entry).map(([name, x], i) => <>{i > 0 && <span class="quiet"> · </span>}<span class="quiet">{words(name).toLowerCase()}</span> {Array.isArray(x) && x.every((y) => !isObject(y)) ? x.join(', ') : isObject(x) || Array.isArray(x) ? `${Object.keys(x).length}` : String(x)}</>)
 }
 
 /** rowsOf reads a list of objects, or an object of objects by key. */
@@ -64,7 +82,7 @@ function columnsOf(rows: Entry[]): Column<Entry>[] {
 /** flatten turns rows with one list inside ("endpoints" of a destination) into
  *  rows of that list, so that nothing hides behind a count. */
 export function flatten(rows: Entry[]): Entry[] {
-  const inner = [...new Set(rows.flatMap((r) => Object.keys(r).filter((k) => Array.isArray(r[k]) && (r[k] as Value[]).some(isObject))))]
+  const inner = [...new Set(rows.flatMap((r) => Object.keys(r).filter((k) => Array.isArray(r[k]) && !isRoutes(r[k]) && (r[k] as Value[]).some(isObject))))]
   if (inner.length !== 1) return rows
   const name = inner[0]!
   return rows.flatMap((r) => {
@@ -74,17 +92,26 @@ export function flatten(rows: Entry[]): Entry[] {
   })
 }
 
+// Parts that have a better name, in the order in which they are read; others follow.
+const titles: Record<string, string> = {
+  listeners: 'Listeners', endpoints: 'Endpoints it may pick', destinations: 'Destinations', hosts: 'Names and addresses it looked up', pools: 'Connection pools',
+  connections: 'Connections', control: 'Conversation with the control plane', identity: 'Certificate', proxy: 'Its own description',
+}
+const title = (name: string) => titles[name] ?? words(name)
+const order = Object.keys(titles)
+const rank = (name: string) => (order.includes(name) ? order.indexOf(name) : order.length)
+
 export function Dump({ of }: { of: Value }) {
   if (!isObject(of)) return null
   const facts: [string, ComponentChildren][] = []
   const sections: [string, Entry[]][] = []
   const lists: [string, [string, ComponentChildren][]][] = []
   const nothing: string[] = []
-  for (const [name, v] of Object.entries(of)) {
+  for (const [name, v] of Object.entries(of).sort(([a], [b]) => rank(a) - rank(b))) {
     const rows = rowsOf(v)
     if (rows) sections.push([name, flatten(rows)])
-    else if (isObject(v) && Object.keys(v).length > 0) lists.push([name, Object.entries(v).map(([k, x]) => [words(k), show(x)])])
-    else if (Array.isArray(v) && v.length === 0) nothing.push(words(name))
+    else if (isObject(v) && Object.keys(v).length > 0) lists.push([name, Object.entries(v).filter(([, x]) => !isObject(x) || Object.keys(x).length > 0).map(([k, x]) => [words(k), show(x)])])
+    else if (Array.isArray(v) && v.length === 0) nothing.push(title(name))
     else facts.push([words(name), show(v)])
   }
   return (
@@ -92,12 +119,12 @@ export function Dump({ of }: { of: Value }) {
       {(facts.length > 0 || lists.length > 0) && (
         <div class="cards">
           {facts.length > 0 && <Card title="What it believes" sub="told by the proxy itself"><div class="body"><Facts of={facts} /></div></Card>}
-          {lists.map(([name, list]) => <Card key={name} title={words(name)}><div class="body"><Facts of={list} /></div></Card>)}
+          {lists.map(([name, list]) => <Card key={name} title={title(name)}><div class="body"><Facts of={list} /></div></Card>)}
         </div>
       )}
       {sections.map(([name, rows]) => (
-        <Card key={name} title={words(name)} sub={`${rows.length}`}>
-          <Table label={words(name)} rows={rows.map((r, i) => ({ ...r, '\u0000': i }))} columns={columnsOf(rows)} id={(r) => String(r['\u0000'])} />
+        <Card key={name} title={title(name)} sub={`${rows.length}`}>
+          <Table label={title(name)} rows={rows.map((r, i) => ({ ...r, '\u0000': i }))} columns={columnsOf(rows)} id={(r) => String(r['\u0000'])} />
         </Card>
       ))}
       {nothing.length > 0 && <Card title={nothing.join(', ')}><Empty small title="None now" /></Card>}
