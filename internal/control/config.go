@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -35,7 +34,8 @@ type Config struct {
 	// Dashboard is the address of dashboard and query API; default
 	// DefaultDashboard; "none" for none.
 	Dashboard string
-	// TrustDomain is used when the CA is first made; default mesh.local.
+	// TrustDomain is used when the CA is first made; default mesh.local. A CA
+	// that exists must be of that one.
 	TrustDomain string
 	// Etcd is an external etcd; without endpoints an embedded one is started.
 	Etcd EtcdConfig
@@ -99,9 +99,6 @@ func (c *Config) fill() error {
 	}
 	if c.Dashboard == "" {
 		c.Dashboard = DefaultDashboard
-	}
-	if c.TrustDomain == "" {
-		c.TrustDomain = object.DefaultTrustDomain
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

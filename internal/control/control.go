@@ -1,6 +1,42 @@
 package control
 
-import "context"
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"tulle.dev/tulle/internal/ca"
+	"tulle.dev/tulle/internal/ca/join"
+	"tulle.dev/tulle/internal/control/api"
+	"tulle.dev/tulle/internal/control/elect"
+	"tulle.dev/tulle/internal/control/health"
+	"tulle.dev/tulle/internal/control/push"
+	"tulle.dev/tulle/internal/control/status"
+	"tulle.dev/tulle/internal/control/store"
+	"tulle.dev/tulle/internal/dashboard"
+	"tulle.dev/tulle/internal/identity"
+)
+
+const (
+	// APITokenFile is the file of the data directory with the token for the
+	// API over TCP.
+	APITokenFile = "api-token"
+
+	stopTimeout  = 3 * time.Second
+	ownRetry     = 10 * time.Second
+	firstTimeout = 30 * time.Second
+)
 
 // Control is one control plane.
 type Control struct {
@@ -20,7 +56,275 @@ func New(c Config) (*Control, error) {
 
 // Run opens everything and serves until the context ends, then stops in order.
 // It returns nil after an ordinary end.
-func (c *Control) Run(ctx context.Context) error {
-	<-ctx.Done()
+func (c *Control) Run(ctx context.Context) (err error) {
+	dir := c.config.DataDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	unlock, err := store.Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Addresses first: a taken port is said before anything is started.
+	tcp, err := listenTCP("--listen", c.config.Listen)
+	if err != nil {
+		return err
+	}
+	defer closeListener(tcp)
+	web, err := listenTCP("--dashboard", c.config.Dashboard)
+	if err != nil {
+		return err
+	}
+	defer closeListener(web)
+	local, err := listenUnix(filepath.Join(dir, ControlSocket))
+	if err != nil {
+		return err
+	}
+	defer closeListener(local)
+	proxies, err := listenUnix(filepath.Join(dir, ProxySocket))
+	if err != nil {
+		return err
+	}
+	defer closeListener(proxies)
+	authority, err := c.openCA()
+	if err != nil {
+		return err
+	}
+	token, err := apiToken(filepath.Join(dir, APITokenFile))
+	if err != nil {
+		return err
+	}
+	s, err := c.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := s.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("close the store: %w", cerr)
+		}
+	}()
+	return c.serve(ctx, &parts{authority: authority, store: s, tcp: tcp, web: web, local: local, proxies: proxies, token: token})
+}
+
+func closeListener(l net.Listener) {
+	if l != nil {
+		l.Close()
+	}
+}
+
+// parts are what Run opened for serve.
+type parts struct {
+	authority                *ca.CA
+	store                    store.Store
+	tcp, web, local, proxies net.Listener
+	token                    string
+}
+
+func (c *Control) openCA() (*ca.CA, error) {
+	config := ca.Config{TrustDomain: identity.TrustDomain(c.config.TrustDomain), Log: c.config.Log,
+		Keys: ca.Files{Dir: filepath.Join(c.config.DataDir, "ca")}}
+	if c.config.CAFiles == (CAFiles{}) {
+		return ca.Open(config)
+	}
+	key, err := identity.ReadKey(c.config.CAFiles.IssuerKey)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-key: %w", err)
+	}
+	chain, err := identity.ReadCertificates(c.config.CAFiles.IssuerChain)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-issuer: %w", err)
+	}
+	roots, err := identity.ReadCertificates(c.config.CAFiles.Roots)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-roots: %w", err)
+	}
+	return ca.OpenIssuer(config, key, chain, roots)
+}
+
+func (c *Control) openStore(ctx context.Context) (store.Store, error) {
+	e := c.config.Etcd
+	if len(e.Endpoints) == 0 {
+		return store.StartEmbedded(ctx, filepath.Join(c.config.DataDir, "etcd"), c.config.EtcdCommand, c.config.Log)
+	}
+	tls, err := store.LoadTLS(e.CAFile, e.CertFile, e.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+	defer cancel()
+	return store.OpenEtcd(ctx, store.EtcdConfig{Endpoints: e.Endpoints, TLS: tls})
+}
+
+// apiToken reads the API's token for remote CLIs, or makes one.
+func apiToken(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err == nil && len(strings.TrimSpace(string(data))) >= 26 {
+		return strings.TrimSpace(string(data)), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("the API's token: %w", err)
+	}
+	token := rand.Text()
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("the API's token: %w", err)
+	}
+	return token, nil
+}
+
+// serve wires the parts and runs them until the context ends.
+func (c *Control) serve(ctx context.Context, p *parts) error {
+	log := c.config.Log
+	started := time.Now()
+	objects := store.NewObjects(p.store)
+	tokens := &join.Tokens{Store: p.store, Now: time.Now}
+	replica := rand.Text()[:12]
+	elector := elect.New(p.store, replica)
+	writer := status.New(objects, elector.Leader, log)
+	pusher := push.New(push.Config{CA: p.authority, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
+	changes := newLoop(objects, p.authority.TrustDomain(), pusher, writer, log)
+
+	own := new(identity.Credentials)
+	if err := renewOwn(p.authority, own); err != nil {
+		return err
+	}
+	f := &facts{config: &c.config, started: started, ca: p.authority, credentials: own, tokens: tokens, store: p.store, push: pusher, loop: changes}
+	f.at = Addresses{ControlSocket: p.local.Addr().String(), ProxySocket: p.proxies.Addr().String()}
+	if p.tcp != nil {
+		f.at.Listen = p.tcp.Addr().String()
+	}
+	if p.web != nil {
+		f.at.Dashboard = p.web.Addr().String()
+	}
+	m, err := openMetrics(&c.config, f, elector.Leader)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	f.more = append(f.more, m.check)
+
+	handler := api.New(api.Config{Objects: objects, Mesh: f, Signals: m.engine, Log: log})
+	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Logger: log})
+
+	// Two groups: what serves (stopped first), and what it stands on.
+	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBase()
+	standing, base := errgroup.WithContext(base)
+	run := func(part func(context.Context)) {
+		standing.Go(func() error { part(base); return nil })
+	}
+	run(elector.Run)
+	run(writer.Run)
+	run(p.authority.Run)
+	run(m.scraper.Run)
+	run(board.Run)
+	run(health.New(objects, elector.Leader, log).Run)
+	run(func(ctx context.Context) { keepOwn(ctx, p.authority, own, c.config.Log.Error) })
+	standing.Go(func() error { return ignoreCanceled(changes.run(base)) })
+	standing.Go(func() error { return pusher.Run(base) })
+
+	g := grpc.NewServer(append(push.Options(), grpc.Creds(done{}))...)
+	pusher.Register(g)
+	tlsConfig := own.JoinServerConfig(protocolGRPC, protocolHTTP)
+	localAPI := httpServer(api.Local(handler.Handler()), log)
+	localAPI.ConnContext = api.LocalContext
+	remoteAPI := httpServer(api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), handler.Handler()), log)
+	webServer := httpServer(board, log)
+	serving, stopping := errgroup.WithContext(ctx)
+	var splits []*split
+	for _, l := range []net.Listener{p.proxies, p.tcp} {
+		if l == nil {
+			continue
+		}
+		s := newSplit(l, tlsConfig, log)
+		splits = append(splits, s)
+		serving.Go(func() error { return ignoreClosed(g.Serve(s.grpc)) })
+		serving.Go(func() error { return ignoreClosed(remoteAPI.Serve(s.http)) })
+	}
+	serving.Go(func() error { return ignoreClosed(localAPI.Serve(p.local)) })
+	if p.web != nil {
+		serving.Go(func() error { return ignoreClosed(webServer.Serve(p.web)) })
+	}
+	first, cancel := context.WithTimeout(stopping, firstTimeout)
+	changes.await(first, 1)
+	cancel()
+	log.Info("control plane ready", "dataDir", c.config.DataDir, "listen", f.at.Listen, "dashboard", f.at.Dashboard, "trustDomain", string(p.authority.TrustDomain()))
+	if c.config.Ready != nil && stopping.Err() == nil {
+		c.config.Ready(f.at)
+	}
+	select {
+	case <-stopping.Done():
+	case <-base.Done():
+	}
+	log.Info("control plane stopping")
+	down, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	stopBase() // ends the proxies' conversations, which gRPC's stop waits for
+	for _, s := range []*http.Server{localAPI, remoteAPI, webServer} {
+		if s.Shutdown(down) != nil {
+			s.Close()
+		}
+	}
+	graceful := make(chan struct{})
+	go func() { g.GracefulStop(); close(graceful) }()
+	select {
+	case <-graceful:
+	case <-down.Done():
+	}
+	g.Stop()
+	<-graceful
+	for _, s := range splits {
+		s.close()
+	}
+	return errors.Join(serving.Wait(), standing.Wait())
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func ignoreCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// renewOwn gives the control plane itself a new key and certificate.
+func renewOwn(authority *ca.CA, own *identity.Credentials) error {
+	svid, bundle, err := authority.Credentials(identity.ControlPlane(authority.TrustDomain()), ca.MaxTTL)
+	if err != nil {
+		return fmt.Errorf("the control plane's own certificate: %w", err)
+	}
+	own.SetBundle(bundle)
+	own.SetSVID(svid)
 	return nil
+}
+
+// keepOwn renews the control plane's certificate at half its life, or when the
+// clock has left its time.
+func keepOwn(ctx context.Context, authority *ca.CA, own *identity.Credentials, complain func(string, ...any)) {
+	t := time.NewTicker(ownRetry)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		s := own.SVID()
+		now := time.Now()
+		if now.Before(s.Leaf.NotBefore.Add(s.Life()/2)) && !now.Before(s.Leaf.NotBefore) {
+			continue
+		}
+		if err := renewOwn(authority, own); err != nil {
+			complain("the control plane's certificate can't be renewed", "error", err)
+		}
+	}
 }

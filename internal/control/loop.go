@@ -1,0 +1,124 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"tulle.dev/tulle/internal/control/graph"
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/control/push"
+	"tulle.dev/tulle/internal/control/status"
+	"tulle.dev/tulle/internal/control/store"
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/mesh"
+)
+
+// loop is the path of a change: it follows the objects of the store, keeps the
+// graph, and publishes each snapshot. One goroutine, run's, owns the builder.
+type loop struct {
+	objects *store.Objects
+	builder *graph.Builder
+	push    *push.Server
+	status  *status.Writer
+	log     *slog.Logger
+	known   map[string]graph.Ref // keys of the store whose object is in the builder
+
+	snapshot atomic.Pointer[mesh.Snapshot]
+	said     atomic.Pointer[map[graph.Ref]*graph.Status]
+
+	mu       sync.Mutex
+	revision int64 // of the store, taken in so far
+	moved    chan struct{}
+}
+
+func newLoop(objects *store.Objects, d identity.TrustDomain, p *push.Server, w *status.Writer, log *slog.Logger) *loop {
+	l := &loop{objects: objects, builder: graph.NewBuilder(d), push: p, status: w, log: log,
+		known: map[string]graph.Ref{}, moved: make(chan struct{})}
+	l.said.Store(&map[graph.Ref]*graph.Status{})
+	l.snapshot.Store(&mesh.Snapshot{Settings: mesh.Settings{TrustDomain: d}})
+	return l
+}
+
+func (l *loop) run(ctx context.Context) error {
+	return store.Follow(ctx, l.objects, store.ObjectsPrefix, l.take)
+}
+
+// take is one step: changes of the store in, a snapshot out.
+func (l *loop) take(reset bool, c store.Changes) {
+	var changes []graph.Change
+	there := map[string]bool{}
+	for _, e := range c.Events {
+		k, namespace, name, ok := store.ParseKey(e.Key)
+		if !ok {
+			continue
+		}
+		ref := graph.Ref{Kind: k, Name: mesh.Name{Namespace: namespace, Name: name}}
+		if e.Deleted {
+			changes = append(changes, l.gone(e.Key, ref))
+			continue
+		}
+		o, err := store.Read(e.Item)
+		if err != nil {
+			l.log.Error("a stored object can't be read, it stays as it was", "key", e.Key, "error", err)
+			there[e.Key] = true
+			continue
+		}
+		object.Default(o)
+		there[e.Key] = true
+		l.known[e.Key] = ref
+		changes = append(changes, graph.Change{Ref: ref, Object: o})
+	}
+	if reset {
+		for key, ref := range l.known {
+			if !there[key] {
+				changes = append(changes, l.gone(key, ref))
+			}
+		}
+	}
+	result := l.builder.Apply(uint64(c.Revision), changes)
+	l.snapshot.Store(result.Snapshot)
+	l.push.Publish(result.Snapshot, &result.Changed)
+	l.status.Set(result.Statuses)
+	if len(result.Statuses) > 0 || len(changes) > 0 {
+		all := l.builder.Statuses()
+		l.said.Store(&all)
+	}
+	l.mu.Lock()
+	l.revision = c.Revision
+	close(l.moved)
+	l.moved = make(chan struct{})
+	l.mu.Unlock()
+}
+
+func (l *loop) gone(key string, ref graph.Ref) graph.Change {
+	delete(l.known, key)
+	l.status.Gone(ref)
+	if ref.Kind == object.Workload || ref.Kind == object.Gateway {
+		l.push.Forget(ref.Name, ref.Kind == object.Gateway)
+	}
+	return graph.Change{Ref: ref}
+}
+
+// await returns when a revision of the store is in the snapshot.
+func (l *loop) await(ctx context.Context, revision int64) {
+	for {
+		l.mu.Lock()
+		there, moved := l.revision >= revision, l.moved
+		l.mu.Unlock()
+		if there {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// statuses returns what is to be said about every object now.
+func (l *loop) statuses() map[graph.Ref]*graph.Status {
+	return *l.said.Load()
+}

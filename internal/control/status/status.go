@@ -1,0 +1,258 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/control/graph"
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/control/store"
+	"tulle.dev/tulle/internal/mesh"
+)
+
+// ControllerName is who writes a route's parent status.
+const ControllerName = "tulle.dev/control-plane"
+
+const (
+	writeTimeout = 5 * time.Second
+	retryAfter   = time.Second
+	maxMessage   = 1024
+)
+
+// Writer writes statuses. Set and Reject may be called from anywhere; Run's
+// goroutine writes.
+type Writer struct {
+	objects *store.Objects
+	log     *slog.Logger
+	// Leader says whether this replica writes now.
+	leader func() bool
+
+	mu       sync.Mutex
+	wanted   map[graph.Ref]*graph.Status // the latest of each object
+	todo     map[graph.Ref]bool
+	rejected map[graph.Ref]string // by the object's own proxy
+	wake     chan struct{}
+}
+
+// New makes a writer.
+func New(objects *store.Objects, leader func() bool, log *slog.Logger) *Writer {
+	return &Writer{objects: objects, leader: leader, log: log, wanted: map[graph.Ref]*graph.Status{},
+		todo: map[graph.Ref]bool{}, rejected: map[graph.Ref]string{}, wake: make(chan struct{}, 1)}
+}
+
+// Set gives objects their status.
+func (w *Writer) Set(statuses map[graph.Ref]*graph.Status) {
+	if len(statuses) == 0 {
+		return
+	}
+	w.mu.Lock()
+	for ref, s := range statuses {
+		w.wanted[ref] = s
+		w.todo[ref] = true
+	}
+	w.mu.Unlock()
+	w.poke()
+}
+
+// Gone forgets an object.
+func (w *Writer) Gone(ref graph.Ref) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.wanted, ref)
+	delete(w.todo, ref)
+	delete(w.rejected, ref)
+}
+
+// Reject notes why a proxy doesn't take what it is told; empty when it does.
+func (w *Writer) Reject(n mesh.Name, role, reason string) {
+	ref := graph.Ref{Kind: object.Workload, Name: n}
+	if role == "gateway" {
+		ref.Kind = object.Gateway
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rejected[ref] == reason {
+		return
+	}
+	if reason == "" {
+		delete(w.rejected, ref)
+	} else {
+		w.rejected[ref] = reason
+	}
+	if w.wanted[ref] != nil {
+		w.todo[ref] = true
+		w.poke()
+	}
+}
+
+func (w *Writer) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes until the context ends.
+func (w *Writer) Run(ctx context.Context) {
+	for {
+		ref, status, rejected, ok := w.next()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.wake:
+				continue
+			}
+		}
+		if !w.leader() {
+			continue
+		}
+		if err := w.write(ctx, ref, status, rejected); err != nil && !errors.Is(err, store.ErrNotFound) {
+			if ctx.Err() != nil {
+				return
+			}
+			w.log.Warn("a status can't be written", "object", ref.String(), "error", err)
+			w.mu.Lock()
+			w.todo[ref] = true
+			w.mu.Unlock()
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(retryAfter):
+			}
+		}
+	}
+}
+
+func (w *Writer) next() (graph.Ref, *graph.Status, string, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ref := range w.todo {
+		delete(w.todo, ref)
+		return ref, w.wanted[ref], w.rejected[ref], true
+	}
+	return graph.Ref{}, nil, "", false
+}
+
+func (w *Writer) write(ctx context.Context, ref graph.Ref, s *graph.Status, rejected string) error {
+	if s == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	now := metav1.NewTime(w.objects.Now().UTC().Truncate(time.Second))
+	_, err := w.objects.Update(ctx, ref.Kind, ref.Name.Namespace, ref.Name.Name, false, func(o object.Object) bool {
+		if o.GetGeneration() != s.Generation {
+			return false // worked out for another version of it: the next one comes
+		}
+		return set(o, s, rejected, now)
+	})
+	return err
+}
+
+// set writes a status into an object and reports whether anything changed.
+func set(o object.Object, s *graph.Status, rejected string, now metav1.Time) bool {
+	switch o := o.(type) {
+	case *v1alpha1.Mesh:
+		return merge(&o.Status.Conditions, s.Conditions, s.Generation, now)
+	case *v1alpha1.Workload:
+		conditions := s.Conditions
+		switch {
+		case rejected != "":
+			conditions = append(conditions[:len(conditions):len(conditions)], graph.Condition{Type: "Programmed", Reason: "Invalid", Message: "its proxy rejected what it was told: " + rejected})
+		case o.Status.Lease == v1alpha1.LeaseHeld:
+			conditions = append(conditions[:len(conditions):len(conditions)], graph.Condition{Type: "Programmed", True: true, Reason: "Programmed"})
+		}
+		return merge(&o.Status.Conditions, conditions, s.Generation, now)
+	case *gatewayv1.Gateway:
+		conditions := append([]graph.Condition(nil), s.Conditions...)
+		for i := range conditions {
+			if c := &conditions[i]; c.Type == "Programmed" && rejected != "" {
+				*c = graph.Condition{Type: "Programmed", Reason: "Invalid", Message: "its proxy rejected what it was told: " + rejected}
+			}
+		}
+		changed := merge(&o.Status.Conditions, conditions, s.Generation, now)
+		var addresses []gatewayv1.GatewayStatusAddress
+		kind := gatewayv1.IPAddressType
+		for _, a := range s.Addresses {
+			addresses = append(addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
+		}
+		listeners := make([]gatewayv1.ListenerStatus, 0, len(s.Listeners))
+		group := gatewayv1.Group(gatewayv1.GroupName)
+		for _, l := range s.Listeners {
+			out := gatewayv1.ListenerStatus{Name: gatewayv1.SectionName(l.Name), AttachedRoutes: l.Attached,
+				SupportedKinds: []gatewayv1.RouteGroupKind{{Group: &group, Kind: "HTTPRoute"}}}
+			for _, old := range o.Status.Listeners {
+				if old.Name == out.Name {
+					out.Conditions = old.Conditions
+				}
+			}
+			changed = merge(&out.Conditions, l.Conditions, s.Generation, now) || changed
+			listeners = append(listeners, out)
+		}
+		if !reflect.DeepEqual(addresses, o.Status.Addresses) || !reflect.DeepEqual(listeners, o.Status.Listeners) {
+			o.Status.Addresses, o.Status.Listeners, changed = addresses, listeners, true
+		}
+		return changed
+	case *gatewayv1.HTTPRoute:
+		changed := len(o.Status.Parents) != len(s.Parents)
+		parents := make([]gatewayv1.RouteParentStatus, 0, len(s.Parents))
+		for i, p := range s.Parents {
+			out := gatewayv1.RouteParentStatus{ParentRef: p.Ref, ControllerName: ControllerName}
+			if i < len(o.Status.Parents) && reflect.DeepEqual(o.Status.Parents[i].ParentRef, p.Ref) {
+				out.Conditions = o.Status.Parents[i].Conditions
+			} else {
+				changed = true
+			}
+			changed = merge(&out.Conditions, p.Conditions, s.Generation, now) || changed
+			parents = append(parents, out)
+		}
+		o.Status.Parents = parents
+		return changed
+	}
+	return false
+}
+
+// merge brings a list of conditions to what is wanted. The transition time of a
+// condition moves only when its status does (Kubernetes API conventions).
+func merge(have *[]metav1.Condition, want []graph.Condition, generation int64, now metav1.Time) bool {
+	out := make([]metav1.Condition, 0, len(want))
+	for _, c := range want {
+		status := metav1.ConditionFalse
+		if c.True {
+			status = metav1.ConditionTrue
+		}
+		message := c.Message
+		if len(message) > maxMessage {
+			message = message[:maxMessage]
+		}
+		next := metav1.Condition{Type: c.Type, Status: status, Reason: c.Reason, Message: message, ObservedGeneration: generation, LastTransitionTime: now}
+		for _, old := range *have {
+			if old.Type == c.Type && old.Status == status {
+				next.LastTransitionTime = old.LastTransitionTime
+			}
+		}
+		out = append(out, next)
+	}
+	if len(out) == len(*have) {
+		same := true
+		for i := range out {
+			a, b := out[i], (*have)[i]
+			a.LastTransitionTime, b.LastTransitionTime = metav1.Time{}, metav1.Time{}
+			same = same && a == b
+		}
+		if same {
+			return false
+		}
+	}
+	*have = out
+	return true
+}
