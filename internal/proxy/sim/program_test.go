@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"tulle.dev/tulle/internal/proxy/poll"
 	"tulle.dev/tulle/internal/proxy/sim"
 )
@@ -55,6 +57,7 @@ type pipe struct {
 	fin     bool // end our side once out is gone
 	ended   bool // the peer has ended
 	failed  error
+	broke   error // a write failed
 	gone    bool
 	pace    int // bytes read at a time; 0 reads all
 	pausing bool
@@ -92,7 +95,10 @@ func (c *pipe) read() {
 			return
 		case io.EOF:
 			c.ended = true
-			c.onEnd(nil)
+			if c.broke == unix.ECONNRESET {
+				c.failed = c.broke
+			}
+			c.onEnd(c.failed)
 			return
 		default:
 			c.failed = err
@@ -125,8 +131,8 @@ func (c *pipe) flush() {
 			return
 		}
 		if err != nil {
-			c.out = nil
-			return // the read side will hear of it
+			c.out, c.broke = nil, err
+			return // what came before may still be read
 		}
 		c.out = c.out[n:]
 	}

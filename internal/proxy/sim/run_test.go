@@ -14,7 +14,6 @@ import (
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/poll"
 	"tulle.dev/tulle/internal/proxy/sim"
-	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -28,6 +27,7 @@ type run struct {
 	active     int
 	proxies    []*node
 	backends   []*backend
+	streams    []*stream
 	violations []string
 	faulty     bool // backends do things wrong
 	stormy     bool // the network does
@@ -49,8 +49,6 @@ func (r *run) violate(format string, args ...any) {
 		r.violations = append(r.violations, fmt.Sprintf("at %s: %s", r.world.Now(), s))
 	}
 }
-
-func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // weather picks a network.
 func weather(rnd *rand.Rand) sim.Weather {
@@ -87,6 +85,7 @@ func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) 
 	if err != nil {
 		panic(err)
 	}
+	ca.issue(told.Credentials(), r.world, v.Proxy.Identity)
 	n.Proxy, err = proxy.New(proxy.Config{
 		Live: told, Meter: m, Log: log, Loops: loops, Seed: r.seed + 1, Steps: sim.Steps{World: r.world},
 		Poller: func(int) (poll.Poller, error) {
@@ -112,48 +111,77 @@ func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) 
 	return n
 }
 
-const shopKey = "shop.default:80"
-
-// newRun plans a run of an edge proxy.
+// newRun plans a run.
 func newRun(seed uint64, log io.Writer) *run {
 	plan := rand.New(rand.NewPCG(seed, 1))
 	r := &run{seed: seed, plan: plan}
 	r.world = sim.New(seed, weather(plan), log)
 	r.faulty = plan.IntN(3) == 0
 	r.stormy = plan.IntN(4) == 0
-
-	v := &view.View{
-		Version: 1,
-		Proxy: view.Proxy{
-			Name: "edge", Namespace: "default", Role: view.Gateway, TrustDomain: "mesh.local", ClusterDomain: "cluster.local",
-			Settings: view.Settings{StreamIdle: 20 * time.Second, IdleTimeout: 30 * time.Second},
-			Listeners: []view.Listener{{
-				Name: "http", Kind: view.Edge, Protocol: view.HTTP, Address: addr("10.0.0.1:80"),
-				Routes: route.Spec{Hosts: []route.Host{{
-					Hostnames: []string{"*"},
-					Rules:     []route.Rule{{Name: "all", Backends: []route.Backend{{Destination: shopKey, Weight: 1}}}},
-				}}},
-			}},
-		},
-		Destinations: map[string]*view.Destination{shopKey: {Key: shopKey, Protocol: view.HTTP}},
-		Endpoints:    map[string]*view.Endpoints{shopKey: {Key: shopKey}},
-	}
-	for i := range 1 + plan.IntN(3) {
-		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(i + 1)}), 8080)
-		b := &backend{run: r, program: newProgram(r.world, fmt.Sprintf("backend%d", i), at.Addr())}
+	http := func(p *program, at netip.AddrPort) {
+		b := &backend{run: r, program: p}
 		b.serve(at, b.accept)
 		r.backends = append(r.backends, b)
-		v.Endpoints[shopKey].List = append(v.Endpoints[shopKey].List, view.Endpoint{Address: at})
 	}
-	r.startProxy("edge", netip.MustParseAddr("10.0.0.1"), v, 1+plan.IntN(2))
-	r.plantClients(addr("10.0.0.1:80"))
+	n := 1 + plan.IntN(3)
+	switch kind := plan.IntN(8); kind {
+	case 0, 1, 2: // client -> edge -> programs
+		v := edgeView()
+		r.backendsOf(v, n, false, http)
+		r.startProxy("edge", hostAddr(1), v, 1+plan.IntN(2))
+		r.plantClients("client", netip.MustParseAddr("10.0.2.1"), v.Proxy.Listeners[0].Address, "edge")
+	case 3: // client -> edge -> mutual TLS -> sidecars -> programs
+		v := edgeView()
+		r.backendsOf(v, n, true, http)
+		r.startProxy("edge", hostAddr(1), v, 1+plan.IntN(2))
+		r.plantClients("client", netip.MustParseAddr("10.0.2.1"), v.Proxy.Listeners[0].Address, "edge")
+	case 4, 5: // program -> sidecar -> mutual TLS -> sidecars -> programs
+		v := sidecarView([]view.Protocol{view.HTTP, view.Detect}[plan.IntN(2)])
+		r.backendsOf(v, n, true, http)
+		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
+		r.plantClients("client", hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)], "inbound0")
+	default: // the same with opaque streams, with or without mutual TLS
+		v := sidecarView([]view.Protocol{view.TCP, view.Detect}[plan.IntN(2)])
+		r.backendsOf(v, n, plan.IntN(3) > 0, r.serveStreams)
+		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
+		r.plantStreams(hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)])
+	}
 	return r
 }
 
+// plantStreams plans opaque connections.
+func (r *run) plantStreams(host netip.Addr, to netip.AddrPort) {
+	p := newProgram(r.world, "client", host)
+	p.Redirect[virtual] = netip.AddrPortFrom(hostAddr(2), 15001)
+	for i := range 1 + r.plan.IntN(6) {
+		s := r.planStream(i)
+		r.streams = append(r.streams, s)
+		r.active++
+		r.world.After(time.Duration(r.plan.IntN(50))*time.Millisecond, func() { s.start(p, to) })
+	}
+	r.storm("web", "inbound0")
+}
+
+// storm plans what the network does wrong.
+func (r *run) storm(a, b string) {
+	if !r.stormy {
+		return
+	}
+	for range 1 + r.plan.IntN(3) {
+		r.world.After(time.Duration(r.plan.IntN(200))*time.Millisecond, r.world.BreakOne)
+	}
+	if r.plan.IntN(2) == 0 {
+		r.world.After(time.Duration(r.plan.IntN(100))*time.Millisecond, func() {
+			r.world.Partition(a, b, time.Duration(r.plan.IntN(4000))*time.Millisecond)
+		})
+	}
+}
+
 // plantClients plans the clients and their requests.
-func (r *run) plantClients(to netip.AddrPort) {
+func (r *run) plantClients(name string, host netip.Addr, to netip.AddrPort, other string) {
 	plan := r.plan
-	p := newProgram(r.world, "client", netip.MustParseAddr("10.0.2.1"))
+	p := newProgram(r.world, name, host)
+	p.Redirect[virtual] = netip.AddrPortFrom(hostAddr(2), 15001)
 	for range 1 + plan.IntN(5) {
 		c := &client{run: r, program: p, to: to, pipeline: 1, leaves: -1}
 		for range 1 + plan.IntN(8) {
@@ -172,16 +200,7 @@ func (r *run) plantClients(to netip.AddrPort) {
 		r.active++
 		r.world.After(time.Duration(plan.IntN(50))*time.Millisecond, c.start)
 	}
-	if r.stormy {
-		for range 1 + plan.IntN(3) {
-			r.world.After(time.Duration(plan.IntN(200))*time.Millisecond, func() { r.world.BreakOne() })
-		}
-		if plan.IntN(2) == 0 {
-			r.world.After(time.Duration(plan.IntN(100))*time.Millisecond, func() {
-				r.world.Partition("edge", []string{"client", "backend0"}[plan.IntN(2)], time.Duration(plan.IntN(4000))*time.Millisecond)
-			})
-		}
-	}
+	r.storm(r.proxies[len(r.proxies)-1].name, []string{name, "backend0", other}[plan.IntN(3)])
 }
 
 // play lets the run happen and judges it.
@@ -220,6 +239,9 @@ func (r *run) play() {
 
 // judge looks at what came of each request.
 func (r *run) judge() {
+	for _, s := range r.streams {
+		s.judge()
+	}
 	for _, q := range r.requests {
 		switch {
 		case !q.done:

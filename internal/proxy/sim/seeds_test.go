@@ -2,8 +2,10 @@ package sim_test
 
 import (
 	"flag"
+	"io"
 	"os"
 	"testing"
+	"testing/cryptotest"
 )
 
 var (
@@ -14,8 +16,7 @@ var (
 // TestSeeds runs seeds; each is a world of its own.
 func TestSeeds(t *testing.T) {
 	if *oneSeed != 0 {
-		r := newRun(*oneSeed, os.Stdout)
-		r.play()
+		r := play(t, *oneSeed, os.Stdout)
 		report(t, r)
 		return
 	}
@@ -25,12 +26,23 @@ func TestSeeds(t *testing.T) {
 	}
 	failed := 0
 	for seed := uint64(1); seed <= uint64(n) && failed < 5; seed++ {
-		r := newRun(seed, nil)
-		r.play()
+		r := play(t, seed, nil)
 		if !report(t, r) {
 			failed++
 		}
 	}
+}
+
+// play plays one seed. All randomness of cryptography is the seed's too.
+func play(t *testing.T, seed uint64, log io.Writer) *run {
+	if ca == nil {
+		cryptotest.SetGlobalRandom(t, 0)
+		ca = newAuthority()
+	}
+	cryptotest.SetGlobalRandom(t, seed)
+	r := newRun(seed, log)
+	r.play()
+	return r
 }
 
 func report(t *testing.T, r *run) bool {
@@ -44,9 +56,7 @@ func report(t *testing.T, r *run) bool {
 // A seed is a run: twice the same, step by step.
 func TestSeedsRepeat(t *testing.T) {
 	for seed := uint64(1); seed <= 30; seed++ {
-		first, second := newRun(seed, nil), newRun(seed, nil)
-		first.play()
-		second.play()
+		first, second := play(t, seed, nil), play(t, seed, nil)
 		if first.world.Digest() != second.world.Digest() || first.world.Steps() != second.world.Steps() {
 			t.Errorf("seed %d: %d steps, then %d, with another record", seed, first.world.Steps(), second.world.Steps())
 		}

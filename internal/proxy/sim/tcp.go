@@ -224,7 +224,11 @@ func (s *socket) arriveReset() {
 	if s.world.Weather.Lossy {
 		s.rx = nil
 	}
-	s.die(unix.ECONNRESET)
+	if s.rxFin {
+		s.die(unix.EPIPE) // what came was the whole
+	} else {
+		s.die(unix.ECONNRESET)
+	}
 	s.changed()
 }
 
@@ -252,12 +256,14 @@ func (s *socket) read(b []byte) (int, error, bool) {
 			s.world.After(s.world.Weather.Latency, p.pump)
 		}
 		return n, nil, true
+	case s.rxFin:
+		return 0, nil, true // the end
 	case s.err != nil:
 		err := s.err
 		s.err = nil
-		return 0, err, true
-	case s.dead || s.rxFin:
-		return 0, nil, true // the end
+		return 0, err, true // once, as the kernel does
+	case s.dead:
+		return 0, nil, true
 	}
 	return 0, nil, false
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// epoch is the calendar time at which every world begins.
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// Epoch is the calendar time at which every world begins.
+var Epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // World is one simulation: the clock, the randomness, the network and what is
 // to happen next. It belongs to one goroutine.
@@ -60,7 +60,7 @@ func New(seed uint64, weather Weather, log io.Writer) *World {
 func (w *World) Now() time.Duration { return w.now }
 
 // Wall is the virtual calendar.
-func (w *World) Wall() time.Time { return epoch.Add(w.now) }
+func (w *World) Wall() time.Time { return Epoch.Add(w.now) }
 
 // Digest is a hash of all that has happened: the same for the same run.
 func (w *World) Digest() uint64 { return w.digest }

@@ -1,0 +1,158 @@
+package sim_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/poll"
+)
+
+// stream is one opaque connection: bytes each way, each side ending its own
+// when it has sent them.
+type stream struct {
+	run      *run
+	id       int
+	up, down []byte
+	first    bool // the server speaks before it has heard anything
+	waits    bool // the server sends all it has only when the client has ended
+	breaks   int  // the client resets after so many bytes came; -1 never
+
+	client, server   *pipe
+	gotUp, gotDown   []byte
+	upEnd, downEnd   bool
+	upBroke, dnBroke error
+	done             bool
+	connects         int
+}
+
+// tag is how a stream's first bytes name it to the server.
+const tag = 8
+
+func (r *run) planStream(id int) *stream {
+	s := &stream{run: r, id: id, breaks: -1}
+	s.up = append(fmt.Appendf(nil, "%08d", id), content(id, size(r.plan), 3)...)
+	s.down = content(id, size(r.plan), 4)
+	s.waits = r.plan.IntN(3) == 0
+	if r.faulty && r.plan.IntN(4) == 0 {
+		s.breaks = r.plan.IntN(len(s.down) + 1)
+	}
+	return s
+}
+
+func (s *stream) start(p *program, to netip.AddrPort) {
+	s.client = p.open(must(p.Connect(to)))
+	if s.run.plan.IntN(3) == 0 {
+		s.client.pace = 300 + s.run.plan.IntN(8<<10)
+	}
+	s.client.onData = func(b []byte) {
+		s.gotDown = append(s.gotDown, b...)
+		if !bytes.HasPrefix(s.down, s.gotDown) {
+			s.run.violate("stream %d: the client got other bytes", s.id)
+		}
+		if s.breaks >= 0 && len(s.gotDown) >= s.breaks {
+			s.finish(true)
+		}
+	}
+	s.client.onEnd = func(err error) {
+		s.dnBroke, s.downEnd = err, err == nil
+		s.settle()
+	}
+	s.client.write(s.up)
+	s.client.end()
+}
+
+// serveStreams is the server's part.
+func (r *run) serveStreams(p *program, at netip.AddrPort) {
+	p.serve(at, func(fd poll.FD) {
+		c := p.open(fd)
+		if r.plan.IntN(3) == 0 {
+			c.pace = 300 + r.plan.IntN(8<<10)
+		}
+		var s *stream
+		var in []byte
+		send := func() {
+			c.write(s.down)
+			c.end()
+		}
+		c.onData = func(b []byte) {
+			in = append(in, b...)
+			if s == nil {
+				if len(in) < tag {
+					return
+				}
+				var id int
+				fmt.Sscanf(string(in[:tag]), "%d", &id)
+				if id >= len(r.streams) {
+					r.violate("a stream begins with %q", in[:tag])
+					c.close(true)
+					return
+				}
+				s = r.streams[id]
+				s.server = c
+				if s.connects++; s.connects > 1 {
+					r.violate("stream %d reached a server twice", id)
+				}
+				if !s.waits {
+					send()
+				}
+			}
+			s.gotUp = in
+			if !bytes.HasPrefix(s.up, in) {
+				r.violate("stream %d: the server got other bytes", s.id)
+			}
+		}
+		c.onEnd = func(err error) {
+			if s == nil {
+				c.close(false)
+				return
+			}
+			s.upBroke, s.upEnd = err, err == nil
+			if err != nil {
+				c.close(false)
+				return
+			}
+			if s.waits {
+				send()
+			}
+			s.settle()
+		}
+	})
+}
+
+// settle ends a stream whose both directions have ended.
+func (s *stream) settle() {
+	if s.dnBroke != nil || s.downEnd && s.upEnd {
+		s.finish(false)
+	}
+}
+
+func (s *stream) finish(reset bool) {
+	if s.done {
+		return
+	}
+	s.done = true
+	s.run.active--
+	s.client.close(reset)
+	if c := s.server; c != nil {
+		// The server closes when it has heard of the end.
+		s.run.world.After(5*time.Second, func() { c.close(false) })
+	}
+}
+
+// judge looks at what came of it.
+func (s *stream) judge() {
+	r := s.run
+	switch {
+	case !s.done:
+		r.violate("stream %d has no end: %d of %d up, %d of %d down", s.id, len(s.gotUp), len(s.up), len(s.gotDown), len(s.down))
+	case s.downEnd && len(s.gotDown) < len(s.down):
+		r.violate("stream %d was cut silently: %d of %d down", s.id, len(s.gotDown), len(s.down))
+	case s.upEnd && len(s.gotUp) < len(s.up):
+		r.violate("stream %d was cut silently: %d of %d up", s.id, len(s.gotUp), len(s.up))
+	case r.stormy || s.breaks >= 0:
+	case !s.downEnd || !s.upEnd:
+		r.violate("stream %d broke for no reason: %v %v", s.id, s.upBroke, s.dnBroke)
+	}
+}
