@@ -260,3 +260,6 @@ func wake(c chan struct{}) {
 	default:
 	}
 }
+
+// Static reports whether what is known never changes.
+func (l *Live) Static() bool { return l.static }
