@@ -87,7 +87,7 @@ func size(rnd *rand.Rand) int {
 	case 8:
 		return rnd.IntN(80 << 10)
 	}
-	return rnd.IntN(300 << 10)
+	return rnd.IntN(160 << 10)
 }
 
 // newRequest plans a request.

@@ -111,6 +111,7 @@ func (r *run) serveStreams(p *program, at netip.AddrPort) {
 			s.upBroke, s.upEnd = err, err == nil
 			if err != nil {
 				c.close(false)
+				s.settle()
 				return
 			}
 			if s.waits {
@@ -123,7 +124,7 @@ func (r *run) serveStreams(p *program, at netip.AddrPort) {
 
 // settle ends a stream whose both directions have ended.
 func (s *stream) settle() {
-	if s.dnBroke != nil || s.downEnd && s.upEnd {
+	if s.dnBroke != nil || s.downEnd && (s.upEnd || s.upBroke != nil) {
 		s.finish(false)
 	}
 }

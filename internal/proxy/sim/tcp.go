@@ -221,7 +221,7 @@ func (s *socket) arriveReset() {
 		return
 	}
 	s.world.note("%s #%d gets a reset", s.owner.Host, s.serial)
-	if s.world.Weather.Lossy {
+	if s.world.Weather.Lossy && !s.rxFin {
 		s.rx = nil
 	}
 	if s.rxFin {
