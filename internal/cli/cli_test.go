@@ -4,14 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,7 +37,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tulle": func() {
 		a := &app{Streams: Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, getenv: os.Getenv, now: func() time.Time { return testNow }}
 		os.Exit(a.main(context.Background(), os.Args[1:]))
-	}})
+	}, "tulle-proxy": fakeProxy})
 }
 
 // TestScripts runs each testdata/*.txtar with a control plane that answers from
@@ -62,7 +65,13 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { s.Close() })
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code},
+		Condition: func(condition string) (bool, error) {
+			if condition == "netns" {
+				return hasNamespaces(), nil
+			}
+			return false, fmt.Errorf("unknown condition %q", condition)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "await": await, "signal": signalTo},
 	})
 }
 
@@ -81,11 +90,49 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// hasNamespaces reports whether programs can be put into network namespaces here.
+var hasNamespaces = sync.OnceValue(func() bool {
+	n, err := namespace.Start(context.Background(), namespace.Config{})
+	if err != nil {
+		return false
+	}
+	n.Close()
+	return true
+})
+
+// await FILE waits until a file exists; await FILE TEXT until it holds the text.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: await FILE [TEXT]")
+	}
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && (len(args) == 1 || strings.Contains(string(data), args[1])) {
+			return
+		}
+	}
+	data, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Fatalf("%s isn't there, or doesn't say so: %q, %v", args[0], data, err)
+}
+
+// signal NUMBER FILE sends a signal to the process whose id a file holds.
+func signalTo(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal NUMBER FILE")
+	}
+	number, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.Signal(number)))
+}
+
 // fakeAPI is the control API as far as the command line needs it.
 type fakeAPI struct {
 	files   string
 	mu      sync.Mutex // guards objects
 	objects map[string]json.RawMessage
+	tokens  []client.JoinTokenRequest
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -100,6 +147,20 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(s)
 	}
 	path := r.URL.Path
+	if path == "/tulle/v1/join-tokens" && r.Method == http.MethodPost {
+		var asked client.JoinTokenRequest
+		if json.NewDecoder(r.Body).Decode(&asked) != nil || asked.Identity == "" {
+			refuse(http.StatusBadRequest, client.ReasonBadRequest, "no identity")
+			return
+		}
+		token := "secret-token"
+		if asked.Identity == "default/refuse" {
+			token = "refuse"
+		}
+		f.tokens = append(f.tokens, asked)
+		json.NewEncoder(w).Encode(client.JoinToken{Token: token, Identity: asked.Identity, Services: asked.Services})
+		return
+	}
 	if strings.HasPrefix(path, "/tulle/") {
 		name := filepath.Join(f.files, strings.TrimPrefix(path, "/"))
 		if service := r.URL.Query().Get("service"); service != "" {
