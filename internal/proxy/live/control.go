@@ -145,6 +145,7 @@ func New(c Config) (*Live, error) {
 		own:           make(map[string]uint64),
 		once:          make(map[string]bool),
 		link:          Link{Address: c.Control, Since: time.Now()},
+		role:          c.Hello.Role,
 		registrations: slices.Clone(c.Hello.Registrations),
 		reprobe:       make(chan struct{}, 1),
 		drained:       make(chan struct{}),
@@ -153,6 +154,9 @@ func New(c Config) (*Live, error) {
 	}
 	if err := l.load(); err != nil {
 		return nil, err
+	}
+	if t := l.Table(); t.Proxy != nil {
+		l.role = t.Proxy.Role
 	}
 	if err := l.loadSVID(); err != nil {
 		return nil, err
@@ -372,6 +376,7 @@ func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
 	hello := l.config.Hello
 	l.mu.Lock()
 	hello.Registrations = l.registrations
+	hello.Role = l.role
 	for key, version := range l.own {
 		hello.Held = append(hello.Held, control.Held{Key: key, Version: version})
 	}

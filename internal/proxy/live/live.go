@@ -48,7 +48,8 @@ type Live struct {
 	own           map[string]uint64 // versions of "proxy" and "bundle"
 	status        control.Status
 	link          Link
-	logged        string // the last outage's reason that was logged
+	logged        string    // the last outage's reason that was logged
+	role          view.Role // what Hello says
 	registrations []control.Registration
 	endSession    context.CancelCauseFunc // nil without a session
 	reprobe       chan struct{}           // wakes the probe: registrations changed

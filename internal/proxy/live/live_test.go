@@ -556,3 +556,32 @@ func TestCorruptState(t *testing.T) {
 		}
 	})
 }
+
+// TestGatewayRole: the control plane tells a proxy without a role that it is a
+// gateway; it says so from then on.
+func TestGatewayRole(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeControl(t)
+		_, stop := run(t, c.config(dir))
+		s, hello := c.accept()
+		if hello.Role != 0 {
+			t.Errorf("role %v at first", hello.Role)
+		}
+		r := proxyResource(1)
+		r.Proxy.Role = view.Gateway
+		s.send(t, update(1, r))
+		_, hello = c.accept()
+		if hello.Role != view.Gateway || len(hello.Held) != 1 {
+			t.Errorf("then role %v, held %v", hello.Role, hello.Held)
+		}
+		time.Sleep(2 * time.Second)
+		stop()
+		_, stop = run(t, c.config(dir))
+		if _, hello = c.accept(); hello.Role != view.Gateway {
+			t.Errorf("after a restart: role %v", hello.Role)
+		}
+		stop()
+		c.stop()
+	})
+}

@@ -59,6 +59,11 @@ func (l *Live) probeOne(ctx context.Context, addr netip.AddrPort) error {
 	return l.config.ProbeApp(ctx, addr)
 }
 
+// SetProbe replaces Config.ProbeApp; call it before Run.
+func (l *Live) SetProbe(probe func(ctx context.Context, addr netip.AddrPort) error) {
+	l.config.ProbeApp = probe
+}
+
 func probeTCP(ctx context.Context, addr netip.AddrPort) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr.String())

@@ -146,6 +146,7 @@ func (l *Live) answer(r *control.Resource, t *Table) (done []func()) {
 			for _, key := range t.Proxy.implied() {
 				l.want(key)
 			}
+			l.learnRole(t)
 		}
 		return nil
 	}
@@ -172,6 +173,18 @@ func (l *Live) answer(r *control.Resource, t *Table) (done []func()) {
 		}
 	}
 	return done
+}
+
+// learnRole notes what the control plane says this proxy is. A gateway that
+// didn't say so begins again as one: the control plane keeps the two apart. l.mu
+// is held.
+func (l *Live) learnRole(t *Table) {
+	if role := t.Proxy.Role; role == view.Gateway && l.role != role {
+		l.role = role
+		if l.endSession != nil {
+			l.endSession(errAgain)
+		}
+	}
 }
 
 // implied returns the resources that a destination makes necessary: the

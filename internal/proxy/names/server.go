@@ -36,8 +36,11 @@ type Config struct {
 	Live *live.Live
 	// Resolv is a resolv.conf; empty means /etc/resolv.conf.
 	Resolv string
-	Meter  *meter.Registry // may be nil
-	Log    *slog.Logger    // may be nil
+	// Open makes the sockets of listeners that Follow finds; nil makes them
+	// in the proxy's own network namespace.
+	Open  Open
+	Meter *meter.Registry // may be nil
+	Log   *slog.Logger    // may be nil
 }
 
 // Server answers queries on any number of sockets.
@@ -45,6 +48,8 @@ type Server struct {
 	live     *live.Live
 	upstream *upstream
 	log      *slog.Logger
+	open     Open
+	follows  map[string]followed // Follow's alone
 	inFlight chan struct{}
 	counts   [results]atomic.Uint64
 
@@ -76,7 +81,12 @@ func New(c Config) *Server {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Open == nil {
+		c.Open = listen
+	}
 	s := &Server{
+		open:     c.Open,
+		follows:  make(map[string]followed),
 		live:     c.Live,
 		log:      c.Log,
 		inFlight: make(chan struct{}, maxInFlight),
@@ -112,20 +122,6 @@ func (s *Server) Listen(at netip.AddrPort) (io.Closer, netip.AddrPort, error) {
 
 // freePortTries is how often a port that is free for both is looked for.
 const freePortTries = 10
-
-func listen(at netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		return nil, nil, err
-	}
-	at = netip.AddrPortFrom(at.Addr(), udp.LocalAddr().(*net.UDPAddr).AddrPort().Port())
-	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
-	if err != nil {
-		udp.Close()
-		return nil, nil, err
-	}
-	return udp, tcp, nil
-}
 
 // Serve serves sockets that somebody else made; each may be nil. It takes them
 // over: closing what it returns closes them.
