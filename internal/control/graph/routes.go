@@ -95,25 +95,18 @@ func (b *Builder) ordered() []*gatewayv1.HTTPRoute {
 	return out
 }
 
-// attach adds to a listener's table the rules of every route that belongs to
-// it, and returns how many routes those are.
-func (b *Builder) attach(g *gatewayv1.Gateway, l *gatewayv1.Listener, into *hostRules) int32 {
-	attached := int32(0)
-	for _, r := range b.ordered() {
+// attached counts the routes that belong to a listener.
+func (b *Builder) attached(g *gatewayv1.Gateway, l *gatewayv1.Listener) int32 {
+	n := int32(0)
+	for _, r := range b.routes {
 		for i := range r.Spec.ParentRefs {
-			hosts, _ := b.attachment(g, l, r, &r.Spec.ParentRefs[i])
-			if len(hosts) == 0 {
-				continue
+			if hosts, _ := b.attachment(g, l, r, &r.Spec.ParentRefs[i]); len(hosts) > 0 {
+				n++
+				break
 			}
-			attached++
-			rules, _ := b.rules(r)
-			for _, h := range hosts {
-				into.add(h, rules)
-			}
-			break
 		}
 	}
-	return attached
+	return n
 }
 
 // attachment returns the hostnames under which a route is served by a listener,

@@ -358,19 +358,15 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, port *corev1.ServicePort) []me
 		if e.Zone != nil {
 			zone = *e.Zone
 		}
+		var target mesh.Name
+		if e.TargetRef != nil {
+			target = mesh.Name{Namespace: s.Namespace, Name: e.TargetRef.Name}
+		}
 		for _, text := range e.Addresses {
 			if a, err := netip.ParseAddr(text); err == nil {
-				out = append(out, mesh.Endpoint{Address: netip.AddrPortFrom(a, uint16(number)), Zone: zone, Health: h,
-					Workload: mesh.Name{Namespace: s.Namespace, Name: targetName(e)}})
+				out = append(out, mesh.Endpoint{Address: netip.AddrPortFrom(a, uint16(number)), Zone: zone, Health: h, Workload: target})
 			}
 		}
 	}
 	return out
-}
-
-func targetName(e *discoveryv1.Endpoint) string {
-	if e.TargetRef != nil {
-		return e.TargetRef.Name
-	}
-	return ""
 }

@@ -1,0 +1,282 @@
+package graph
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/route"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output of golden tests")
+
+func decode(t testing.TB, file string, data []byte) []Change {
+	t.Helper()
+	docs, err := object.Decode(file, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []Change
+	for _, d := range docs {
+		d.Object.SetGeneration(1)
+		out = append(out, ChangeOf(withStatus(t, d.Object, data)))
+	}
+	return out
+}
+
+// withStatus lets a test write a workload's status in an annotation: objects
+// come without their status.
+func withStatus(t testing.TB, o object.Object, _ []byte) object.Object {
+	text, ok := o.GetAnnotations()["test/status"]
+	if !ok {
+		return o
+	}
+	data, err := object.Encode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged := strings.TrimSuffix(string(data), "}") + `,"status":` + text + "}"
+	out, err := object.Unmarshal(object.Of(o), []byte(merged))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestGolden builds the mesh of each archive's in.yaml and compares it, and the
+// conditions, with what is written there.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no golden files", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes := decode(t, a.Files[0].Name, a.Files[0].Data)
+			b := NewBuilder("mesh.local")
+			r := b.Apply(1, changes)
+			got := txtar.Format(&txtar.Archive{Comment: a.Comment, Files: []txtar.File{a.Files[0],
+				{Name: "mesh", Data: []byte(dumpMesh(r.Snapshot))},
+				{Name: "conditions", Data: []byte(dumpStatuses(b.Statuses()))}}})
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if d := cmp.Diff(string(txtar.Format(a)), string(got)); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+// TestOrderDoesNotMatter applies each archive's objects one by one, in several
+// orders, with deletions and repetitions in between: the mesh and the conditions
+// must be those of all at once. That is what makes the incremental builder safe.
+func TestOrderDoesNotMatter(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes := decode(t, file, a.Files[0].Data)
+		whole := NewBuilder("mesh.local")
+		want := dumpMesh(whole.Apply(1, changes).Snapshot)
+		wantStatuses := dumpStatuses(whole.Statuses())
+		for seed := range 24 {
+			order := permute(changes, seed)
+			b := NewBuilder("mesh.local")
+			b.Apply(1, nil)
+			var last Result
+			for i, c := range order {
+				last = b.Apply(uint64(i+2), []Change{c})
+				if (i+seed)%3 == 0 && i > 0 { // take an earlier one away, and bring it back
+					gone := order[(i*7+seed)%i]
+					b.Apply(uint64(i+2), []Change{{Ref: gone.Ref}})
+					last = b.Apply(uint64(i+2), []Change{gone})
+				}
+			}
+			if d := cmp.Diff(want, dumpMesh(last.Snapshot)); d != "" {
+				t.Fatalf("%s, order %d: the mesh differs:\n%s", file, seed, d)
+			}
+			if d := cmp.Diff(wantStatuses, dumpStatuses(b.Statuses())); d != "" {
+				t.Fatalf("%s, order %d: the conditions differ:\n%s", file, seed, d)
+			}
+			for _, ref := range b.Objects() {
+				b.Apply(99, []Change{{Ref: ref}})
+			}
+			s := b.Snapshot()
+			if n := len(s.Services) + len(s.Workloads) + len(s.Gateways) + len(s.Endpoints) + len(b.Statuses()) + len(b.slicesOf) + len(b.workloadsOf) + len(s.Addresses); n != 0 {
+				t.Fatalf("%s, order %d: %d things are left when every object is gone", file, seed, n)
+			}
+		}
+	}
+}
+
+func permute(in []Change, seed int) []Change {
+	out := slices.Clone(in)
+	x := uint64(seed)*0x9e3779b97f4a7c15 + 1
+	for i := len(out) - 1; i > 0; i-- {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		j := int(x % uint64(i+1))
+		out[i], out[j] = out[j], out[i]
+	}
+	return out
+}
+
+// TestShortWay: a workload's or a slice's change leaves services, gateways and
+// the endpoints of other services untouched, as the very same values.
+func TestShortWay(t *testing.T) {
+	a, err := txtar.ParseFile("testdata/shop.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := decode(t, "shop", a.Files[0].Data)
+	b := NewBuilder("mesh.local")
+	before := b.Apply(1, changes).Snapshot
+	var w Change
+	for _, c := range changes {
+		if c.Kind == object.Workload && c.Name.Name == "cart-1" {
+			w = c
+		}
+	}
+	r := b.Apply(2, []Change{{Ref: w.Ref}})
+	if len(r.Changed.Services)+len(r.Changed.Gateways) != 0 || r.Changed.All {
+		t.Errorf("changed: %+v", r.Changed)
+	}
+	if len(r.Changed.Endpoints) != 1 || !r.Changed.Endpoints[mesh.PortKey{Service: mesh.Name{Namespace: "default", Name: "cart"}, Port: 80}] {
+		t.Errorf("changed endpoints: %+v", r.Changed.Endpoints)
+	}
+	for n, s := range before.Services {
+		if r.Snapshot.Services[n] != s {
+			t.Errorf("service %s was built again", n)
+		}
+	}
+	for n, g := range before.Gateways {
+		if r.Snapshot.Gateways[n] != g {
+			t.Errorf("gateway %s was built again", n)
+		}
+	}
+	for k, e := range before.Endpoints {
+		if same := r.Snapshot.Endpoints[k] == e; same == r.Changed.Endpoints[k] {
+			t.Errorf("endpoints of %v: same %v", k, same)
+		}
+	}
+	// The same object again changes nothing.
+	b.Apply(3, []Change{w})
+	if r := b.Apply(4, []Change{w}); len(r.Changed.Endpoints) != 0 || len(r.Statuses) != 0 {
+		t.Errorf("a repetition changed %+v %+v", r.Changed, r.Statuses)
+	}
+}
+
+func dumpMesh(s *mesh.Snapshot) string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	st := s.Settings
+	p("settings %s %s ttl=%s plaintext=%v %+v", st.TrustDomain, st.ClusterDomain, st.CertificateTTL, st.Plaintext, st.Proxy)
+	for _, n := range sortedKeys(s.Services) {
+		svc := s.Services[n]
+		p("service %s %v", n, svc.Addresses)
+		for _, port := range svc.Ports {
+			p("  port %d %s target=%d %s", port.Port, port.Name, port.Target, protocolName(port.Protocol))
+			if spec, ok := svc.Routes[port.Port]; ok {
+				dumpRoutes(p, "    ", spec)
+			}
+			if set := s.Endpoints[mesh.PortKey{Service: n, Port: port.Port}]; set != nil {
+				for _, e := range set.Endpoints {
+					p("    endpoint %s %s identity=%q workload=%s zone=%q", e.Address, [...]string{"healthy", "suspect", "unhealthy", "draining"}[e.Health], e.Identity, e.Workload, e.Zone)
+				}
+			}
+		}
+	}
+	for _, n := range sortedKeys(s.Workloads) {
+		w := s.Workloads[n]
+		p("workload %s %s at %s", n, w.Identity, w.Address)
+		for _, port := range w.Ports {
+			p("  serves %s:%d app=%s mesh=%v %s", port.Service, port.Port, port.App, port.Mesh, protocolName(port.Protocol))
+		}
+		for _, o := range w.Outbound {
+			p("  outbound %s -> %s:%d", o.Listen, o.To.Service, o.To.Port)
+		}
+		if len(w.Capture)+len(w.Forward)+len(w.Names) > 0 {
+			p("  capture=%v forward=%v names=%v", w.Capture, w.Forward, w.Names)
+		}
+	}
+	for _, n := range sortedKeys(s.Gateways) {
+		g := s.Gateways[n]
+		p("gateway %s %s", n, g.Identity)
+		for _, l := range g.Listeners {
+			p("  listener %s %s tls=%v", l.Name, l.Listen, len(l.Certificate) > 0)
+			dumpRoutes(p, "    ", l.Routes)
+		}
+	}
+	return b.String()
+}
+
+func protocolName(p mesh.Protocol) string {
+	return [...]string{"detect", "http", "tcp"}[p]
+}
+
+func dumpRoutes(p func(string, ...any), indent string, spec route.Spec) {
+	for _, h := range spec.Hosts {
+		p("%shost %v", indent, h.Hostnames)
+		for _, r := range h.Rules {
+			p("%s  %s timeout=%s", indent, r.Name, r.Timeout)
+			for _, m := range r.Matches {
+				p("%s    match %s%q %s %v", indent, [...]string{"any", "exact ", "prefix "}[m.Path.Kind], m.Path.Value, m.Method, m.Headers)
+			}
+			for _, k := range r.Backends {
+				p("%s    to %q weight %d", indent, k.Destination, k.Weight)
+			}
+		}
+	}
+}
+
+func dumpStatuses(all map[Ref]*Status) string {
+	var b strings.Builder
+	refs := make([]Ref, 0, len(all))
+	for r := range all {
+		refs = append(refs, r)
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return strings.Compare(a.String(), b.String()) })
+	conditions := func(indent string, list []Condition) {
+		for _, c := range list {
+			fmt.Fprintf(&b, "%s%s=%v %s", indent, c.Type, c.True, c.Reason)
+			if c.Message != "" {
+				fmt.Fprintf(&b, ": %s", c.Message)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	for _, r := range refs {
+		s := all[r]
+		fmt.Fprintf(&b, "%s generation %d\n", r, s.Generation)
+		conditions("  ", s.Conditions)
+		for _, p := range s.Parents {
+			fmt.Fprintf(&b, "  parent %s %s\n", *p.Ref.Kind, p.Ref.Name)
+			conditions("    ", p.Conditions)
+		}
+		for _, l := range s.Listeners {
+			fmt.Fprintf(&b, "  listener %s attached=%d\n", l.Name, l.Attached)
+			conditions("    ", l.Conditions)
+		}
+	}
+	return b.String()
+}
