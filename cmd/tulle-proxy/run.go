@@ -19,6 +19,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/admin"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/names"
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
@@ -49,13 +50,15 @@ func run(f *flags, log *slog.Logger) error {
 		return err
 	}
 	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops}
+	resolve := names.Config{Live: told, Meter: figures, Log: log}
 	if f.sockets >= 0 {
 		s, err := newNamespaceSockets(f.sockets)
 		if err != nil {
 			return err
 		}
 		defer s.close()
-		c.Sockets = s
+		c.Sockets, resolve.Open = s, s.Names
+		told.SetProbe(s.Probe)
 	}
 	p, err := proxy.New(c)
 	if err != nil {
@@ -74,6 +77,9 @@ func run(f *flags, log *slog.Logger) error {
 		p.Stop()
 		return err // alone, it would never get better
 	}
+	dns := names.New(resolve)
+	defer dns.Close()
+	told.OnChange(dns.Follow)
 	return serve(ctx, stop, f, p, told, log)
 }
 
