@@ -56,7 +56,16 @@ export function Canvas({ graph, selected, select, match }: { graph: Graph; selec
     if (svg.current) follow.observe(svg.current)
     return () => follow.disconnect()
   }, [layout])
-  // What is chosen must not lie under the panel.
+  const near = useMemo(() => {
+    if (!selected) return null
+    const ids = new Set([selected])
+    for (const l of graph.links) {
+      if (l.from === selected || l.to === selected) [l.id, l.from, l.to].forEach((id) => ids.add(id))
+      if (l.id === selected) [l.from, l.to].forEach((id) => ids.add(id))
+    }
+    return ids
+  }, [shape, selected])
+  // What is chosen, and where there is room its neighbours, must not lie under the panel.
   useEffect(() => {
     const box = svg.current?.getBoundingClientRect()
     const at = layout.nodes.get(selected) ?? layout.links.get(selected)?.label
@@ -67,7 +76,8 @@ export function Canvas({ graph, selected, select, match }: { graph: Graph; selec
       const half = (nodeSize.width / 2) * v.scale + 16
       const right = box.width > 700 ? box.width - panel - half : box.width - half
       const bottom = box.width > 700 ? box.height - half : box.height * 0.34
-      const dx = x > right ? right - x : x < half ? half - x : 0
+      const farthest = Math.max(x, ...[...(near ?? [])].map((id) => (layout.nodes.get(id)?.x ?? -Infinity) * v.scale + v.x))
+      const dx = farthest > right ? Math.max(right - farthest, Math.min(0, half - x), x > right ? right - x : -Infinity) : x < half ? half - x : 0
       const dy = y > bottom ? bottom - y : y < 40 ? 40 - y : 0
       return dx || dy ? { ...v, x: v.x + dx, y: v.y + dy } : v
     })
@@ -107,15 +117,6 @@ export function Canvas({ graph, selected, select, match }: { graph: Graph; selec
     return () => removeEventListener('keydown', key)
   }, [layout, selected])
 
-  const near = useMemo(() => {
-    if (!selected) return null
-    const ids = new Set([selected])
-    for (const l of graph.links) {
-      if (l.from === selected || l.to === selected) [l.id, l.from, l.to].forEach((id) => ids.add(id))
-      if (l.id === selected) [l.from, l.to].forEach((id) => ids.add(id))
-    }
-    return ids
-  }, [shape, selected])
   const found = new Set(graph.nodes.filter(match).map((n) => n.id))
   const faded = (id: string) => (near !== null && !near.has(id)) || (found.size < graph.nodes.length && !id.split('>').every((part) => found.has(part)))
 
