@@ -66,7 +66,7 @@ func run(f *flags, log *slog.Logger) error {
 	}
 	a := admin.New(admin.Config{
 		Live: told, Meter: figures, Version: version, Log: log,
-		Ready: p.Ready, Alive: p.Alive, Connections: p.ConnectionList,
+		Ready: p.Ready, Alive: p.Alive, Connections: p.ConnectionList, Drain: told.Drain,
 	})
 	defer a.Close()
 	a.Section("pools", p.Pools)
@@ -142,11 +142,15 @@ func believe(f *flags, state *view.View, figures *meter.Registry, log *slog.Logg
 		}
 		token = strings.TrimSpace(string(b))
 	}
+	mode := "explicit" // how traffic comes to a sidecar; a gateway's role says more
+	if f.sockets >= 0 {
+		mode = "netns"
+	}
 	return live.New(live.Config{
 		Control: f.controlPlane, DataDir: f.data, EphemeralKey: f.ephemeralKey, JoinToken: token,
 		Hello: control.Hello{
 			Name: f.name, Namespace: f.namespace, Version: version, Zone: f.zone,
-			UID: rand.Text(), PID: uint64(os.Getpid()),
+			UID: rand.Text(), PID: uint64(os.Getpid()), Mode: mode,
 		},
 		Log: log, Meter: figures,
 	})

@@ -55,6 +55,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(dir) })
 			env.Setenv("TULLE_DATA_DIR", dir)
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each process of a race-detecting test waits a second
 			l, err := net.Listen("unix", filepath.Join(dir, "control.sock"))
 			if err != nil {
 				return err

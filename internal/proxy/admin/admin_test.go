@@ -92,6 +92,7 @@ func TestUnixSocket(t *testing.T) {
 		c.Ready = func() error { return unready }
 		c.Alive = func() error { return nil }
 		c.Connections = func() any { return []string{"one"} }
+		c.Drain = func(context.Context) error { return unready }
 	})
 	s.Section("pools", func() any { return map[string]int{"cart": 3} })
 	path := filepath.Join(t.TempDir(), "admin.sock")
@@ -136,6 +137,16 @@ func TestUnixSocket(t *testing.T) {
 	}
 	r.Body.Close()
 
+	for want, unknown := range map[int]error{504: errors.New("nobody knows"), 200: nil} {
+		unready = unknown
+		r, err := c.Post("http://proxy/drain", "", nil)
+		if err != nil || r.StatusCode != want {
+			t.Errorf("POST /drain: %v, %v; want %d", r, err, want)
+		}
+		r.Body.Close()
+	}
+	unready = errors.New("draining")
+
 	_, body := get(t, c, "http://proxy/dump")
 	var d map[string]any
 	if err := json.Unmarshal([]byte(body), &d); err != nil {
@@ -155,7 +166,9 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestPlain(t *testing.T) {
-	s, _ := proxy(t, nil)
+	s, _ := proxy(t, func(c *admin.Config) {
+		c.Drain = func(context.Context) error { t.Error("drained over TCP"); return nil }
+	})
 	if _, err := s.ListenPlain("0.0.0.0:0"); err == nil || !strings.Contains(err.Error(), "loopback") {
 		t.Errorf("plain HTTP on every address: %v", err)
 	}
@@ -168,6 +181,7 @@ func TestPlain(t *testing.T) {
 		{"GET /ready HTTP/1.1\r\nHost: evil.example\r\n\r\n", "HTTP/1.1 403 "},
 		{"GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "},
 		{"HEAD /ready HTTP/1.1\r\nHost: [::1]:9\r\n\r\n", "HTTP/1.1 200 "},
+		{"POST /drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 405 "},
 		{"nonsense\r\n\r\n", "HTTP/1.1 400 "},
 		{"GET /ready HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 10_000) + "\r\n\r\n", "HTTP/1.1 431 "},
 		{"GET /ready HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 "},

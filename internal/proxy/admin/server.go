@@ -46,6 +46,10 @@ type Config struct {
 	// Connections returns what /connections shows, as a JSON value. It may be
 	// nil.
 	Connections func() any
+	// Drain tells the mesh that nothing new should come and waits until it
+	// knows; what is open, and what the program sends, goes on. POST /drain on
+	// the Unix socket calls it. It may be nil.
+	Drain func(context.Context) error
 }
 
 // Server answers requests on any number of listeners.
@@ -105,6 +109,19 @@ func (s *Server) ListenUnix(path string) error {
 	}
 	s.serve(l, func(c net.Conn) (net.Conn, error) { return c, nil }, nil)
 	return nil
+}
+
+// maxDrain bounds one POST /drain.
+const maxDrain = 16 * time.Second
+
+// drain answers POST /drain, which only the proxy's own user can send.
+func (s *Server) drain() answer {
+	ctx, cancel := context.WithTimeout(context.Background(), maxDrain)
+	defer cancel()
+	if err := s.config.Drain(ctx); err != nil {
+		return text(504, err.Error()+"\n")
+	}
+	return text(200, "every peer knows\n")
 }
 
 // ListenPlain serves plain HTTP on a loopback address, for a proxy that runs
@@ -250,6 +267,8 @@ func (s *Server) connection(raw net.Conn, shake func(net.Conn) (net.Conn, error)
 			a.close = true
 		case check != nil && check(string(r.Authority)) != nil:
 			a = text(403, check(string(r.Authority)).Error()+"\n")
+		case r.Method == h1.POST && string(r.Path) == "/drain" && s.config.Drain != nil && raw.LocalAddr().Network() == "unix":
+			a = s.drain()
 		default:
 			a = s.answer(&r)
 		}
