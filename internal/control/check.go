@@ -174,7 +174,7 @@ func (f *facts) checkProxies(add addCheck) {
 		if left := p.CertificateExpires.Sub(now); !p.CertificateExpires.IsZero() && left < snap.Settings.CertificateTTL/lateRenewal && now.Sub(p.Since) < snap.Settings.CertificateTTL {
 			late = append(late, n)
 		}
-		if p.Mode == "explicit" {
+		if p.Mode == "explicit" && p.Role != "gateway" {
 			bypass = append(bypass, n)
 		}
 	}
