@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"tulle.dev/tulle/internal/view"
@@ -60,8 +62,8 @@ func (p *Proxy) awaitEnd(ctx context.Context, limit time.Duration) {
 // drain is the lane's part: it takes what waits to be accepted, then no more.
 func (n *lane) drain() {
 	n.http.Drain()
-	for name, s := range n.ports {
-		s.acceptor.Finish()
+	for _, name := range slices.Sorted(maps.Keys(n.ports)) { // in an order that repeats
+		n.ports[name].acceptor.Finish()
 		delete(n.ports, name)
 	}
 }

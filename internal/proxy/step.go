@@ -14,3 +14,12 @@ func (p *Proxy) Step() ([]*loop.Loop, error) {
 	defer p.mu.Unlock()
 	return loops, p.fault
 }
+
+// StepDrain begins to drain, as Drain does once the peers know; the loops then
+// end what they have in their turns.
+func (p *Proxy) StepDrain() {
+	p.draining.Store(true)
+	for _, n := range p.lanes {
+		n.loop.Post(n.drain)
+	}
+}

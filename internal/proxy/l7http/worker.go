@@ -1,10 +1,13 @@
 package l7http
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/wire/h1"
@@ -31,10 +34,27 @@ type Worker struct {
 	Closed func()
 	// Draining makes every answer the last one of its connection.
 	Draining bool
+	// Multiplex carries exchanges with other proxies over HTTP/2, whatever the
+	// client speaks.
+	Multiplex bool
 
-	conns   map[*serverConn]struct{}
-	streams []*stream // free
-	date    date
+	conns     map[*serverConn]struct{}
+	servers   map[*h2Server]struct{}
+	streams   []*stream // free, as the next two
+	h2streams []*h2Stream
+	h2calls   []*h2Call
+	date      date
+	env       h2.Env
+	configs   *h2Configs
+	scratch   []byte
+}
+
+// http2 returns the settings of HTTP/2 connections.
+func (w *Worker) http2() *h2Configs {
+	if w.configs == nil {
+		w.configs = newH2Configs(&w.Limits)
+	}
+	return w.configs
 }
 
 // date is the Date field's value of the current second.
@@ -74,14 +94,17 @@ func (w *Worker) dateNow() []byte {
 }
 
 // Open is the number of client connections.
-func (w *Worker) Open() int { return len(w.conns) }
+func (w *Worker) Open() int { return len(w.conns) + len(w.servers) }
 
 // Drain makes answers from now on say that they are the last. A connection that
 // is idle isn't closed at once, for its client may be sending just now; but it
 // is when it stays idle for as long as proxies keep connections in their pools.
 func (w *Worker) Drain() {
 	w.Draining = true
-	for s := range w.conns {
+	inOrder := slices.SortedFunc(maps.Keys(w.conns), func(a, b *serverConn) int {
+		return int(a.conn.FD() - b.conn.FD()) // one that repeats
+	})
+	for _, s := range inOrder {
 		if s.stream == nil {
 			s.timer.Set(w.idle())
 		}

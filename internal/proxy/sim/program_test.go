@@ -95,7 +95,7 @@ func (c *pipe) read() {
 			return
 		case io.EOF:
 			c.ended = true
-			if c.broke == unix.ECONNRESET {
+			if c.broke != nil && c.broke != unix.EPIPE {
 				c.failed = c.broke
 			}
 			c.onEnd(c.failed)

@@ -29,8 +29,10 @@ type run struct {
 	backends   []*backend
 	streams    []*stream
 	violations []string
-	faulty     bool // backends do things wrong
-	stormy     bool // the network does
+	drained    time.Duration // when the drain began
+	drains     bool          // the proxy the clients talk to does
+	faulty     bool          // backends do things wrong
+	stormy     bool          // the network does
 }
 
 // node is a proxy of the run.
@@ -118,6 +120,7 @@ func newRun(seed uint64, log io.Writer) *run {
 	r.world = sim.New(seed, weather(plan), log)
 	r.faulty = plan.IntN(3) == 0
 	r.stormy = plan.IntN(4) == 0
+	r.drains = plan.IntN(5) == 0
 	http := func(p *program, at netip.AddrPort) {
 		b := &backend{run: r, program: p}
 		b.serve(at, b.accept)
@@ -146,8 +149,21 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
 		r.plantStreams(hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)])
 	}
+	if r.drains {
+		first := r.proxies[len(r.proxies)-1]
+		r.world.After(time.Duration(plan.IntN(150))*time.Millisecond, func() {
+			r.world.Note("%s drains", first.name)
+			first.StepDrain()
+			first.ports = 0
+			r.drained = r.world.Now()
+		})
+	}
 	return r
 }
+
+// drainTime is what a drain may take: its connections rest for at most PoolIdle
+// after their last answer.
+const drainTime = proxy.DefaultDrainTimeout
 
 // plantStreams plans opaque connections.
 func (r *run) plantStreams(host netip.Addr, to netip.AddrPort) {
@@ -214,6 +230,13 @@ func (r *run) play() {
 		r.violate("%d clients are still waiting", r.active)
 	}
 	r.judge()
+	if r.drains {
+		// What is under way ends; nothing keeps the proxy up.
+		r.world.Run(max(r.world.Now(), r.drained)+drainTime, steps, nil)
+		if n := r.proxies[len(r.proxies)-1]; n.Connections() > 0 {
+			r.violate("the drain has no end: %d connections", n.Connections())
+		}
+	}
 	// Everything that may linger, rest or be idle has its time.
 	if !r.world.Run(r.world.Now()+10*time.Minute, steps, nil) {
 		r.violate("it goes round in circles after the end")
@@ -251,6 +274,7 @@ func (r *run) judge() {
 			r.violate("delivered twice: %s", q)
 		case q.status != 0 && !q.byProxy && q.delivered == 0:
 			r.violate("an answer from nowhere: %s", q)
+		case r.drains && q.delivered == 0 && q.failed == "connection refused":
 		case r.mayFail(q):
 		case q.failed != "" && q.failed != "not answered before the connection ended" || q.byProxy:
 			r.violate("failed for no reason: %s", q)

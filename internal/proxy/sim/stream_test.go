@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tulle.dev/tulle/internal/proxy/poll"
 )
 
@@ -153,6 +155,7 @@ func (s *stream) judge() {
 	case s.upEnd && len(s.gotUp) < len(s.up):
 		r.violate("stream %d was cut silently: %d of %d up", s.id, len(s.gotUp), len(s.up))
 	case r.stormy || s.breaks >= 0:
+	case r.drains && s.server == nil && s.dnBroke == unix.ECONNREFUSED:
 	case !s.downEnd || !s.upEnd:
 		r.violate("stream %d broke for no reason: %v %v", s.id, s.upBroke, s.dnBroke)
 	}
