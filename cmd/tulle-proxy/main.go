@@ -20,6 +20,7 @@ type flags struct {
 	state        string
 	identity     string
 	controlPlane string
+	role         string
 	data         string
 	name         string
 	namespace    string
@@ -41,6 +42,7 @@ func parse() *flags {
 	flag.StringVar(&f.data, "data", "", "`directory` for the state, the key and the SVID (kept across restarts)")
 	flag.StringVar(&f.name, "name", "", "the workload's `name`")
 	flag.StringVar(&f.namespace, "namespace", "default", "the workload's `namespace`")
+	flag.StringVar(&f.role, "role", "sidecar", "what the proxy is when it first asks the control plane: sidecar or gateway")
 	flag.StringVar(&f.zone, "zone", "", "where this machine is, for people and balancing")
 	flag.StringVar(&f.tokenFile, "join-token-file", "", "`file` with a join token, needed once")
 	flag.BoolVar(&f.ephemeralKey, "ephemeral-key", false, "keep the key in memory only; a restart then needs the control plane")
@@ -63,6 +65,8 @@ func (f *flags) check() error {
 		return errors.New("--control-plane needs --name, the workload's name")
 	case f.controlPlane != "" && f.identity != "":
 		return errors.New("--identity is for --state; with a control plane the SVID comes from there")
+	case f.role != "sidecar" && f.role != "gateway":
+		return fmt.Errorf("--role %q: want sidecar or gateway", f.role)
 	case f.loops < 0 || f.loops > 256:
 		return fmt.Errorf("--loops %d: want 0 to 256", f.loops)
 	}

@@ -27,6 +27,9 @@ import (
 // run wires the proxy and runs it until a signal; it returns when all has ended.
 func run(f *flags, log *slog.Logger) error {
 	role := view.Sidecar
+	if f.role == "gateway" {
+		role = view.Gateway
+	}
 	var state *view.View
 	if f.state != "" {
 		v, err := loadState(f.state)
@@ -45,7 +48,7 @@ func run(f *flags, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	figures := meter.New(loops, version)
-	told, err := believe(f, state, figures, log)
+	told, err := believe(f, state, role, figures, log)
 	if err != nil {
 		return err
 	}
@@ -130,7 +133,7 @@ func loadState(path string) (*view.View, error) {
 
 // believe makes what the proxy has been told: from the state file, or from the
 // control plane.
-func believe(f *flags, state *view.View, figures *meter.Registry, log *slog.Logger) (*live.Live, error) {
+func believe(f *flags, state *view.View, role view.Role, figures *meter.Registry, log *slog.Logger) (*live.Live, error) {
 	if state != nil {
 		return live.Static(state, f.identity, log, figures)
 	}
@@ -142,14 +145,17 @@ func believe(f *flags, state *view.View, figures *meter.Registry, log *slog.Logg
 		}
 		token = strings.TrimSpace(string(b))
 	}
-	mode := "explicit" // how traffic comes to a sidecar; a gateway's role says more
-	if f.sockets >= 0 {
+	mode := "" // how the program's traffic comes to a sidecar
+	switch {
+	case f.sockets >= 0:
 		mode = "netns"
+	case role == view.Sidecar:
+		mode = "explicit"
 	}
 	return live.New(live.Config{
 		Control: f.controlPlane, DataDir: f.data, EphemeralKey: f.ephemeralKey, JoinToken: token,
 		Hello: control.Hello{
-			Name: f.name, Namespace: f.namespace, Version: version, Zone: f.zone,
+			Name: f.name, Namespace: f.namespace, Version: version, Zone: f.zone, Role: role,
 			UID: rand.Text(), PID: uint64(os.Getpid()), Mode: mode,
 		},
 		Log: log, Meter: figures,

@@ -48,5 +48,5 @@ func StartGateway(ctx context.Context, g GatewayConfig) (*Proxy, error) {
 		}
 	}
 	return StartProxy(ctx, ProxyConfig{Name: g.Name, Namespace: g.Namespace, Binary: g.ProxyBinary, Dir: dir, ControlPlane: g.ControlPlane,
-		Admin: loopback.String() + ":0", TokenFile: file, LogLevel: g.LogLevel, LowPorts: true, Say: g.Say}, nil)
+		Admin: loopback.String() + ":0", TokenFile: file, LogLevel: g.LogLevel, Gateway: true, Say: g.Say}, nil)
 }

@@ -56,8 +56,9 @@ type ProxyConfig struct {
 	// TokenFile holds its join token; empty when it has an identity already.
 	TokenFile string
 	LogLevel  string
-	// LowPorts keeps the right to listen on ports under 1024 (a gateway's).
-	LowPorts bool
+	// Gateway says that it is a gateway's: it keeps the right to listen on ports
+	// under 1024.
+	Gateway bool
 	// Say is told when the proxy is started again; may be nil.
 	Say func(format string, a ...any)
 }
@@ -140,6 +141,9 @@ func (p *Proxy) start() (<-chan error, error) {
 			args = append(args, "--join-token-file", c.TokenFile)
 		}
 	}
+	if c.Gateway {
+		args = append(args, "--role", "gateway")
+	}
 	if c.LogLevel != "" {
 		args = append(args, "--log-level", c.LogLevel)
 	}
@@ -164,7 +168,7 @@ func (p *Proxy) start() (<-chan error, error) {
 	if p.stopping {
 		return nil, context.Canceled
 	}
-	ended, err := startProxy(cmd, c.LowPorts)
+	ended, err := startProxy(cmd, c.Gateway)
 	if err != nil {
 		return nil, fail("build it beside tulle (make build), put it in PATH, or name it with --proxy-binary", "start %s: %w", c.Binary, err)
 	}
