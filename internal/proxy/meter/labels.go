@@ -53,13 +53,17 @@ type Protocol uint8
 const (
 	HTTP1 Protocol = iota
 	TCP
+	HTTP2
 	protocols
 )
 
 // String returns the label's value.
 func (p Protocol) String() string {
-	if p == HTTP1 {
+	switch p {
+	case HTTP1:
 		return "http1"
+	case HTTP2:
+		return "http2"
 	}
 	return "tcp"
 }
