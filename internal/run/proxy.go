@@ -37,8 +37,9 @@ type Proxy struct {
 	config    ProxyConfig
 	namespace *namespace.Namespace // nil without one
 
-	mu       sync.Mutex // guards process and stopping
+	mu       sync.Mutex // guards what follows
 	process  *os.Process
+	ready    bool // it was, once: from then on it is started again
 	stopping bool
 
 	first chan error    // how the first start went
@@ -106,7 +107,7 @@ func (p *Proxy) supervise() {
 		}
 		p.mu.Lock()
 		p.process = nil
-		stopping := p.stopping
+		stopping := p.stopping || !p.ready
 		p.mu.Unlock()
 		if stopping {
 			return
@@ -193,6 +194,9 @@ func (p *Proxy) awaitReady(ctx context.Context) error {
 		}
 		status, text, err := p.ask(ctx, http.MethodGet, "/ready")
 		if err == nil && status == http.StatusOK {
+			p.mu.Lock()
+			p.ready = true
+			p.mu.Unlock()
 			return nil
 		}
 		if err == nil {
