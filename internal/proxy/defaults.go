@@ -32,9 +32,16 @@ const (
 	// maxPassThrough bounds the destinations outside the mesh that one loop
 	// remembers.
 	maxPassThrough = 1024
+	// DefaultPeerProtocol is what proxies speak to each other.
+	DefaultPeerProtocol = view.PeerHTTP1
 	// via is our name in Via fields.
 	via = "tulle"
 )
+
+// multiplex says whether exchanges with other proxies share connections.
+func multiplex(s *view.Settings) bool {
+	return or(s.PeerProtocol, DefaultPeerProtocol) == view.PeerHTTP2
+}
 
 func or[T comparable](v, otherwise T) T {
 	var zero T

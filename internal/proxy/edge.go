@@ -39,7 +39,7 @@ func (e *edge) update(l *live.Listener) {
 		e.config = &tls.Config{
 			Certificates:                []tls.Certificate{*l.Certificate},
 			MinVersion:                  tls.VersionTLS12,
-			NextProtos:                  []string{"http/1.1"},
+			NextProtos:                  []string{"h2", "http/1.1"},
 			DynamicRecordSizingDisabled: true,
 		}
 		if l.Protocol == view.TCP {

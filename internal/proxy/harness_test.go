@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,14 @@ import (
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
+
+// TestMain gives every loop of the proxies under test a processor, and the tests
+// some too: a loop that waits briefly for traffic holds the one it has, which is
+// why tulle-proxy sets GOMAXPROCS to its loops plus one.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(16)
+	os.Exit(m.Run())
+}
 
 // wait bounds whatever a test waits for.
 const wait = 5 * time.Second

@@ -34,7 +34,7 @@ type inbound struct {
 
 func newInbound(n *lane, l *live.Listener) *inbound {
 	in := &inbound{lane: n}
-	in.config = n.proxy.config.Live.Credentials().ServerConfig(nil, l7http.ALPN, l4.ALPN)
+	in.config = n.proxy.config.Live.Credentials().ServerConfig(nil, l7http.MuxALPN, l7http.ALPN, l4.ALPN)
 	in.config.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
 	in.update(l)
 	return in
@@ -48,6 +48,7 @@ func (in *inbound) update(l *live.Listener) {
 			List: []view.Endpoint{{Address: l.App, Workload: "the program"}},
 		}, in.lane.loop.Now())
 	}
+	in.app.Protocol = l.Protocol
 	in.listener = l
 }
 
@@ -78,6 +79,8 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 	switch state.NegotiatedProtocol {
 	case l7http.ALPN:
 		c.http(&inboundRouter{in, series}, series)
+	case l7http.MuxALPN:
+		c.lane.http.AdoptPeer(&c.conn, &inboundRouter{in, series}, series)
 	case l4.ALPN:
 		c.tcp(in.app, series)
 	default:
@@ -89,7 +92,8 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 func (in *inbound) plaintext(c *incoming, k sniff.Kind) {
 	series := in.series("", meter.None)
 	switch {
-	case in.listener.Protocol == view.HTTP, in.listener.Protocol == view.Detect && k == sniff.HTTP1:
+	case in.listener.Protocol == view.HTTP, in.listener.Protocol == view.HTTP2,
+		in.listener.Protocol == view.Detect && (k == sniff.HTTP1 || k == sniff.HTTP2):
 		c.http(&inboundRouter{in, series}, series)
 	default:
 		c.tcp(in.app, series)

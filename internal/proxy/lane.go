@@ -100,6 +100,7 @@ func (n *lane) connector() func(netip.AddrPort) (poll.FD, error) {
 func (n *lane) settings(t *live.Table) {
 	n.dialer.Timeout = or(t.Proxy.Settings.ConnectTimeout, DefaultConnectTimeout)
 	n.http.Limits = limits(&t.Proxy.Settings)
+	n.http.Multiplex = multiplex(&t.Proxy.Settings)
 }
 
 // current returns the live table. When it is another one than before, the
@@ -110,6 +111,7 @@ func (n *lane) current() *live.Table {
 		n.table, n.touched = t, now
 		for k, c := range n.clusters {
 			c.Update(t.Endpoints(k.key), now)
+			c.Protocol = protocolOf(t, k)
 		}
 		for _, s := range n.services {
 			s.follow(t)
@@ -126,10 +128,24 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 	if c == nil {
 		c = dial.NewCluster(key, d, n.shard)
 		c.ServerName = n.serverName(key)
+		c.Protocol = protocolOf(n.current(), k)
 		c.Update(n.current().Endpoints(key), n.loop.Now())
 		n.clusters[k] = c
 	}
 	return c
+}
+
+// protocolOf is what the programs behind a service port speak. A client from
+// outside the mesh gets HTTP/1.1 where nothing is declared, whatever it speaks
+// itself.
+func protocolOf(t *live.Table, k clusterKey) view.Protocol {
+	if d := t.Destination(k.key); d != nil && d.Protocol != view.Detect {
+		return d.Protocol
+	}
+	if k.direction == meter.Edge {
+		return view.HTTP
+	}
+	return view.Detect
 }
 
 // serverName is what a TLS connection to a service port asks for:

@@ -69,13 +69,13 @@ func (o *outbound) toService(c *incoming, key string) {
 			protocol = d.Protocol
 		}
 		switch protocol {
-		case view.HTTP:
+		case view.HTTP, view.HTTP2:
 			o.http(c, key)
 		case view.TCP:
 			o.tcp(c, key)
 		default:
 			c.detect(detectTimeout, func(k sniff.Kind) {
-				if k == sniff.HTTP1 {
+				if k == sniff.HTTP1 || k == sniff.HTTP2 {
 					o.http(c, key)
 				} else {
 					o.tcp(c, key)
