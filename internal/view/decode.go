@@ -191,6 +191,8 @@ func readSettings(b []byte, s *Settings) error {
 			return pb.In("max_fields", f.Uint32(&s.MaxFields))
 		case 9:
 			return pb.In("max_connections", f.Uint32(&s.MaxConnections))
+		case 10:
+			return pb.In("peer_protocol", f.Enum(uint8(PeerHTTP2), (*uint8)(&s.PeerProtocol)))
 		}
 		return nil
 	})
@@ -206,7 +208,7 @@ func readListener(b []byte, l *Listener) error {
 		case 3:
 			return pb.In("address", f.AddrPort(&l.Address))
 		case 4:
-			return pb.In("protocol", f.Enum(uint8(TCP), (*uint8)(&l.Protocol)))
+			return pb.In("protocol", f.Enum(uint8(HTTP2), (*uint8)(&l.Protocol)))
 		case 5:
 			return pb.In("destination", f.String(maxName, &l.Destination))
 		case 6:
@@ -341,7 +343,7 @@ func readDestination(b []byte, d *Destination) error {
 		case 1:
 			return pb.In("key", f.String(maxName, &d.Key))
 		case 2:
-			return pb.In("protocol", f.Enum(uint8(TCP), (*uint8)(&d.Protocol)))
+			return pb.In("protocol", f.Enum(uint8(HTTP2), (*uint8)(&d.Protocol)))
 		case 3:
 			return readAddress(f, &d.Addresses)
 		case 4:

@@ -60,7 +60,8 @@ func appendSettings(b []byte, s *Settings) []byte {
 	b = pb.AppendMilliseconds(b, 6, s.DrainTimeout)
 	b = pb.AppendUint(b, 7, uint64(s.MaxHead))
 	b = pb.AppendUint(b, 8, uint64(s.MaxFields))
-	return pb.AppendUint(b, 9, uint64(s.MaxConnections))
+	b = pb.AppendUint(b, 9, uint64(s.MaxConnections))
+	return pb.AppendUint(b, 10, uint64(s.PeerProtocol))
 }
 
 func appendListener(b []byte, l *Listener) []byte {

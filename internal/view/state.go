@@ -82,10 +82,10 @@ func Save(path string, v *View) (err error) {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return syncDir(dir)
@@ -100,8 +100,10 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func encodeState(v *View) []byte {
-	payload := Encode(v)
+func encodeState(v *View) []byte { return frameState(Encode(v)) }
+
+// frameState puts the header before a payload.
+func frameState(payload []byte) []byte {
 	b := make([]byte, 0, stateHeader+len(payload))
 	b = append(b, stateMagic...)
 	b = binary.BigEndian.AppendUint32(b, stateFormat)

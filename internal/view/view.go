@@ -70,7 +70,19 @@ type Settings struct {
 	MaxHead        uint32        // bytes of a request's or response's head
 	MaxFields      uint32        // header fields of a head
 	MaxConnections uint32        // client connections of the whole proxy
+	PeerProtocol   PeerProtocol  // between proxies, for HTTP
 }
+
+// PeerProtocol is what proxies speak to each other for HTTP exchanges.
+type PeerProtocol uint8
+
+// PeerHTTP2 multiplexes exchanges over one connection, PeerHTTP1 has a
+// connection for each exchange under way.
+const (
+	PeerDefault PeerProtocol = iota
+	PeerHTTP1
+	PeerHTTP2
+)
 
 // ListenerKind says where a listener's connections come from and how they are routed.
 type ListenerKind uint8
@@ -103,6 +115,8 @@ const (
 	HTTP
 	// TCP is never looked at: needed where the server speaks first.
 	TCP
+	// HTTP2 is HTTP whose server takes HTTP/2 without TLS (h2c, gRPC).
+	HTTP2
 )
 
 // Listener is one socket the proxy accepts on.

@@ -189,6 +189,8 @@ func protocolName(p view.Protocol) string {
 		return "http"
 	case view.TCP:
 		return "tcp"
+	case view.HTTP2:
+		return "http2"
 	}
 	return "detect"
 }

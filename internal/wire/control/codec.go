@@ -292,7 +292,7 @@ func readRegistration(b []byte, r *Registration) error {
 		case 4:
 			return pb.In("mesh", f.AddrPort(&r.Mesh))
 		case 5:
-			return pb.In("protocol", f.Enum(uint8(view.TCP), (*uint8)(&r.Protocol)))
+			return pb.In("protocol", f.Enum(uint8(view.HTTP2), (*uint8)(&r.Protocol)))
 		}
 		return nil
 	})
