@@ -75,10 +75,23 @@ func (d *demo) stop(hurry context.Context) {
 		select {
 		case <-p.done:
 		case <-hurry.Done():
-			p.signal(syscall.SIGKILL)
-			<-p.done
+			p.insist()
 		}
 	}
+}
+
+// insist ends a program that was told to stop: without draining, then without
+// waiting for its proxy, then at once.
+func (p *demoProgram) insist() {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM, syscall.SIGKILL} {
+		p.signal(s)
+		select {
+		case <-p.done:
+			return
+		case <-time.After(2 * sameSignal):
+		}
+	}
+	<-p.done
 }
 
 const (

@@ -59,7 +59,10 @@ kept in the data directory and is there again next time.`,
 	return c
 }
 
-// mesh is a running `tulle up`: what it started, in the order of its start.
+// sameSignal is how soon after another a signal to stop is taken for the same.
+const sameSignal = 250 * time.Millisecond
+
+// upMesh is a running `tulle up`: what it started, in the order of its start.
 type upMesh struct {
 	app      *app
 	flags    upFlags
@@ -121,6 +124,7 @@ func (a *app) up(cmd *cobra.Command, f upFlags) error {
 	defer hurryNow()
 	go func() {
 		<-ctx.Done()
+		time.Sleep(sameSignal) // timeout(1) and others signal the process and its group
 		again := make(chan os.Signal, 1)
 		signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
 		defer signal.Stop(again)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,6 +58,9 @@ type ProxyConfig struct {
 	// TokenFile holds its join token; empty when it has an identity already.
 	TokenFile string
 	LogLevel  string
+	// Lock, when not nil, is held by the proxy as well: while it lives nobody
+	// else has its directory.
+	Lock *os.File
 	// Gateway says that it is a gateway's: it keeps the right to listen on ports
 	// under 1024.
 	Gateway bool
@@ -149,14 +153,18 @@ func (p *Proxy) start() (<-chan error, error) {
 		args = append(args, "--log-level", c.LogLevel)
 	}
 	cmd := &exec.Cmd{Path: c.Binary, Args: args, Env: os.Environ()}
+	if c.Lock != nil {
+		cmd.ExtraFiles = []*os.File{c.Lock}
+	}
 	if p.namespace != nil {
 		end, err := p.namespace.ProxySocket()
 		if err != nil {
 			return nil, err
 		}
 		defer end.Close()
-		cmd.Args = append(cmd.Args, "--sockets", "3")
-		cmd.ExtraFiles = []*os.File{end}
+		const firstExtra = 3 // exec.Cmd: entry i of ExtraFiles is descriptor 3+i
+		cmd.Args = append(cmd.Args, "--sockets", strconv.Itoa(firstExtra+len(cmd.ExtraFiles)))
+		cmd.ExtraFiles = append(cmd.ExtraFiles, end)
 	}
 	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

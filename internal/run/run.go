@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,7 +54,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 		case <-ready:
 		}
 	}()
-	r, err := c.prepare(starting)
+	r, err := c.prepare(starting, lock)
 	close(ready)
 	if err != nil {
 		if cause := context.Cause(starting); cause != nil {
@@ -101,9 +102,13 @@ func Run(ctx context.Context, c Config) (int, error) {
 	return code, err
 }
 
+// sameSignal is how soon after another a signal to stop is taken for the same.
+const sameSignal = 250 * time.Millisecond
+
 // running is all that surrounds the program.
 type running struct {
 	config    *Config
+	lock      *os.File
 	mode      Mode
 	namespace *namespace.Namespace // nil in explicit mode
 	workload  *v1alpha1.Workload
@@ -114,8 +119,8 @@ type running struct {
 }
 
 // prepare does everything up to a ready proxy.
-func (c *Config) prepare(ctx context.Context) (*running, error) {
-	r := &running{config: c, env: c.Env}
+func (c *Config) prepare(ctx context.Context, lock *os.File) (*running, error) {
+	r := &running{config: c, env: c.Env, lock: lock}
 	ok := false
 	defer func() {
 		if !ok {
@@ -131,7 +136,7 @@ func (c *Config) prepare(ctx context.Context) (*running, error) {
 	}
 	r.proxy, err = StartProxy(ctx, ProxyConfig{
 		Name: c.Name, Namespace: c.Namespace, Binary: c.ProxyBinary, Dir: c.dir(), ControlPlane: c.ControlPlane,
-		Admin: netip.AddrPortFrom(c.Address, 0).String(), TokenFile: tokenFile, LogLevel: c.LogLevel, Say: c.say,
+		Admin: netip.AddrPortFrom(c.Address, 0).String(), TokenFile: tokenFile, LogLevel: c.LogLevel, Say: c.say, Lock: lock,
 	}, r.namespace)
 	if err != nil {
 		return nil, err
@@ -281,6 +286,7 @@ func (r *running) wait(ctx context.Context, p program, signals <-chan os.Signal)
 	draining, stopDrain := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDrain()
 	asked := false
+	var first time.Time
 	leave := func(s syscall.Signal) {
 		if asked || len(r.config.Ports) == 0 {
 			drained <- s
@@ -313,8 +319,11 @@ func (r *running) wait(ctx context.Context, p program, signals <-chan os.Signal)
 			switch {
 			case (s == syscall.SIGINT || s == syscall.SIGQUIT) && inForeground():
 				// The terminal has told the program itself.
-			case (s == syscall.SIGTERM || s == syscall.SIGINT) && !asked:
+			case (s == syscall.SIGTERM || s == syscall.SIGINT) && first.IsZero():
+				first = time.Now()
 				leave(s)
+			case (s == syscall.SIGTERM || s == syscall.SIGINT) && time.Since(first) < sameSignal:
+				// timeout(1) and others signal the process and its group.
 			default:
 				stopDrain() // asked twice: at once
 				if err := p.Signal(s); err != nil {
@@ -342,8 +351,12 @@ func (r *running) close() {
 // lock takes the workload's directory; no other `tulle run` may have it. A
 // suggested name gets a number when it is taken.
 func (c *Config) lock() (*os.File, error) {
-	const most = 1000
-	name := c.Name
+	const (
+		most      = 1000
+		patience  = time.Second
+		lookAgain = 10 * time.Millisecond
+	)
+	name, began := c.Name, time.Now()
 	for i := 2; ; i++ {
 		if err := os.MkdirAll(c.dir(), 0o700); err != nil {
 			return nil, fail("", "the workload's directory: %w", err)
@@ -359,6 +372,10 @@ func (c *Config) lock() (*os.File, error) {
 		f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fail("", "lock %s: %w", c.dir(), err)
+		}
+		if !c.Suggested && i < most && time.Since(began) < patience {
+			time.Sleep(lookAgain) // the proxy of one that was killed may still drain
+			continue
 		}
 		if !c.Suggested || i > most {
 			return nil, fail("give this one another --name", "a workload %q of this mesh is running already", c.Name)
