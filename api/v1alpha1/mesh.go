@@ -60,6 +60,10 @@ type ProxySettings struct {
 	MaxFields int32 `json:"maxFields,omitempty"`
 	// MaxConnections is the number of client connections of a proxy.
 	MaxConnections int32 `json:"maxConnections,omitempty"`
+	// PeerProtocol is what proxies speak to each other for HTTP: "http2"
+	// multiplexes requests over one connection, "http1" has one for each request
+	// under way.
+	PeerProtocol string `json:"peerProtocol,omitempty"`
 }
 
 // MeshStatus is written by the control plane.

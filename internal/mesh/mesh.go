@@ -14,8 +14,8 @@ type Snapshot struct {
 	// Version grows with every change of the store; it never goes back.
 	Version uint64
 
-	Settings  Settings
-	Services  map[Name]*Service
+	Settings Settings
+	Services map[Name]*Service
 	// Addresses finds a service by each of its virtual addresses.
 	Addresses map[netip.Addr]Name
 	Workloads map[Name]*Workload
@@ -57,6 +57,8 @@ type ProxySettings struct {
 	ConnectTimeout, HeadTimeout, IdleTimeout time.Duration
 	PoolIdle, StreamIdle, DrainTimeout       time.Duration
 	MaxHead, MaxFields, MaxConnections       uint32
+	// PeerProtocol is "http1", "http2" or empty for the proxy's default.
+	PeerProtocol string
 }
 
 // Service is something callers name: a set of ports, addresses of its own and
@@ -81,6 +83,8 @@ const (
 	Detect Protocol = iota
 	HTTP
 	TCP
+	// HTTP2 is HTTP/2 from the first byte, without TLS: h2c, gRPC.
+	HTTP2
 )
 
 // Port is one port of a service.

@@ -397,6 +397,7 @@ func (b *Builder) settings() mesh.Settings {
 			IdleTimeout: s.IdleTimeout.Duration, PoolIdle: s.PoolIdle.Duration,
 			StreamIdle: s.StreamIdle.Duration, DrainTimeout: s.DrainTimeout.Duration,
 			MaxHead: uint32(s.MaxHead), MaxFields: uint32(s.MaxFields), MaxConnections: uint32(s.MaxConnections),
+			PeerProtocol: s.PeerProtocol,
 		},
 	}
 }

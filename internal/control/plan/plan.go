@@ -35,6 +35,8 @@ func Protocol(p mesh.Protocol) view.Protocol {
 		return view.HTTP
 	case mesh.TCP:
 		return view.TCP
+	case mesh.HTTP2:
+		return view.HTTP2
 	}
 	return view.Detect
 }
@@ -219,5 +221,6 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 func settings(p *mesh.ProxySettings) view.Settings {
 	return view.Settings{ConnectTimeout: p.ConnectTimeout, HeadTimeout: p.HeadTimeout, IdleTimeout: p.IdleTimeout,
 		PoolIdle: p.PoolIdle, StreamIdle: p.StreamIdle, DrainTimeout: p.DrainTimeout,
-		MaxHead: p.MaxHead, MaxFields: p.MaxFields, MaxConnections: p.MaxConnections}
+		MaxHead: p.MaxHead, MaxFields: p.MaxFields, MaxConnections: p.MaxConnections,
+		PeerProtocol: map[string]view.PeerProtocol{"http1": view.PeerHTTP1, "http2": view.PeerHTTP2}[p.PeerProtocol]}
 }

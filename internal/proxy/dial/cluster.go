@@ -15,6 +15,8 @@ type Cluster struct {
 	Key string
 	// ServerName is what a TLS connection to an endpoint asks for.
 	ServerName string
+	// Protocol is what the service says its programs speak.
+	Protocol view.Protocol
 
 	direction meter.Direction
 	shard     *meter.Shard

@@ -17,6 +17,9 @@ const maxIdle = 256
 // Pool holds one loop's idle connections to one endpoint.
 type Pool struct {
 	idle []Pooled
+	// Shared are the connections that carry several requests at once; whoever
+	// makes them keeps them here.
+	Shared interface{ Retire() }
 }
 
 // PoolOf returns the endpoint's pool.
@@ -73,4 +76,7 @@ func (p *Pool) Drop() {
 		c.Retire()
 	}
 	p.idle = nil
+	if p.Shared != nil {
+		p.Shared.Retire()
+	}
 }

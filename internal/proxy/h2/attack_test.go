@@ -231,7 +231,8 @@ func TestHeldHeads(t *testing.T) {
 		if b := r.c.Flush(MaxOutput); len(b) > 0 {
 			refused++
 		}
-		r.c.Flushed(0)
+		r.c.Flushed()
+		r.c.Unsent(0)
 		if r.c.heldHeads > MaxHeldHeads+MaxList {
 			t.Fatal(r.c.heldHeads)
 		}
@@ -322,16 +323,19 @@ func TestUnsentAcks(t *testing.T) {
 		t.Fatalf("blocked %t, took %d", r.c.Blocked(), n)
 	}
 	r.c.Flush(MaxOutput)
-	r.c.Flushed(100)
+	r.c.Flushed()
+	r.c.Unsent(100)
 	if !r.c.Blocked() {
 		t.Error("reads while the answers haven't left")
 	}
 	r.c.Flush(MaxOutput)
-	r.c.Flushed(0)
+	r.c.Flushed()
+	r.c.Unsent(0)
 	if r.c.Blocked() {
 		t.Error("blocked though the answers have left")
 	}
-	r.c.Flushed(maxOutputHard + 1)
+	r.c.Flushed()
+	r.c.Unsent(maxOutputHard + 1)
 	if r.c.Err() == nil {
 		t.Error("output without bound")
 	}

@@ -65,7 +65,8 @@ func (b *bench) carry(from, to *Conn) bool {
 		out = out[n:]
 		b.handle(to, ev)
 	}
-	from.Flushed(0)
+	from.Flushed()
+	from.Unsent(0)
 	return any
 }
 

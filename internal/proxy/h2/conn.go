@@ -21,6 +21,9 @@ type Config struct {
 	StreamWindow, ConnWindow int32
 	// ConnectProtocol makes a server take extended CONNECT (RFC 8441).
 	ConnectProtocol bool
+	// Peer says that the other end is one of us, over mutual TLS: requests
+	// without an authority, as HTTP/1.0 has them, are taken from it.
+	Peer bool
 	// Huffman is hpack.Encoder's.
 	Huffman bool
 	// PingAfter is the silence after which a connection with open streams is

@@ -74,7 +74,7 @@ func (c *Conn) decode(block []byte, kind section) (*Head, fault, error) {
 			d.field(&f)
 		}
 	}
-	d.finish(c.cfg.ConnectProtocol)
+	d.finish(c.cfg)
 	if d.fault != (fault{}) {
 		e.PutHead(d.h)
 		return nil, d.fault, nil
@@ -249,7 +249,7 @@ func (d *decoding) keep(f *hpack.Field) {
 
 // finish joins the cookie, checks what can only be checked now, and points the
 // head's slices into the arena.
-func (d *decoding) finish(connectProtocol bool) {
+func (d *decoding) finish(cfg *Config) {
 	if d.fault != (fault{}) {
 		return
 	}
@@ -300,12 +300,12 @@ func (d *decoding) finish(connectProtocol bool) {
 	case response:
 		d.finishResponse()
 	case request:
-		d.finishRequest(connectProtocol)
+		d.finishRequest(cfg)
 	}
 }
 
 // finishRequest checks RFC 9113, 8.3.1 and 8.5, RFC 8441, 4.
-func (d *decoding) finishRequest(connectProtocol bool) {
+func (d *decoding) finishRequest(cfg *Config) {
 	h := d.h
 	connect := string(h.Method) == "CONNECT"
 	if d.hasHost {
@@ -326,7 +326,7 @@ func (d *decoding) finishRequest(connectProtocol bool) {
 		d.fault.bad("no :method")
 	case d.pseudo&sawProtocol != 0 && !connect:
 		d.fault.bad(":protocol without CONNECT")
-	case d.pseudo&sawProtocol != 0 && !connectProtocol:
+	case d.pseudo&sawProtocol != 0 && !cfg.ConnectProtocol:
 		d.fault.bad(":protocol without SETTINGS_ENABLE_CONNECT_PROTOCOL")
 	case connect && d.pseudo&sawProtocol == 0:
 		if d.pseudo&(sawScheme|sawPath) != 0 {
@@ -344,7 +344,7 @@ func (d *decoding) finishRequest(connectProtocol bool) {
 		d.fault.bad("path * of another method than OPTIONS")
 	case connect && h.Length >= 0:
 		d.fault.bad("CONNECT with content-length")
-	case len(h.Authority) == 0 && (string(h.Scheme) == "http" || string(h.Scheme) == "https"):
+	case len(h.Authority) == 0 && !cfg.Peer && (string(h.Scheme) == "http" || string(h.Scheme) == "https"):
 		d.fault.bad("no authority")
 	}
 }

@@ -21,7 +21,8 @@
 //  5. Every stream that was given out is given back once, with Done. One that
 //     the peer has reset takes one of its slots until then: that is what makes
 //     resets not worth an attacker's while.
-//  6. Flush once a turn with the room the socket has; Tick when Deadline comes.
+//  6. Flush once a turn with the room the socket has, and Unsent when that is
+//     known to have left; Tick when Deadline comes.
 //
 // A message that breaks a rule of RFC 9113, section 8 never reaches the owner:
 // the stream is reset, or answered with 431 when it was only too large. What

@@ -113,7 +113,8 @@ func FuzzServer(f *testing.F) {
 			if mode%4 != 1 { // else the peer takes nothing
 				r.c.Flush(int(mode) * 1000)
 				check(t, r.c)
-				r.c.Flushed(0)
+				r.c.Flushed()
+				r.c.Unsent(0)
 			}
 			r.env.Now += time.Duration(mode) * time.Millisecond
 			r.c.Tick()
@@ -122,7 +123,8 @@ func FuzzServer(f *testing.F) {
 				if !r.c.Blocked() {
 					t.Fatalf("%d bytes are not taken", len(r.in))
 				}
-				r.c.Flushed(0)
+				r.c.Flushed()
+				r.c.Unsent(0)
 			}
 		}
 		r.c.Fail(errTest("end"))
@@ -341,7 +343,8 @@ func pair(t *testing.T, rnd *rand.Rand) {
 			}
 			out := d.c.Flush(rnd.IntN(MaxOutput))
 			other.in = append(other.in, out...)
-			d.c.Flushed(0)
+			d.c.Flushed()
+			d.c.Unsent(0)
 			check(t, d.c)
 		}
 		live = sweep(client, live, finish)

@@ -109,7 +109,8 @@ func (r *rig) rest() []string {
 		r.event(ev)
 	}
 	r.sent(r.c.Flush(MaxOutput))
-	r.c.Flushed(0)
+	r.c.Flushed()
+	r.c.Unsent(0)
 	return r.log
 }
 

@@ -338,15 +338,17 @@ func (c *Conn) Pending() bool {
 	return len(c.out) > 0 || c.err == nil && c.sendWindow > 0 && c.ready.first != nil
 }
 
-// Flushed says that the owner has taken what Flush returned, and how many
-// bytes of it and of earlier turns the socket hasn't taken yet.
-func (c *Conn) Flushed(unsent int) {
-	if unsent > maxOutputHard && c.err == nil {
-		c.fatal(wire.ConnectionError{Code: wire.EnhanceYourCalm, Reason: "answers are not read"})
-	}
-	if unsent == 0 {
-		c.guard.unsentAcks = 0
-	}
+// Flushed says that the owner has taken what Flush returned.
+func (c *Conn) Flushed() {
 	c.env.putOut(c.out)
 	c.out = nil
+}
+
+// Unsent says how many bytes of what was flushed the socket hasn't taken yet.
+func (c *Conn) Unsent(n int) {
+	if n == 0 {
+		c.guard.unsentAcks = 0
+	} else if n > maxOutputHard {
+		c.fatal(wire.ConnectionError{Code: wire.EnhanceYourCalm, Reason: "answers are not read"})
+	}
 }

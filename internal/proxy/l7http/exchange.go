@@ -70,6 +70,8 @@ type Exchange struct {
 	Series *meter.Traffic
 	// Timeout bounds the whole exchange; 0 doesn't.
 	Timeout time.Duration
+	// HTTP2 says that the client speaks HTTP/2, be there other proxies between.
+	HTTP2 bool
 
 	worker   *Worker
 	router   Router
@@ -174,6 +176,10 @@ func (x *Exchange) connect() {
 	x.tries++
 	x.sent = w.Loop.Now()
 	e.Begin()
+	if x.Request.Method != h1.CONNECT && x.overHTTP2(e) {
+		w.muxOf(x.Cluster, e).join(x)
+		return
+	}
 	if !x.fresh && x.Request.Method != h1.CONNECT {
 		if c, ok := dial.PoolOf(e).Get().(*clientConn); ok {
 			x.reused = true

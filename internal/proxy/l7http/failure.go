@@ -61,6 +61,9 @@ func fromParse(e *h1.Error) *Failure {
 	return &Failure{e.Status, "http_request_error", e.Text, true}
 }
 
+// allowed is what a 405 answer says.
+const allowed = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
+
 // appendReply appends the whole answer. HEAD gets no body.
 func appendReply(dst []byte, f *Failure, method h1.Method, date []byte, closes bool) []byte {
 	dst = h1.AppendStatusLine(dst, f.Status)
@@ -71,7 +74,7 @@ func appendReply(dst []byte, f *Failure, method h1.Method, date []byte, closes b
 		dst = h1.AppendField(dst, "Proxy-Status", "tulle; error="+f.Error)
 	}
 	if f.Status == 405 {
-		dst = h1.AppendField(dst, "Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")
+		dst = h1.AppendField(dst, "Allow", allowed)
 	}
 	if closes {
 		dst = h1.AppendField(dst, "Connection", "close")

@@ -147,6 +147,12 @@ func (s *serverConn) maxHead() int { return s.worker.Limits.Head.MaxHead }
 
 func (s *serverConn) readHead() bool {
 	st, in := s.stream, s.conn.In()
+	if whole, part := preface(in.Bytes()); whole && s.conn.Sent == 0 {
+		s.http2()
+		return false
+	} else if part {
+		return s.fillHead()
+	}
 	n, e := st.x.Request.Parse(in.Bytes(), &s.worker.Limits.Head)
 	switch {
 	case e != nil:
@@ -156,6 +162,12 @@ func (s *serverConn) readHead() bool {
 		s.start(n)
 		return true
 	}
+	return s.fillHead()
+}
+
+// fillHead reads more of a head.
+func (s *serverConn) fillHead() bool {
+	st := s.stream
 	switch _, err := s.conn.Fill(s.maxHead() + 1); err {
 	case nil:
 		return true

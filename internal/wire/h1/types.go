@@ -93,6 +93,9 @@ type Field struct {
 	// Drop marks what isn't forwarded as it came: fields of this hop, fields
 	// named by Connection, and framing and Host fields, which are written anew.
 	Drop bool
+	// Never says that no hop may put the field into a compression table
+	// (RFC 7541, 7.1.3): of messages that came over HTTP/2.
+	Never bool
 }
 
 // Request is a parsed request head. The zero value is ready; Reset makes it so
