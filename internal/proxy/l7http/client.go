@@ -82,6 +82,10 @@ func (c *clientConn) Send(x *Exchange) {
 	c.chunked = r.Framing == h1.Chunked
 	c.sent = r.Framing == h1.NoBody || r.Framing == h1.Length && r.Length == 0 || r.Framing == h1.Tunnel
 	options := h1.RequestOptions{Via: c.worker.Via, Upgrade: true}
+	if len(r.Authority) == 0 {
+		// An HTTP/1.0 client may leave Host out; HTTP/1.1 must have one.
+		options.Authority = c.endpoint.Address.AppendTo(nil)
+	}
 	c.conn.Wrote(h1.AppendRequest(c.conn.Append(headRoom), r, &options))
 }
 
