@@ -27,18 +27,13 @@ var (
 func TestDashboardBrowser(t *testing.T) {
 	chromium := need(t, "chromium", "chromium-browser", "google-chrome")
 	node := need(t, "node")
-	web, err := filepath.Abs("../../web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(web, "node_modules", "playwright-core")); err != nil {
-		t.Skip("playwright-core is missing: cd web && npm ci")
-	}
+	web := webFolder(t)
 	folder := *screenshots
 	if folder == "" {
 		folder = t.TempDir()
 	}
-	if folder, err = filepath.Abs(folder); err != nil {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
 		t.Fatal(err)
 	}
 
@@ -131,6 +126,10 @@ func need(t *testing.T, names ...string) string {
 			return path
 		}
 	}
-	t.Skipf("%s is missing: apt-get install %s (Debian), or see docs/dashboard.md", names[0], map[string]string{"node": "nodejs npm"}[names[0]]+map[bool]string{true: names[0]}[names[0] != "node"])
+	packages := map[string]string{"node": "nodejs npm"}
+	if packages[names[0]] == "" {
+		packages[names[0]] = names[0]
+	}
+	t.Skipf("%s is missing: apt-get install %s", names[0], packages[names[0]])
 	return ""
 }

@@ -81,7 +81,7 @@ describe('the layout', () => {
     const l = place(g, width, height)
     expect(l.nodes.size).toBe(names.length)
     const at = [...l.nodes.values()]
-    at.forEach((a, i) => at.slice(i + 1).forEach((b) => expect(Math.abs(a.x - b.x) >= 204 || Math.abs(a.y - b.y) >= 76).toBe(true)))
+    at.forEach((a, i) => at.slice(i + 1).forEach((b) => expect(Math.abs(a.x - b.x) >= 212 || Math.abs(a.y - b.y) >= 76).toBe(true)))
     for (const { points } of l.links.values()) expect(points.length).toBeGreaterThan(1)
   })
   it('goes across a wide window and down a tall one', () => {

@@ -43,18 +43,18 @@ func seenBy(f string) string {
 }
 
 func quantile(q, selector string) string {
-	return `histogram_quantile(` + q + `, sum by (le) (rate(tulle_request_duration_seconds_bucket{` + selector + `}[%w] anchored)))`
+	return `histogram_quantile(` + q + `, sum by (le) (rate(tulle_request_duration_seconds_bucket{` + selector + `}[%w])))`
 }
 
 // charts by subject and name.
 var charts = map[string]map[string][]line{
 	"service": {
 		"requests": {
-			{name: "success", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status!~"5.."}[%w] anchored))`)},
-			{name: "failure", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status=~"5.."}[%w] anchored))`)},
+			{name: "success", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status!~"5.."}[%w])) or 0 * sum(rate(tulle_requests_total{%s,%d}[%w]))`)},
+			{name: "failure", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status=~"5.."}[%w])) or 0 * sum(rate(tulle_requests_total{%s,%d}[%w]))`)},
 		},
 		"success_rate": {
-			{name: "success_rate", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status!~"5.."}[%w] anchored)) / (sum(rate(tulle_requests_total{%s,%d}[%w] anchored)) > 0)`)},
+			{name: "success_rate", expr: seenBy(`sum(rate(tulle_requests_total{%s,%d,status!~"5.."}[%w])) / (sum(rate(tulle_requests_total{%s,%d}[%w])) > 0)`)},
 		},
 		"latency": {
 			{name: "p50", expr: seenBy(quantile("0.5", "%s,%d")), scale: 1000},
@@ -62,8 +62,8 @@ var charts = map[string]map[string][]line{
 			{name: "p99", expr: seenBy(quantile("0.99", "%s,%d")), scale: 1000},
 		},
 		"bytes": {
-			{name: "received", expr: seenBy(`sum(rate(tulle_received_bytes_total{%s,%d}[%w] anchored))`)},
-			{name: "sent", expr: seenBy(`sum(rate(tulle_sent_bytes_total{%s,%d}[%w] anchored))`)},
+			{name: "received", expr: seenBy(`sum(rate(tulle_received_bytes_total{%s,%d}[%w]))`)},
+			{name: "sent", expr: seenBy(`sum(rate(tulle_sent_bytes_total{%s,%d}[%w]))`)},
 		},
 		"connections": {
 			{name: "open", expr: seenBy(`sum(tulle_connections_open{%s,%d})`)},
@@ -71,13 +71,13 @@ var charts = map[string]map[string][]line{
 	},
 	"services": { // all services at once: lines by label "host", NAME.NAMESPACE
 		"requests": {
-			{name: "requests", by: "host", expr: `sum by (host) (label_replace(rate(tulle_requests_total{direction="inbound"}[%w] anchored), "host", "$1", "service", "([^:]+).*"))` +
-				` or sum by (host) (label_replace(rate(tulle_requests_total{direction!="inbound"}[%w] anchored), "host", "$1", "service", "([^:]+).*"))`},
+			{name: "requests", by: "host", expr: `sum by (host) (label_replace(rate(tulle_requests_total{direction="inbound"}[%w]), "host", "$1", "service", "([^:]+).*"))` +
+				` or sum by (host) (label_replace(rate(tulle_requests_total{direction!="inbound"}[%w]), "host", "$1", "service", "([^:]+).*"))`},
 		},
 	},
 	"proxy": {
 		"requests": {
-			{name: "requests", by: "direction", expr: `sum by (direction) (rate(tulle_requests_total{%s}[%w] anchored))`},
+			{name: "requests", by: "direction", expr: `sum by (direction) (rate(tulle_requests_total{%s}[%w]))`},
 		},
 		"latency": {
 			{name: "p50", expr: quantile("0.5", "%s"), scale: 1000},

@@ -38,15 +38,13 @@ const (
 	queryEdgeLatency    = `histogram_quantiles(sum by (host, proxy, namespace, le) (label_replace(increase(tulle_request_duration_seconds_bucket{direction!="inbound"}[%s] anchored), "host", "$1", "service", "([^:]+).*")), "quantile", 0.5, 0.95, 0.99)`
 	queryPlainLatency   = `histogram_quantiles(sum by (host, le) (label_replace(increase(tulle_request_duration_seconds_bucket{direction="inbound",peer=""}[%s] anchored), "host", "$1", "service", "([^:]+).*")), "quantile", 0.5, 0.95, 0.99)`
 
-	// The first and the last sample of each service and direction: how much of
-	// the window is covered.
-	queryFirst = `min by (direction, service) (ts_of_first_over_time({__name__=~"tulle_requests_total|tulle_connections_total"}[%s]))`
-	queryLast  = `max by (direction, service) (timestamp({__name__=~"tulle_requests_total|tulle_connections_total"}))`
+	// The samples that counting begins and ends with, of each service and
+	// direction: how many seconds were counted. Where there is none before the
+	// window (anchor), counting begins with the first in it.
+	queryAnchor = `min by (direction, service) (timestamp({__name__=~"tulle_requests_total|tulle_connections_total"} offset %s))`
+	queryFirst  = `min by (direction, service) (ts_of_first_over_time({__name__=~"tulle_requests_total|tulle_connections_total"}[%s]))`
+	queryLast   = `max by (direction, service) (timestamp({__name__=~"tulle_requests_total|tulle_connections_total"}))`
 )
-
-// before is how far ahead of the window a sample may lie for the window to be
-// covered from its beginning: two scrapes at the slowest pace.
-const before = time.Minute
 
 // facts asks all of it at one time and adds it up.
 func (e *Engine) facts(ctx context.Context, window time.Duration) (*facts, error) {
@@ -57,15 +55,12 @@ func (e *Engine) facts(ctx context.Context, window time.Duration) (*facts, error
 	width := tsdb.FormatDuration(window)
 	answers := map[string]*tsdb.Value{
 		queryRequests: {}, queryOpened: {}, queryReceived: {}, querySent: {}, queryOpen: {},
-		queryServiceLatency: {}, queryEdgeLatency: {}, queryPlainLatency: {}, queryFirst: {}, queryLast: {},
+		queryServiceLatency: {}, queryEdgeLatency: {}, queryPlainLatency: {}, queryAnchor: {}, queryFirst: {}, queryLast: {},
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
 	for text, answer := range answers {
 		expr := strings.Replace(text, "%s", width, 1)
-		if text == queryFirst {
-			expr = strings.Replace(text, "%s", tsdb.FormatDuration(window+before), 1)
-		}
 		group.Go(func() (err error) {
 			*answer, err = e.config.DB.Instant(groupCtx, expr, now)
 			if err != nil {
@@ -186,39 +181,43 @@ func (f *facts) latencies(answers map[string]*tsdb.Value) {
 	}
 }
 
-// cover finds how many seconds of the window there are samples for, so that a
-// service which began ten seconds ago shows its true rate.
+// cover finds how many seconds each service's counters were followed for, from
+// the sample that counting begins with to the last. A service which began ten
+// seconds ago shows its true rate, and rates don't waver with the scrapes.
 func (f *facts) cover(answers map[string]*tsdb.Value, now time.Time, window time.Duration) {
 	type side struct {
 		to      telemetry.Peer
 		inbound bool
 	}
-	first, last := map[side]float64{}, map[side]float64{}
-	for _, s := range answers[queryFirst].Series {
-		if to, ok := splitService(s.Labels["service"]); ok {
-			k := side{to, s.Labels["direction"] == "inbound"}
-			if t, known := first[k]; !known || s.Points[0].V < t {
-				first[k] = s.Points[0].V
+	times := func(query string, keep func(a, b float64) float64) map[side]float64 {
+		out := map[side]float64{}
+		for _, s := range answers[query].Series {
+			if to, ok := splitService(s.Labels["service"]); ok {
+				k := side{to, s.Labels["direction"] == "inbound"}
+				if old, known := out[k]; known {
+					out[k] = keep(old, s.Points[0].V)
+				} else {
+					out[k] = s.Points[0].V
+				}
 			}
 		}
+		return out
 	}
-	for _, s := range answers[queryLast].Series {
-		if to, ok := splitService(s.Labels["service"]); ok {
-			k := side{to, s.Labels["direction"] == "inbound"}
-			last[k] = max(last[k], s.Points[0].V)
-		}
-	}
-	begin := float64(now.Add(-window).UnixMilli()) / 1000
+	smaller := func(a, b float64) float64 { return min(a, b) }
+	anchor, first := times(queryAnchor, smaller), times(queryFirst, smaller)
+	last := times(queryLast, func(a, b float64) float64 { return max(a, b) })
 	seconds := func(k side) float64 {
-		from, known := first[k]
-		if !known || from <= begin {
-			return window.Seconds()
+		from, known := anchor[k]
+		if !known {
+			if from, known = first[k]; !known {
+				return window.Seconds()
+			}
 		}
-		to := last[k]
-		if to <= from { // ended within the window, or seen once
+		to, known := last[k]
+		if !known { // it ended within the window
 			to = float64(now.UnixMilli()) / 1000
 		}
-		return min(window.Seconds(), max(to-from, 0))
+		return max(to-from, 0)
 	}
 	for to, s := range f.services {
 		s.inbound.seconds = seconds(side{to, true})

@@ -219,6 +219,20 @@ func TestRatesAfterTenSeconds(t *testing.T) {
 	}
 }
 
+// When it is asked between two scrapes, the rate is the same.
+func TestRatesBetweenScrapes(t *testing.T) {
+	l := newLab(t)
+	cart := l.proxy("cart-1")
+	l.scrape()
+	l.run(2*time.Minute, func() { cart.request(cartIn, "200", 20) })
+	for range 8 {
+		l.now = l.now.Add(230 * time.Millisecond)
+		if diff := cmp.Diff(f(10), l.stat(time.Minute)["cart.default"].RPS, approximately); diff != "" {
+			t.Errorf("rps (-want +got):\n%s", diff)
+		}
+	}
+}
+
 // The only failure there is must not be lost because its counter is new.
 func TestFirstFailureCounts(t *testing.T) {
 	l := newLab(t)

@@ -48,7 +48,7 @@ export function Mesh({ overview }: { overview: Overview }) {
       {categories.map((category) => {
         const mine = checks.filter((c) => c.category === category)
         return (
-          <Card key={category} title={category} sub={`${mine.filter((c) => c.result === 'success').length} of ${mine.length}`}>
+          <div class="check-card" key={category}><Card title={category} sub={`${mine.filter((c) => c.result === 'success').length} of ${mine.length}`}>
             <ul class="checks" style={{ marginTop: '8px' }}>
               {mine.map((c) => (
                 <li key={c.description}>
@@ -58,7 +58,7 @@ export function Mesh({ overview }: { overview: Overview }) {
                 </li>
               ))}
             </ul>
-          </Card>
+          </Card></div>
         )
       })}
     </div>

@@ -3,7 +3,7 @@
 import { graphlib, layout } from '@dagrejs/dagre'
 import type { Graph } from './model'
 
-export const nodeSize = { width: 204, height: 76 }
+export const nodeSize = { width: 212, height: 76 }
 export const labelSize = { width: 124, height: 36 }
 
 export interface Point { x: number; y: number }

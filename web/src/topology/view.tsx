@@ -189,12 +189,13 @@ function Body({ node: n, x, y, selected, faded, select }: { node: Node; x: numbe
   const success = format.percent(s?.success_rate ?? null)
   const p99 = format.millis(s?.latency_ms.p99 ?? null)
   const label = [n.name, kinds[n.kind], s && s.rps !== null ? `${format.text(rate)}, success ${format.text(success)}, p99 ${format.text(p99)}` : '', n.total > 0 ? `${n.ready} of ${n.total} ready` : ''].filter(Boolean).join(', ')
-  const counted = n.kind === 'service' && (n.total > 1 || n.ready < n.total)
+  const name = named(n.name, width - 36 - (n.kind === 'service' && n.routes === 0 && (n.total > 1 || n.ready < n.total) ? 62 : 34))
+  const counted = n.kind === 'service' && n.routes === 0 && (n.total > 1 || n.ready < n.total)
   return (
     <g class={`node ${n.state} ${selected ? 'selected' : ''} ${faded ? 'faded' : ''}`} transform={`translate(${x - width / 2} ${y - height / 2})`} tabindex={0} role="button" aria-label={label} aria-pressed={selected} onClick={() => select(n.id)} onKeyDown={press(() => select(n.id))} data-id={n.id}>
       <rect class="box" width={width} height={height} rx="10" />
       <svg class="glyph" x="14" y="13" width="15" height="15" viewBox="0 0 16 16"><Glyph /></svg>
-      <text class="name" x="36" y="25">{clip(n.name, width - 36 - (counted ? 62 : 36), '600 13.5px')}</text>
+      <text class="name" x="36" y="25" style={{ fontSize: `${name.size}px` }}>{name.words}</text>
       <svg class="mark" x={width - 28} y="14" width="14" height="14" viewBox="0 0 16 16"><Mark state={n.state} /></svg>
       {counted && <text class="ready" x={width - 34} y="25" text-anchor="end">{n.ready}/{n.total}</text>}
       <Figures node={n} />
@@ -220,8 +221,8 @@ function Figures({ node: n }: { node: Node }) {
   return (
     <>
       <Cell x={15} of={format.rate(s.rps)} what="rate" />
-      <Cell x={80} of={format.percent(s.success_rate)} what="success" class="rate" />
-      <Cell x={144} of={format.millis(s.latency_ms.p99)} what="p99" />
+      <Cell x={82} of={format.percent(s.success_rate)} what="success" class="rate" />
+      <Cell x={150} of={format.millis(s.latency_ms.p99)} what="p99" />
     </>
   )
 }
@@ -289,12 +290,17 @@ function measureText(words: string, font: string): number {
   return width
 }
 
+/** named fits a name into a node: smaller if need be, shortened if it must. */
+function named(words: string, room: number): { words: string; size: number } {
+  for (const size of [13.5, 12.5, 11.5]) if (measureText(words, `600 ${size}px`) <= room) return { words, size }
+  return { words: clip(words, room, '600 12.5px'), size: 12.5 }
+}
+
 /** clip shortens words to a width. */
 function clip(words: string, room: number, font: string): string {
-  if (measureText(words, font) <= room) return words
-  // The end stays: it tells recommendations-v1 from recommendations-v2.
-  const end = words.slice(-3)
-  let n = words.length - 4
+  // An ending such as -v2 stays: it tells one from the other.
+  const end = /[-.]?[a-z]?\d+$/.exec(words)?.[0] ?? ''
+  let n = words.length - end.length - 1
   while (n > 1 && measureText(words.slice(0, n) + '…' + end, font) > room) n--
   return words.slice(0, n) + '…' + end
 }

@@ -39,6 +39,20 @@ function color(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 }
 
+/** leastSpan is the shortest time that a chart shows, in seconds. */
+const leastSpan = 120
+
+/** seen is the time that a chart shows: all that was asked for, or from shortly
+ *  before the first value on when there is none earlier. */
+export function seen(data: uPlot.AlignedData): [number, number] {
+  const times = data[0]
+  const start = times[0] ?? 0
+  const end = times.at(-1) ?? 1
+  const first = times.findIndex((_t, i) => data.some((line, k) => k > 0 && line[i] != null))
+  if (first <= 0) return [start, end]
+  return [Math.max(start, Math.min(times[first]! - (end - times[first]!) * 0.05, end - leastSpan)), end]
+}
+
 function clock(seconds: number, withSeconds: boolean): string {
   return new Date(seconds * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: withSeconds ? '2-digit' : undefined })
 }
@@ -46,7 +60,6 @@ function clock(seconds: number, withSeconds: boolean): string {
 function options(p: Props, series: Series, width: number, height: number, hover: (i: number | null) => void): uPlot.Options {
   const grid = { stroke: color('--line'), width: 1 }
   const font = `11px ${color('--sans')}`
-  const long = series.times.length > 1 && series.times.at(-1)! - series.times[0]! > 300
   return {
     width,
     height,
@@ -54,11 +67,11 @@ function options(p: Props, series: Series, width: number, height: number, hover:
     cursor: { sync: { key: sync.key, setSeries: false }, points: { size: 6 }, drag: { x: false, y: false }, y: false },
     legend: { show: false },
     scales: {
-      x: { time: true, range: () => [series.times[0] ?? 0, series.times.at(-1) ?? 1] },
+      x: { time: true, range: (u) => seen(u.data) },
       y: { range: (_u, _min, max) => [p.bottom ?? 0, p.top ?? Math.max(p.least ?? 0, (max ?? 0) * 1.12, 1e-9)] },
     },
     axes: [
-      { stroke: color('--text-3'), font, grid: { show: false }, ticks: { ...grid, size: 4 }, gap: 4, size: 28, space: 76, values: (_u, at) => at.map((s) => clock(s, !long)) },
+      { stroke: color('--text-3'), font, grid: { show: false }, ticks: { ...grid, size: 4 }, gap: 4, size: 28, space: 76, values: (u, at) => at.map((s) => clock(s, u.scales.x!.max! - u.scales.x!.min! < 300)) },
       { stroke: color('--text-3'), font, grid, ticks: { show: false }, gap: 6, size: 62, space: 34, values: (_u, at) => at.map((v) => tick(p.format(v))) },
     ],
     series: [

@@ -124,7 +124,7 @@ export function Dump({ of }: { of: Value }) {
       )}
       {sections.map(([name, rows]) => (
         <Card key={name} title={title(name)} sub={`${rows.length}`}>
-          <Table label={title(name)} rows={rows.map((r, i) => ({ ...r, '\u0000': i }))} columns={columnsOf(rows)} id={(r) => String(r['\u0000'])} />
+          <Table label={title(name)} rows={rows.map((r, i) => ({ ...r, '\u0000': i }))} columns={columnsOf(rows)} id={(r) => String(r['\u0000'])} first={-1} />
         </Card>
       ))}
       {nothing.length > 0 && <Card title={nothing.join(', ')}><Empty small title="None now" /></Card>}

@@ -24,7 +24,7 @@ export function path(values: Num[], top: number): string {
 export function Spark({ values, label }: { values: Num[] | undefined; label: string }) {
   const known = values?.filter((v): v is number => v !== null) ?? []
   if (!values || known.length < 2) return <svg class="spark" viewBox={`0 0 ${width} ${height}`} aria-hidden="true"><line x1="0" x2={width} y1={height - 2} y2={height - 2} /></svg>
-  const line = path(values, Math.max(...known))
+  const line = path(values.slice(values.findIndex((v) => v !== null)), Math.max(...known))
   return (
     <svg class="spark" viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img" aria-label={label}>
       <path d={line} />
