@@ -261,7 +261,7 @@ func (c *h2Call) fieldsToConnect(r *h1.Request) {
 // acceptConnect turns the answer to extended CONNECT into HTTP/1.1's.
 func (c *h2Call) acceptConnect() {
 	r := &c.resp
-	r.Status, r.Reason, r.Framing = 101, reason(101), h1.Tunnel
+	r.Status, r.Reason, r.Framing = 101, h1.Reason(101), h1.Tunnel
 	r.Upgrade = c.upgrade
 	if len(c.accept) > 0 {
 		r.Fields = append(r.Fields, h1.Field{Name: nameWebSocketAccept, Value: c.accept})

@@ -1,0 +1,147 @@
+package l7http
+
+import (
+	"tulle.dev/tulle/internal/proxy/h2"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/wire/h1"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
+)
+
+// This file is h2Stream as the Downstream of its exchange: how answers are
+// written in HTTP/2.
+
+func (st *h2Stream) engine() *h2.Conn { return &st.server.engine }
+
+// Interim sends a 1xx on.
+func (st *h2Stream) Interim(r *h1.Response) {
+	e := st.engine()
+	e.BeginResponse(st.stream, r.Status)
+	fieldsTo(e, r.Fields)
+	e.EndHead(st.stream, false)
+	st.server.schedule()
+}
+
+// Response sends the head of the answer.
+func (st *h2Stream) Response(r *h1.Response) {
+	e, w := st.engine(), st.server.worker
+	st.headSent = true
+	status := r.Status
+	if status == 101 {
+		status = 200 // RFC 8441, 5: the answer to extended CONNECT
+	}
+	e.BeginResponse(st.stream, status)
+	if st.server.peer {
+		st.toPeer(r)
+	}
+	fieldsTo(e, r.Fields)
+	if h1Get(r.Fields, h1.Date) == nil {
+		e.Field(nameDate, w.dateNow(), false)
+	}
+	st.left = -1
+	end := false
+	switch r.Framing {
+	case h1.Length:
+		st.left = r.Length
+		end = r.Length == 0
+		w.lengthTo(e, r.Length)
+	case h1.NoBody:
+		end = true
+		if r.HasLength() {
+			w.lengthTo(e, r.Length)
+		}
+	}
+	w.viaTo(e, r.Two, r.Minor)
+	e.EndHead(st.stream, end)
+	st.moved++
+	st.watchStall()
+	st.server.schedule()
+}
+
+func h1Get(fields []h1.Field, id h1.NameID) *h1.Field {
+	for i := range fields {
+		if fields[i].ID == id {
+			return &fields[i]
+		}
+	}
+	return nil
+}
+
+// Room reports whether the client takes more.
+func (st *h2Stream) Room() bool { return st.engine().Room(st.stream) > 0 }
+
+// Body sends some of the answer's body.
+func (st *h2Stream) Body(p []byte) {
+	st.moved += uint64(len(p))
+	end := false
+	if st.left >= 0 {
+		st.left -= int64(len(p))
+		end = st.left == 0
+	}
+	st.engine().Write(st.stream, p, end)
+	st.server.schedule()
+}
+
+// End ends the answer.
+func (st *h2Stream) End(trailers []h1.Field) {
+	st.answered = true
+	e := st.engine()
+	if len(trailers) > 0 && st.left != 0 {
+		e.BeginTrailers(st.stream)
+		for i := range trailers {
+			e.Field(trailers[i].Name, trailers[i].Value, trailers[i].Never)
+		}
+		e.EndHead(st.stream, true)
+	} else {
+		e.Write(st.stream, nil, true)
+	}
+	st.finish()
+}
+
+// Reply answers in the endpoint's place.
+func (st *h2Stream) Reply(f *Failure) {
+	st.answered = true
+	e, w := st.engine(), st.server.worker
+	head := st.x.Request.Method == h1.HEAD
+	e.BeginResponse(st.stream, f.Status)
+	e.Field(nameDate, w.dateNow(), false)
+	if f.Error != "" {
+		w.scratch = append(append(w.scratch[:0], "tulle; error="...), f.Error...)
+		e.Field(nameProxyStatus, w.scratch, false)
+	}
+	if f.Status == 405 {
+		e.Field(nameAllow, valueAllow, false)
+	}
+	if f.Text != "" {
+		e.Field(nameType, valueText, false)
+		w.lengthTo(e, int64(len(f.Text)+1))
+	}
+	e.EndHead(st.stream, f.Text == "" || head)
+	if f.Text != "" && !head {
+		w.scratch = append(append(w.scratch[:0], f.Text...), '\n')
+		e.Write(st.stream, w.scratch, true)
+	}
+	st.finish()
+}
+
+// Cut ends an answer that is not complete.
+func (st *h2Stream) Cut() {
+	st.answered = true
+	st.engine().Reset(st.stream, wire.InternalError)
+	st.finish()
+}
+
+// Pull says that the upstream takes more of the request.
+func (st *h2Stream) Pull() { st.push() }
+
+// Rewind brings the request's body back.
+func (st *h2Stream) Rewind() bool {
+	if st.lossy || st.headSent {
+		return false
+	}
+	st.gone, st.ended = 0, false
+	return true
+}
+
+// Tunnel carries bytes between the stream and a connection.
+func (st *h2Stream) Tunnel(up *loop.Conn) { joinStream(st, up) }

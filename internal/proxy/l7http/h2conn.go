@@ -1,0 +1,248 @@
+package l7http
+
+import (
+	"io"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/h2"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/poll"
+)
+
+// h2Conn is what both ends of HTTP/2 share: an engine on a connection of the
+// loop. Bytes are read and turned into events when there are some; everything
+// that was written to the engine in one turn of the loop, by whichever
+// connection's doing, leaves in one write.
+type h2Conn struct {
+	worker *Worker
+	conn   loop.Conn
+	engine h2.Conn
+	timer  loop.Timer
+	owner  h2Owner
+
+	busy      bool // reading or giving out events
+	again     bool // was called meanwhile
+	gathering bool // the loop will call Gather
+	done      bool
+}
+
+// h2Owner is one of the two ends.
+type h2Owner interface {
+	// event acts on an event of the engine, other than Closed.
+	event(h2.Event)
+	// closed is called once, when the connection is over and all its streams
+	// have been reset. The socket is the owner's to close.
+	closed(err error)
+}
+
+func (c *h2Conn) init(w *Worker, o h2Owner) {
+	c.worker, c.owner = w, o
+	c.timer.Init(w.Loop, c)
+}
+
+// start begins HTTP/2 on a connection that exists.
+func (c *h2Conn) start(config *h2.Config) {
+	c.worker.env.Now = c.worker.Loop.Now()
+	c.engine.Init(&c.worker.env, config)
+	c.schedule()
+}
+
+// Ready is called by the loop: there may be something to read, or room to
+// write.
+func (c *h2Conn) Ready() {
+	if c.done {
+		return
+	}
+	c.pump()
+	c.schedule()
+}
+
+// pump reads what there is and gives out what happened.
+func (c *h2Conn) pump() {
+	if c.busy {
+		c.again = true
+		return
+	}
+	c.busy = true
+	c.worker.env.Now = c.worker.Loop.Now()
+	c.engine.Unsent(c.conn.Pending())
+	if c.conn.SendErr() != nil {
+		c.engine.Fail(c.conn.SendErr())
+	}
+	for {
+		c.again = false
+		c.read()
+		c.poll()
+		if !c.again || c.done {
+			break
+		}
+	}
+	c.busy = false
+}
+
+// read feeds the engine.
+func (c *h2Conn) read() {
+	in := c.conn.In()
+	for !c.done {
+		for in.Len() > 0 {
+			n, ev := c.engine.Feed(in.Bytes())
+			if kind := ev.Kind; kind != h2.None {
+				c.owner.event(*ev)
+			} else if n == 0 {
+				break
+			}
+			if c.done {
+				return
+			}
+			in.Consume(n)
+		}
+		if c.engine.Blocked() {
+			return // what it has asked for must be taken first
+		}
+		switch _, err := c.conn.Fill(loop.LargeBuffer); err {
+		case nil:
+		case poll.ErrAgain:
+			return
+		case io.EOF:
+			c.engine.Fail(io.ErrUnexpectedEOF)
+			return
+		default:
+			c.engine.Fail(err)
+			return
+		}
+	}
+}
+
+// poll gives out what happened otherwise than by reading.
+func (c *h2Conn) poll() {
+	for !c.done {
+		ev := c.engine.Poll()
+		switch ev.Kind {
+		case h2.None:
+			return
+		case h2.Closed:
+			c.close()
+			return
+		}
+		c.owner.event(*ev)
+	}
+}
+
+// close ends the connection; what the engine has to say last is still sent.
+func (c *h2Conn) close() {
+	c.done = true
+	c.timer.Stop()
+	if b := c.engine.Flush(0); len(b) > 0 {
+		c.conn.Write(b)
+	}
+	c.engine.Flushed()
+	c.owner.closed(c.engine.Err())
+}
+
+// schedule has what was gathered written when the turn ends.
+func (c *h2Conn) schedule() {
+	if !c.gathering && !c.done {
+		c.gathering = true
+		c.worker.Loop.Gather(c)
+	}
+}
+
+// Gather writes what was gathered.
+func (c *h2Conn) Gather() {
+	c.gathering = false
+	if c.done {
+		return
+	}
+	now := c.worker.Loop.Now()
+	c.worker.env.Now = now
+	c.engine.Unsent(c.conn.Pending())
+	for c.engine.Pending() {
+		room := c.conn.Room()
+		if room == 0 {
+			break // Ready follows
+		}
+		b := c.engine.Flush(room)
+		if len(b) == 0 {
+			break
+		}
+		c.conn.Write(b)
+		c.engine.Flushed()
+	}
+	if c.engine.Blocked() {
+		c.conn.Drained()
+	}
+	c.pollAfterFlush()
+	if c.done {
+		return
+	}
+	if d := c.engine.Deadline(); d != h2.Never {
+		c.timer.Set(d - now)
+	} else {
+		c.timer.Clear()
+	}
+}
+
+// pollAfterFlush tells streams that their bytes have left.
+func (c *h2Conn) pollAfterFlush() {
+	if c.busy {
+		return
+	}
+	c.busy = true
+	c.poll()
+	c.busy = false
+	if c.again {
+		c.again = false
+		c.pump()
+	}
+	if !c.done && c.engine.Pending() && c.conn.Room() > 0 {
+		c.schedule()
+	}
+}
+
+// Expire is called when the engine wants to look at the time.
+func (c *h2Conn) Expire(*loop.Timer) {
+	if c.done {
+		return
+	}
+	c.worker.env.Now = c.worker.Loop.Now()
+	c.engine.Tick()
+	c.pump()
+	c.schedule()
+}
+
+// HTTP/2's own limits between this proxy and others.
+const (
+	// edgeStreams and meshStreams are how many streams a client, and another
+	// proxy of the mesh, may have open at once on one connection.
+	edgeStreams = 100
+	meshStreams = 1000
+	// Windows: how much of a body is on its way or buffered. A stalled stream
+	// keeps its window's worth of the connection's, so that the latter is many
+	// times as large.
+	edgeStreamWindow = 64 << 10
+	edgeConnWindow   = 1 << 20
+	meshStreamWindow = 256 << 10
+	meshConnWindow   = 16 << 20
+
+	pingAfter = time.Minute
+	pingTime  = 20 * time.Second
+)
+
+// h2Configs are the engine's settings of a worker's connections.
+type h2Configs struct {
+	edge, mesh, up, peer h2.Config
+}
+
+func newH2Configs(l *Limits) *h2Configs {
+	base := h2.Config{
+		MaxStreams: edgeStreams, StreamWindow: edgeStreamWindow, ConnWindow: edgeConnWindow,
+		ConnectProtocol: true, PingAfter: pingAfter, PingTime: pingTime, IdleTime: l.IdleTimeout,
+	}
+	c := &h2Configs{edge: base, mesh: base, up: base, peer: base}
+	c.edge.Server, c.mesh.Server = true, true
+	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
+		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true
+	}
+	c.up.IdleTime, c.peer.IdleTime = l.IdleTimeout, l.IdleTimeout
+	return c
+}
