@@ -202,8 +202,9 @@ func (x *Exchange) Connected(err error) {
 		if x.Series == nil {
 			x.Series = x.Cluster.Series(x.endpoint)
 		}
-		x.up.Send(x)
-		x.down.Pull()
+		if x.up.Send(x); x.up != nil { // it may have ended the exchange
+			x.down.Pull()
+		}
 		return
 	}
 	x.leave(true)
