@@ -29,6 +29,9 @@ const (
 	// renewTries is how many attempts at least fit into what is left of a
 	// certificate's life after its half.
 	renewTries = 10
+	// minRenewal is the least time between two renewals, whatever a clock or an
+	// issuer says.
+	minRenewal = 5 * time.Second
 	// recoverLabel begins what the old key signs after a gap.
 	recoverLabel = "tulle-recover"
 )
@@ -111,6 +114,11 @@ func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 	}
 	announced := false
 	var b backoff
+	// One from the disk is renewed at the half of its life as written.
+	var from time.Time
+	if s := l.credentials.SVID(); s != nil {
+		from = s.Leaf.NotBefore
+	}
 	for {
 		if !announced && usable() {
 			announced = true
@@ -118,7 +126,7 @@ func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 		}
 		if s := l.credentials.SVID(); s != nil {
 			b = backoff{}
-			if !l.sleepUntil(ctx, renewal(s)) {
+			if !l.sleepUntil(ctx, renewal(s, from)) {
 				return nil
 			}
 		}
@@ -129,6 +137,7 @@ func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 			}
 			l.noteIdentity(err)
 			if err == nil {
+				from = time.Now().Round(0)
 				break
 			}
 			if errors.Is(err, errNoIdentity) && l.credentials.SVID() == nil {
@@ -145,12 +154,14 @@ func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 	}
 }
 
-// renewal is when a certificate is renewed: at half of its life, give or take a
-// tenth of that, so that proxies that started together spread out.
-func renewal(s *identity.SVID) time.Time {
-	half := s.Life() / 2
+// renewal is when a certificate is renewed that is in use since from: at half of
+// what was left of its life then, give or take a tenth, so that proxies that
+// started together spread out. (Its own beginning says little: issuers set it
+// back, for clocks that are behind.)
+func renewal(s *identity.SVID, from time.Time) time.Time {
+	half := s.Leaf.NotAfter.Sub(from) / 2
 	jitter := time.Duration((mathrand.Float64() - 0.5) * 0.2 * float64(half))
-	return s.Leaf.NotBefore.Add(half + jitter)
+	return from.Add(max(half+jitter, minRenewal))
 }
 
 // sleepUntil waits for a time of the wall clock, even if that is set.

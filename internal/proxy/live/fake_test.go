@@ -91,7 +91,8 @@ func (c *fakeControl) issue(id identity.ID, public any) [][]byte {
 	u, _ := url.Parse(id.String())
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		NotBefore:    time.Now(), NotAfter: time.Now().Add(c.life),
+		// Set back for clocks that are behind, as the real CA does.
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(c.life),
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		URIs:        []*url.URL{u},
