@@ -24,6 +24,7 @@ func (f *controlFlags) add(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.config.Listen, "listen", control.DefaultListen, "where proxies and remote CLIs connect (TLS); port 0 takes a free one, none for sockets only")
 	flags.StringVar(&f.config.Dashboard, "dashboard", control.DefaultDashboard, "address of the dashboard and the Prometheus query API, or none")
+	flags.StringSliceVar(&f.config.DashboardHosts, "dashboard-host", nil, "further names under which a browser may ask for the dashboard (localhost always may)")
 	flags.StringVar(&f.config.TrustDomain, "trust-domain", "", "trust domain of a new mesh (default mesh.local)")
 	flags.StringSliceVar(&f.config.Etcd.Endpoints, "etcd-endpoints", nil, "an etcd cluster of yours, instead of the embedded one")
 	flags.StringVar(&f.config.Etcd.CAFile, "etcd-ca", "", "PEM file with the roots of that etcd")
@@ -32,7 +33,7 @@ func (f *controlFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.config.CAFiles.IssuerChain, "ca-issuer", "", "PEM chain of an issuing certificate of yours")
 	flags.StringVar(&f.config.CAFiles.IssuerKey, "ca-key", "", "PEM key of --ca-issuer")
 	flags.StringVar(&f.config.CAFiles.Roots, "ca-roots", "", "PEM roots that --ca-issuer leads to")
-	flags.DurationVar(&f.config.Retention, "retention", 2*time.Hour, "how long metrics are kept")
+	flags.DurationVar(&f.config.Retention, "retention", 6*time.Hour, "how long metrics are kept")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 

@@ -34,6 +34,9 @@ type Config struct {
 	// Dashboard is the address of dashboard and query API; default
 	// DefaultDashboard; "none" for none.
 	Dashboard string
+	// DashboardHosts are names, besides those of the loopback interface, under
+	// which a browser may ask for the dashboard: behind a reverse proxy.
+	DashboardHosts []string
 	// TrustDomain is used when the CA is first made; default mesh.local. A CA
 	// that exists must be of that one.
 	TrustDomain string
@@ -44,7 +47,7 @@ type Config struct {
 	EtcdCommand []string
 	// CAFiles brings an issuing CA along, instead of one that is made.
 	CAFiles CAFiles
-	// Retention bounds the metrics that are kept; default two hours.
+	// Retention bounds the metrics that are kept; default six hours.
 	Retention time.Duration
 	// Version is what `tulle version` says.
 	Version string

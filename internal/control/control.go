@@ -207,7 +207,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	f.more = append(f.more, m.check)
 
 	handler := api.New(api.Config{Objects: objects, Mesh: f, Signals: m.engine, Log: log})
-	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Logger: log})
+	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Hosts: c.config.DashboardHosts, Logger: log})
 
 	// Two groups: what serves (stopped first), and what it stands on.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))

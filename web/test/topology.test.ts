@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { EdgeStat, Overview, Proxy, Service, Signals } from '../src/api'
 import { curve, place } from '../src/topology/layout'
-import { build, shapeOf, sum } from '../src/topology/model'
+import { build, focus, mostDrawn, shapeOf, sum } from '../src/topology/model'
 
 const signals = (rps: number | null, success: number | null = 1, mutual: number | null = 1, p99: number | null = 10): Signals => ({
   rps, success_rate: success, latency_ms: { p50: p99 && p99 / 4, p95: p99 && p99 / 2, p99 }, mutual_tls: mutual,
@@ -60,6 +60,30 @@ describe('the graph', () => {
     const of = (rps: number, names: string[]) => build(overview({ services: names.map((n) => service(n, [n])), edges: { window: '1m', edges: [edge('a', 'b', signals(rps))] } }))
     expect(shapeOf(of(1, ['a', 'b']))).toBe(shapeOf(of(2, ['a', 'b'])))
     expect(shapeOf(of(1, ['a', 'b']))).not.toBe(shapeOf(of(1, ['a', 'b', 'c'])))
+  })
+})
+
+describe('a large mesh', () => {
+  const names = [...Array(mostDrawn + 30)].map((_, i) => `s${i}`)
+  const g = build(overview({
+    services: names.map((n, i) => service(n, [n], i === 140 ? { ready: 0 } : {})),
+    stat: { window: '1m', services: names.map((name, i) => ({ name, namespace: 'default', meshed: { ready: 1, total: 1 }, ...signals(i) })) },
+    edges: { window: '1m', edges: [edge('s1', 's2', signals(1))] },
+  }))
+  it('is drawn as those in trouble and the busiest', () => {
+    const drawn = focus(g, null).nodes.map((n) => n.name)
+    expect(drawn).toHaveLength(mostDrawn)
+    expect(drawn).toEqual(expect.arrayContaining(['s140', 's149', 's30']))
+    expect(drawn).not.toContain('s2')
+  })
+  it('is drawn around what is searched for', () => {
+    const near = focus(g, new Set(['service:s2.default']))
+    expect(near.nodes.map((n) => n.name)).toEqual(['s1', 's2'])
+    expect(near.links).toHaveLength(1)
+  })
+  it('is itself when it is small', () => {
+    const small = build(overview({ services: [service('a', ['a'])] }))
+    expect(focus(small, null)).toBe(small)
   })
 })
 

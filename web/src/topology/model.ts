@@ -16,6 +16,8 @@ export interface Node {
   total: number
   state: State
   proxies: Peer[]
+  /** What a gateway or a caller without a service sends. */
+  sends?: Signals | null
   /** How many services its routes lead to. */
   routes: number
 }
@@ -123,6 +125,10 @@ export function build(o: Overview): Graph {
       node.state = worst(ofEndpoints(node.ready, node.total), ofSuccess(node.signals?.success_rate ?? null))
     }
   }
+  // Those who only call are as busy as what they call.
+  for (const n of nodes.values()) {
+    if (n.kind !== 'service') n.sends = through([...links.values()].filter((l) => l.from === n.id))
+  }
   const byID = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
   return { nodes: [...nodes.values()].sort(byID), links: [...links.values()].sort(byID) }
 }
@@ -170,6 +176,27 @@ export function sum(edges: Signals[]): Signals {
     received_bytes_per_second: add((e) => e.received_bytes_per_second),
     sent_bytes_per_second: add((e) => e.sent_bytes_per_second),
   }
+}
+
+/** mostDrawn is how many nodes a picture has: more can't be read, or laid out at once. */
+export const mostDrawn = 120
+
+/** focus picks what is drawn of a large mesh: what was searched for with its
+ *  neighbours, else what is in trouble and then what is busiest. */
+export function focus(g: Graph, found: Set<string> | null): Graph {
+  if (g.nodes.length <= mostDrawn) return g
+  const keep = new Set<string>()
+  const add = (id: string) => keep.size < mostDrawn && keep.add(id)
+  if (found) {
+    found.forEach(add)
+    for (const l of g.links) if (found.has(l.from) || found.has(l.to)) [l.from, l.to].forEach(add)
+  } else {
+    const trouble: State[] = ['bad', 'warn']
+    const rank = (n: Node) => (trouble.includes(n.state) ? trouble.indexOf(n.state) : trouble.length)
+    const traffic = (n: Node) => n.signals?.rps ?? n.signals?.tcp_connections ?? 0
+    ;[...g.nodes].sort((a, b) => rank(a) - rank(b) || traffic(b) - traffic(a)).forEach((n) => add(n.id))
+  }
+  return { nodes: g.nodes.filter((n) => keep.has(n.id)), links: g.links.filter((l) => keep.has(l.from) && keep.has(l.to)) }
 }
 
 /** shapeOf changes only when the picture must be laid out again. */

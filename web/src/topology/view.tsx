@@ -207,7 +207,7 @@ function Figures({ node: n }: { node: Node }) {
   const s = n.signals
   if (!s || (s.rps === null && !s.tcp_connections)) {
     const words = n.kind === 'service' ? (n.routes > 0 ? `routes to ${n.routes} backends` : n.total === 0 ? 'no endpoints' : 'no traffic') : kinds[n.kind]
-    return <text class="figures" x="15" y="53">{words}</text>
+    return <text class="figures" x="15" y="53">{words}{n.sends?.rps != null && ` · ${format.text(format.rate(n.sends.rps))}`}</text>
   }
   if (s.rps === null) {
     const flow = (s.received_bytes_per_second ?? 0) + (s.sent_bytes_per_second ?? 0)
