@@ -93,6 +93,8 @@ type Conn struct {
 	gaps                gaps
 	forgone             lastFew // streams reset by us whose frames may still come
 
+	quit lastFew // streams reset by the peer
+
 	// What the peer wants.
 	peerWindow     int32 // initial send window of streams
 	peerFrame      uint32

@@ -294,6 +294,7 @@ func (c *Conn) takeReset(f wire.Frame) error {
 		}
 		return nil
 	}
+	c.quit.add(f.Stream)
 	early, done := c.cfg.Server && !s.localEnd, s.done
 	c.close(s)
 	if !done {

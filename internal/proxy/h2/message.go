@@ -76,7 +76,10 @@ func (c *Conn) takeBlock(id uint32, bytes []byte, end, self bool) error {
 		if err != nil || c.forgone.has(id) {
 			return err
 		}
-		return wire.StreamError{Stream: id, Code: wire.StreamClosed, Reason: "HEADERS on a closed stream"}
+		if !c.cfg.Server || c.quit.has(id) {
+			return wire.StreamError{Stream: id, Code: wire.StreamClosed, Reason: "HEADERS on a closed stream"}
+		}
+		return wire.ConnectionError{Code: wire.StreamClosed, Reason: "HEADERS on a stream that has ended"}
 	}
 	return c.takeRequest(id, bytes, end, self)
 }

@@ -1,6 +1,7 @@
 package l7http
 
 import (
+	"bytes"
 	"io"
 	"net/netip"
 
@@ -199,8 +200,21 @@ func (s *serverConn) refuse(e *h1.Error) {
 	f := fromParse(e)
 	f.Error = e.Reason
 	s.router.Unrouted(f)
+	if e.Reason == "version" && s.conn.Sent == 0 && !knownMethod(s.conn.In().Bytes()) {
+		// Not a word of HTTP/1: no answer in it either. A client of HTTP/2 with
+		// another preface must find the connection closed (RFC 9113, 3.4).
+		s.goodbye()
+		return
+	}
 	f.Error = "http_request_error"
 	s.Reply(f)
+}
+
+// knownMethod says whether a request line begins with a method of HTTP's own.
+func knownMethod(line []byte) bool {
+	line = bytes.TrimLeft(line, "\r\n")
+	method, _, _ := bytes.Cut(line, []byte(" "))
+	return h1.MethodOf(method) != h1.MethodOther
 }
 
 // start begins the exchange whose head is the next n bytes. They stay where
