@@ -6,6 +6,7 @@
 #   make check        formatting, vet, import rules, generated files
 #   make bench        every table of bench/; make bench-http1 for one
 #   make fuzz         each fuzz target for FUZZTIME
+#   make h2spec       HTTP/2's conformance suite; the last line is its own count
 #   make web          rebuilds the dashboard's assets from their sources
 
 GO       ?= go
@@ -14,7 +15,7 @@ BENCH    ?=
 # Static and stripped; the same sources and toolchain give the same bytes.
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
 
-.PHONY: all demo build test check fuzz bench bench-% web clean shop
+.PHONY: all demo build test check fuzz h2spec bench bench-% web clean shop
 
 all: build
 
@@ -45,6 +46,11 @@ fuzz:
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 	  done; done
+
+# HTTP/2's conformance suite against the proxy as a server, plain and TLS.
+h2spec: build
+	@cd test/h2spec && $(GO) build -o ../../bin/h2spec-run . && $(GO) build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
+	@bin/h2spec-run bin/tulle bin/tulle-proxy bin/h2spec
 
 bench: build
 	@$(GO) build -o bin/ ./bench
