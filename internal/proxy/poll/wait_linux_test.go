@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair is a poller and both ends of a pipe; it watches the reading one.
+// pair is a poller and both ends of a connection; it watches the reading one.
 func pair(t *testing.T) (p *epoll, r, w int) {
 	t.Helper()
 	poller, err := New()
@@ -19,13 +19,17 @@ func pair(t *testing.T) (p *epoll, r, w int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(poller.Shut)
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(ends[0]); unix.Close(ends[1]) })
 	if err := poller.Add(FD(ends[0])); err != nil {
 		t.Fatal(err)
+	}
+	// The first event says that it is writable.
+	if n := poller.Wait(make([]Event, MaxEvents), poller.Now()+10*time.Second); n != 1 {
+		t.Fatalf("%d events of a new connection, want 1", n)
 	}
 	return poller.(*epoll), ends[0], ends[1]
 }
