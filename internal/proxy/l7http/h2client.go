@@ -47,8 +47,10 @@ func (w *Worker) muxOf(cluster *dial.Cluster, e *balance.Endpoint) *mux {
 // Retire lets the connections end once what is under way on them has.
 func (m *mux) Retire() {
 	for _, c := range m.conns {
-		c.engine.Drain()
-		c.schedule()
+		if c.ready { // else Connected sees that the endpoint is gone
+			c.engine.Drain()
+			c.schedule()
+		}
 	}
 	m.conns = nil
 }

@@ -24,6 +24,7 @@ type h2Conn struct {
 	again     bool // was called meanwhile
 	gathering bool // the loop will call Gather
 	done      bool
+	begun     bool // HTTP/2 is spoken: the connection exists
 }
 
 // h2Owner is one of the two ends.
@@ -44,6 +45,7 @@ func (c *h2Conn) init(w *Worker, o h2Owner) {
 func (c *h2Conn) start(config *h2.Config) {
 	c.worker.env.Now = c.worker.Loop.Now()
 	c.engine.Init(&c.worker.env, config)
+	c.begun = true
 	c.schedule()
 }
 
@@ -141,7 +143,7 @@ func (c *h2Conn) close() {
 
 // schedule has what was gathered written when the turn ends.
 func (c *h2Conn) schedule() {
-	if !c.gathering && !c.done {
+	if c.begun && !c.gathering && !c.done {
 		c.gathering = true
 		c.worker.Loop.Gather(c)
 	}

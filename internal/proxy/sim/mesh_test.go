@@ -95,18 +95,26 @@ func base(name string, role view.Role, id string, protocol view.Protocol, listen
 // backendsOf plants programs that serve at those hosts. With sidecars each has
 // an inbound proxy before it, and the endpoints are theirs.
 func (r *run) backendsOf(v *view.View, n int, sidecars bool, serve func(*program, netip.AddrPort)) {
+	dead := -1
+	if n > 1 && r.plan.IntN(4) == 0 {
+		dead = r.plan.IntN(n) // nobody listens there: what goes there must go elsewhere
+	}
 	for i := range n {
 		host := hostAddr(byte(20 + i))
 		app := netip.AddrPortFrom(host, 8080)
 		p := newProgram(r.world, fmt.Sprintf("backend%d", i), host)
-		serve(p, app)
+		if i != dead || sidecars {
+			serve(p, app)
+		}
 		end := view.Endpoint{Address: app}
 		if sidecars {
 			mesh := netip.AddrPortFrom(host, 15443)
 			in := base(fmt.Sprintf("inbound%d", i), view.Sidecar, shopID, view.Detect, view.Listener{
 				Name: "in", Kind: view.Inbound, Address: mesh, Destination: shopKey, App: app,
 			})
-			r.startProxy(in.Proxy.Name, host, in, 1+r.plan.IntN(2))
+			if i != dead {
+				r.startProxy(in.Proxy.Name, host, in, 1+r.plan.IntN(2))
+			}
 			end = view.Endpoint{Address: mesh, Identity: shopID, Workload: "shop.default"}
 		}
 		v.Endpoints[shopKey].List = append(v.Endpoints[shopKey].List, end)

@@ -29,10 +29,11 @@ type run struct {
 	backends   []*backend
 	streams    []*stream
 	violations []string
-	drained    time.Duration // when the drain began
-	drains     bool          // the proxy the clients talk to does
-	faulty     bool          // backends do things wrong
-	stormy     bool          // the network does
+	drained    time.Duration     // when the drain began
+	peer       view.PeerProtocol // between proxies
+	drains     bool              // the proxy the clients talk to does
+	faulty     bool              // backends do things wrong
+	stormy     bool              // the network does
 }
 
 // node is a proxy of the run.
@@ -83,6 +84,7 @@ func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) 
 	n := &node{name: name, ports: len(v.Proxy.Listeners)}
 	m := meter.New(loops, "sim")
 	log := slog.New(slog.DiscardHandler)
+	v.Proxy.Settings.PeerProtocol = r.peer
 	told, err := live.Static(v, "", log, m)
 	if err != nil {
 		panic(err)
@@ -121,6 +123,7 @@ func newRun(seed uint64, log io.Writer) *run {
 	r.faulty = plan.IntN(3) == 0
 	r.stormy = plan.IntN(4) == 0
 	r.drains = plan.IntN(5) == 0
+	r.peer = []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2}[plan.IntN(2)]
 	http := func(p *program, at netip.AddrPort) {
 		b := &backend{run: r, program: p}
 		b.serve(at, b.accept)
