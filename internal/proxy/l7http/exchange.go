@@ -111,11 +111,20 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 		x.Fail(traceRefused)
 	case x.Request.MaxForwards == 0 && x.Request.Method == h1.OPTIONS:
 		x.Fail(&Failure{Status: 200})
+	case x.insecure():
+		x.Fail(misdirected)
 	case x.looped():
 		x.Fail(Looped)
 	default:
 		x.route()
 	}
+}
+
+// insecure reports whether the request is for an https URI and came in the clear
+// (RFC 9110, 7.4).
+func (x *Exchange) insecure() bool {
+	s, ok := x.down.(*serverConn)
+	return ok && x.Request.Scheme == "https" && s.conn.Layer() == nil
 }
 
 // looped reports whether the request has been here too often.

@@ -39,6 +39,7 @@ var (
 	badResponse     = &Failure{502, "http_protocol_error", "The endpoint's answer is not valid HTTP.", false}
 	requestTimeout  = &Failure{408, "http_request_error", "The request did not arrive in time.", true}
 	traceRefused    = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
+	misdirected     = &Failure{421, "http_request_denied", "A request for an https URI must come over TLS.", true}
 )
 
 // fromConnect says what a failed attempt to connect means to the client.

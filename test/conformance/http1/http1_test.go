@@ -45,18 +45,22 @@ func checkRequest(t *testing.T, o *origin, addr string, v vector) error {
 	}
 	line, _, _ := strings.Cut(string(v.in), "\r\n")
 	method, _, _ := strings.Cut(strings.TrimLeft(string(v.in), "\r\n"), " ")
-	if v.tunnel {
+	refused := v.reject > 0 // the connection ends with it
+	switch {
+	case v.tunnel:
 		v.reject = 501 // an edge is no proxy to its clients
+	case strings.Contains(line, " https://"):
+		v.reject = 421 // an https URI in the clear (RFC 9110, 7.4)
 	}
 	if v.reject > 0 {
 		answer, err := readMessage(r, method)
 		if err != nil || answer.status() != v.reject {
 			return fmt.Errorf("answered %q (%v), want %d", answer.head, err, v.reject)
 		}
-		if !strings.Contains(strings.ToLower(answer.field("Connection")), "close") && !v.tunnel {
+		if !strings.Contains(strings.ToLower(answer.field("Connection")), "close") && refused {
 			return fmt.Errorf("the refusal keeps the connection: %q", answer.head)
 		}
-		if !v.tunnel {
+		if refused {
 			if n, err := io.Copy(io.Discard, r); n > 0 || err != nil {
 				return fmt.Errorf("after the refusal: %d bytes, %v", n, err)
 			}
