@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"tulle.dev/tulle/internal/proxy"
@@ -67,9 +68,16 @@ func run(f *flags, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	var opened atomic.Bool // the first listeners are open, names included
+	ready := func() error {
+		if err := p.Ready(); err != nil || opened.Load() {
+			return err
+		}
+		return errors.New("its listeners aren't open yet")
+	}
 	a := admin.New(admin.Config{
 		Live: told, Meter: figures, Version: version, Log: log,
-		Ready: p.Ready, Alive: p.Alive, Connections: p.ConnectionList, Drain: told.Drain,
+		Ready: ready, Alive: p.Alive, Connections: p.ConnectionList, Drain: told.Drain,
 	})
 	defer a.Close()
 	a.Section("pools", p.Pools)
@@ -83,6 +91,11 @@ func run(f *flags, log *slog.Logger) error {
 	dns := names.New(resolve)
 	defer dns.Close()
 	told.OnChange(dns.Follow)
+	told.OnChange(func(t *live.Table) { // after the others
+		if t.Proxy != nil {
+			opened.Store(true)
+		}
+	})
 	return serve(ctx, stop, f, p, told, log)
 }
 

@@ -48,7 +48,9 @@ type Dialer struct {
 	Handshakes  *mtls.Handshakes
 	// Timeout bounds one attempt, TLS included.
 	Timeout time.Duration
-	// Own reports whether an address is a listener of this proxy.
+	// Own reports whether an address is a listener of this proxy: in plaintext
+	// that would go round in circles. With mutual TLS it is a program that calls
+	// its own service, and ends at the program.
 	Own func(netip.AddrPort) bool
 	// Connect opens a socket and begins to connect it; nil means the poller's
 	// own. With poll.ErrAgain it is asked again a little later.
@@ -62,7 +64,7 @@ func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn 
 	to := &e.Endpoint
 	a := &attempt{dialer: d, conn: c, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
 	a.timer.Init(d.Loop, a)
-	if d.Own != nil && d.Own(to.Address) {
+	if d.Own != nil && to.Identity == "" && d.Own(to.Address) {
 		d.Loop.Later(func() { a.end(ErrSelf) })
 		return
 	}
