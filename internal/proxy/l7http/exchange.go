@@ -250,6 +250,7 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		return false, true
 	}
 	x.status = r.Status
+	x.noteGRPC(r.Fields)
 	x.latency = max(x.worker.Loop.Now()-x.sent, 1)
 	x.down.Response(r)
 	return true, true
@@ -257,6 +258,7 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 
 // responseEnd takes the end of the response: the exchange went well.
 func (x *Exchange) responseEnd(trailers []h1.Field) {
+	x.noteGRPC(trailers)
 	x.leave(x.status >= 500)
 	x.count(x.status)
 	x.down.End(trailers)

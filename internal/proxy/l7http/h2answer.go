@@ -101,14 +101,16 @@ func (st *h2Stream) End(trailers []h1.Field) {
 // Reply answers in the endpoint's place.
 func (st *h2Stream) Reply(f *Failure) {
 	st.answered = true
+	if st.x.grpc() {
+		st.replyGRPC(f)
+		st.finish()
+		return
+	}
 	e, w := st.engine(), st.server.worker
 	head := st.x.Request.Method == h1.HEAD
 	e.BeginResponse(st.stream, f.Status)
 	e.Field(nameDate, w.dateNow(), false)
-	if f.Error != "" {
-		w.scratch = append(append(w.scratch[:0], "tulle; error="...), f.Error...)
-		e.Field(nameProxyStatus, w.scratch, false)
-	}
+	st.proxyStatusTo(f)
 	if f.Status == 405 {
 		e.Field(nameAllow, valueAllow, false)
 	}
@@ -121,6 +123,21 @@ func (st *h2Stream) Reply(f *Failure) {
 		w.scratch = append(append(w.scratch[:0], f.Text...), '\n')
 		e.Write(st.stream, w.scratch, true)
 	}
+	st.finish()
+}
+
+// proxyStatusTo says what went wrong (RFC 9209).
+func (st *h2Stream) proxyStatusTo(f *Failure) {
+	if w := st.server.worker; f.Error != "" {
+		w.scratch = append(append(w.scratch[:0], "tulle; error="...), f.Error...)
+		st.engine().Field(nameProxyStatus, w.scratch, false)
+	}
+}
+
+// reset passes on that the endpoint has reset the stream.
+func (st *h2Stream) reset(code wire.Code) {
+	st.answered = true
+	st.engine().Reset(st.stream, code)
 	st.finish()
 }
 

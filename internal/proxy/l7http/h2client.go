@@ -439,16 +439,40 @@ func (c *h2Call) push() {
 func (c *h2Call) lost(code wire.Code) {
 	x := c.x
 	begun := c.headRead || x.interims > 0
+	whole := c.client.engine.Err() == nil // the connection is
 	c.x, x.up = nil, nil
 	c.release()
 	switch {
+	case code == wire.RefusedStream && !begun:
+		c.retryable(x)
+	case whole && x.upReset(code):
 	case begun:
 		x.upFailed(lost)
-	case code == wire.RefusedStream:
-		c.retryable(x)
 	default:
 		x.upLost(true)
 	}
+}
+
+// upReset passes a reset by the endpoint on to a client that speaks HTTP/2 too:
+// it is the program's word to the program. It reports false when it is not.
+func (x *Exchange) upReset(code wire.Code) bool {
+	st, ok := x.down.(*h2Stream)
+	switch code {
+	case wire.NoError, wire.Cancel, wire.InternalError, wire.EnhanceYourCalm:
+	default:
+		ok = false
+	}
+	if !ok {
+		return false
+	}
+	x.leave(code != wire.Cancel)
+	x.Cluster.Fail("http_response_incomplete")
+	if x.status == 0 {
+		x.status = 502
+	}
+	x.count(x.status)
+	st.reset(code)
+	return true
 }
 
 // retryable is called for a request that the endpoint has not touched.

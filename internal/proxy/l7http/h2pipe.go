@@ -312,9 +312,3 @@ func (x *Exchange) overHTTP2(e *balance.Endpoint) bool {
 	}
 	return x.HTTP2
 }
-
-func (x *Exchange) grpc() bool {
-	f := x.Request.Get(h1.ContentType)
-	const grpc = "application/grpc"
-	return f != nil && len(f.Value) >= len(grpc) && h1.EqualFold(f.Value[:len(grpc)], grpc)
-}
