@@ -9,9 +9,9 @@ import (
 const (
 	// stallLimit is how long one turn of a loop may last.
 	stallLimit = 5 * time.Second
-	// stallLook is how often the loops are looked at: seldom, so that an idle
-	// process sleeps.
-	stallLook = 2500 * time.Millisecond
+	// stallLook is how often the loops are looked at: seldom, since each look
+	// wakes several threads of an idle process.
+	stallLook = 5 * time.Second
 )
 
 // Watch looks whether the loops make progress, until the context ends or one
