@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,9 +40,10 @@ func TestDashboardBrowser(t *testing.T) {
 	}
 
 	address, args := *against, []string{"real"}
-	mesh := newFakeMesh()
+	mesh, silence := newFakeMesh(), func(bool) {}
 	if address == "" {
-		address, args = serve(t, mesh), []string{"fake"}
+		address, silence = serve(t, mesh)
+		args = []string{"fake"}
 		t.Log("serving the fake mesh at", address)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -72,6 +75,7 @@ func TestDashboardBrowser(t *testing.T) {
 		case "failed":
 			t.Error(rest)
 		case "mesh":
+			silence(rest == "silent")
 			mesh.set(rest == "empty", map[bool]error{true: errors.New("the store does not answer")}[rest == "down"])
 			if _, err := in.Write([]byte("done\n")); err != nil {
 				t.Error(err)
@@ -89,7 +93,9 @@ func TestDashboardBrowser(t *testing.T) {
 	t.Logf("%d steps", steps)
 }
 
-func serve(t *testing.T, mesh *fakeMesh) string {
+// serve serves a dashboard over the fake mesh. The function it returns makes the
+// server cut every connection and take no new one, or be well again.
+func serve(t *testing.T, mesh *fakeMesh) (address string, silence func(bool)) {
 	t.Helper()
 	d := New(Config{Mesh: mesh, Signals: fakeSignals{mesh}, Refresh: 500 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -102,9 +108,19 @@ func serve(t *testing.T, mesh *fakeMesh) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: d, ReadHeaderTimeout: 5 * time.Second}
+	var silent atomic.Bool
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	server := &http.Server{Handler: d, ReadHeaderTimeout: 5 * time.Second, ConnState: func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		open[c] = state != http.StateClosed
+		if silent.Load() {
+			_ = c.Close()
+		}
+	}}
 	go func() { _ = server.Serve(listener) }()
-	address := "http://" + listener.Addr().String()
+	address = "http://" + listener.Addr().String()
 	t.Cleanup(func() {
 		if *hold > 0 {
 			t.Logf("serving at %s for %s", address, *hold)
@@ -115,7 +131,16 @@ func serve(t *testing.T, mesh *fakeMesh) string {
 		<-done
 		_ = server.Close()
 	})
-	return address
+	return address, func(on bool) {
+		silent.Store(on)
+		mu.Lock()
+		defer mu.Unlock()
+		for c, alive := range open {
+			if on && alive {
+				_ = c.Close()
+			}
+		}
+	}
 }
 
 // need finds a program, or skips and says how to get it.

@@ -249,6 +249,18 @@ if (!real) {
     await sees('No services yet')
     await shot('empty-topology')
   })
+  await step('silence is told, and its end', async () => {
+    await mesh('full')
+    await visit('/services')
+    await page.locator('tbody tr').first().waitFor()
+    await mesh('silent')
+    await page.getByText(/has been silent for/).waitFor({ timeout: 20_000 })
+    must((await page.locator('tbody tr').count()) >= 5, 'the last numbers are gone')
+    await shot('silent')
+    await mesh('full')
+    await page.getByText(/has been silent for/).waitFor({ state: 'detached', timeout: 20_000 })
+    complaints.splice(0)
+  })
   await step('a control plane in trouble is explained', async () => {
     await mesh('down')
     await sees(/the store does not answer/)
