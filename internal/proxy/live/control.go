@@ -29,6 +29,8 @@ const (
 	maxBackoff = 5 * time.Second
 	// dialTimeout bounds one attempt to connect, TLS included.
 	dialTimeout = 5 * time.Second
+	// drainAlone is how long a drain waits for a control plane that is away.
+	drainAlone = 2 * time.Second
 	// steady is how long a conversation must last before the next failure
 	// starts again from minBackoff.
 	steady = 10 * time.Second
@@ -291,7 +293,7 @@ func (l *Live) setConnected(up bool, err error) {
 		return // it may refuse again; keep logs it once the session is steady
 	case up && !was:
 		l.log.Info("connected to the control plane", "address", l.config.Control)
-	case err != nil && err.Error() != l.logged:
+	case err != nil && (l.logged == "" || errors.As(err, new(refusedError)) && err.Error() != l.logged):
 		l.logged = err.Error()
 		l.log.Warn("the control plane is away; going on with what is known", "error", err)
 	}
@@ -306,6 +308,12 @@ func (l *Live) setSteady() {
 		l.log.Info("connected to the control plane again", "address", l.config.Control)
 	}
 }
+
+// refusedError is the control plane's own word that it won't talk with this
+// proxy as it is.
+type refusedError struct{ reason string }
+
+func (e refusedError) Error() string { return "the control plane refused this proxy: " + e.reason }
 
 // errAgain ends a conversation that begins again at once.
 var errAgain = errors.New("begin again")
@@ -492,7 +500,7 @@ func (l *Live) receive(ctx context.Context, stream *rpc.Stream) error {
 			}
 			l.mu.Unlock()
 		case m.Refused != nil:
-			return fmt.Errorf("the control plane refused this proxy: %s", m.Refused.Reason)
+			return refusedError{m.Refused.Reason}
 		}
 	}
 }
@@ -511,17 +519,29 @@ func (l *Live) take(ctx context.Context, stream *rpc.Stream, u *control.Update) 
 }
 
 // Drain tells the control plane that the proxy takes no new work, and waits
-// until all peers know it. It fails when the context ends first.
+// until all peers know it. It fails when the context ends first, or when the
+// control plane is away and doesn't come back at once: nobody can be told then.
 func (l *Live) Drain(ctx context.Context) error {
 	if l.static {
 		return nil
 	}
 	l.setStatus(func(s *control.Status) { s.Draining = true })
-	select {
-	case <-l.drained:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the control plane did not say that all peers know of the drain: %w", context.Cause(ctx))
+	look := time.NewTicker(drainAlone / 10)
+	defer look.Stop()
+	alone := time.Now()
+	for {
+		select {
+		case <-l.drained:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("the control plane did not say that all peers know of the drain: %w", context.Cause(ctx))
+		case now := <-look.C:
+			if l.Link().Connected {
+				alone = now
+			} else if now.Sub(alone) > drainAlone {
+				return errors.New("the control plane is away: peers can't be told of the drain")
+			}
+		}
 	}
 }
 

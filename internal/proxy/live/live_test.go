@@ -438,6 +438,17 @@ func TestDrain(t *testing.T) {
 		}
 		stop()
 		c.stop()
+
+		// Nobody to tell: it doesn't wait for the whole time.
+		c.start()
+		l, stop = run(t, c.config(""))
+		c.accept()
+		c.stop()
+		start := time.Now()
+		if err := l.Drain(t.Context()); err == nil || time.Since(start) > 2*drainAlone {
+			t.Errorf("drain without a control plane: %v after %v", err, time.Since(start))
+		}
+		stop()
 	})
 }
 
