@@ -74,8 +74,8 @@ func (p *Proxy) open(l *live.Listener) {
 		return
 	}
 	at := l.Address
-	for _, n := range p.lanes {
-		fd, addr, err := p.listen(n, l, at)
+	for i, n := range p.lanes {
+		fd, addr, err := p.listen(n, l, at, i > 0)
 		if err != nil {
 			p.mu.Lock()
 			p.fault = fmt.Errorf("listener %s: %w", l.Name, err)
@@ -93,7 +93,7 @@ func (p *Proxy) open(l *live.Listener) {
 }
 
 // listen opens one loop's socket of a listener.
-func (p *Proxy) listen(n *lane, l *live.Listener, at netip.AddrPort) (poll.FD, netip.AddrPort, error) {
+func (p *Proxy) listen(n *lane, l *live.Listener, at netip.AddrPort, shared bool) (poll.FD, netip.AddrPort, error) {
 	if p.config.Sockets != nil && l.Kind == view.Capture {
 		fd, err := p.config.Sockets.Capture(at)
 		if err != nil {
@@ -101,7 +101,7 @@ func (p *Proxy) listen(n *lane, l *live.Listener, at netip.AddrPort) (poll.FD, n
 		}
 		return poll.FD(fd), at, n.loop.Add(poll.FD(fd))
 	}
-	return n.loop.Listen(at)
+	return n.loop.Listen(at, shared)
 }
 
 func (p *Proxy) close(name string) {

@@ -100,7 +100,12 @@ func (p *epoll) Add(fd FD) error {
 	return nil
 }
 
-func (p *epoll) Listen(addr netip.AddrPort) (FD, netip.AddrPort, error) {
+func (p *epoll) Listen(addr netip.AddrPort, shared bool) (FD, netip.AddrPort, error) {
+	if !shared {
+		if err := claim(addr); err != nil {
+			return None, netip.AddrPort{}, err
+		}
+	}
 	fd, bound, err := listenSocket(addr)
 	if err != nil {
 		return None, netip.AddrPort{}, err

@@ -91,7 +91,7 @@ func (p *kqueue) Add(fd FD) error {
 	return nil
 }
 
-func (p *kqueue) Listen(addr netip.AddrPort) (FD, netip.AddrPort, error) {
+func (p *kqueue) Listen(addr netip.AddrPort, _ bool) (FD, netip.AddrPort, error) {
 	fd, bound, err := listenSocket(addr)
 	if err != nil {
 		return None, netip.AddrPort{}, err

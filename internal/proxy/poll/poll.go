@@ -61,9 +61,10 @@ type Poller interface {
 	// Wake makes a Wait in progress, or the next one, return.
 	Wake()
 
-	// Listen opens a listening socket that may share its address with the
-	// listeners of other loops, and watches it. Port 0 picks a free one.
-	Listen(addr netip.AddrPort) (FD, netip.AddrPort, error)
+	// Listen opens a listening socket and watches it. Port 0 picks a free one.
+	// The loops of a proxy share an address: the first one's call fails when
+	// anybody has it, those that follow (shared) take part in it.
+	Listen(addr netip.AddrPort, shared bool) (FD, netip.AddrPort, error)
 	// Add watches a non-blocking socket made elsewhere.
 	Add(fd FD) error
 	// Accept returns the next connection and its peer.

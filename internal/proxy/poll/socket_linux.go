@@ -53,6 +53,34 @@ func listenSocket(addr netip.AddrPort) (FD, netip.AddrPort, error) {
 	return FD(fd), addrPort(bound), nil
 }
 
+// claim reports an error when somebody listens on addr. SO_REUSEPORT would let
+// any program of the same user in, which would then get a share of the
+// connections; a socket without it is refused.
+func claim(addr netip.AddrPort) error {
+	if addr.Port() == 0 {
+		return nil
+	}
+	family, sa := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fd)
+	// Connections of an earlier listener may be left: they don't count.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return fmt.Errorf("setsockopt %s: %w", addr, err)
+	}
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return fmt.Errorf("setsockopt %s: %w", addr, err)
+		}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return fmt.Errorf("bind %s: %w", addr, err)
+	}
+	return nil
+}
+
 func noDelay(fd FD) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }

@@ -173,7 +173,7 @@ func (p *Poller) Wake() {
 }
 
 // Listen opens a listening socket.
-func (p *Poller) Listen(addr netip.AddrPort) (poll.FD, netip.AddrPort, error) {
+func (p *Poller) Listen(addr netip.AddrPort, _ bool) (poll.FD, netip.AddrPort, error) {
 	s := p.socket()
 	s.listening, s.local = true, addr
 	p.world.listeners[addr] = append(p.world.listeners[addr], s)

@@ -34,7 +34,7 @@ func newProgram(w *sim.World, host string, addr netip.Addr) *program {
 
 // serve listens and hands accepted sockets on.
 func (p *program) serve(addr netip.AddrPort, accept func(poll.FD)) {
-	l, _, err := p.Listen(addr)
+	l, _, err := p.Listen(addr, false)
 	if err != nil {
 		panic(err)
 	}
