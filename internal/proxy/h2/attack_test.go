@@ -372,6 +372,19 @@ func TestStalls(t *testing.T) {
 	}
 	r.env.Now += StallTime
 	r.c.Tick()
+	r.log = nil
+	expect(t, r.rest(), "reset 1 CANCEL", "reset 3 CANCEL", "> RST_STREAM 1 CANCEL", "> RST_STREAM 3 CANCEL")
+
+	// What holds up all is the connection's end.
+	r = newRig(t, true)
+	for id := uint32(1); id < 6; id += 2 {
+		r.get(id)
+		r.turn()
+		r.respond(id, 200, strings.Repeat("x", 60000))
+		r.turn()
+	}
+	r.env.Now += StallTime
+	r.c.Tick()
 	if r.rest(); !calmed(r) {
 		t.Error("nothing moves: ", r.log)
 	}

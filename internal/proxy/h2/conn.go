@@ -26,6 +26,11 @@ type Config struct {
 	Peer bool
 	// Huffman is hpack.Encoder's.
 	Huffman bool
+	// StallTime and StallBytes are the least that a stream which waits for the
+	// peer must move, or it is reset; the constants of that name where the peer
+	// isn't trusted. A StallTime of 0 waits for ever.
+	StallTime  time.Duration
+	StallBytes int
 	// PingAfter is the silence after which a connection with open streams is
 	// asked whether it lives, PingTime how long the answer may take. 0: never.
 	PingAfter, PingTime time.Duration

@@ -12,7 +12,8 @@ import (
 
 // testConfig has small windows, so that tests fill them.
 func testConfig(server bool) *Config {
-	return &Config{Server: server, MaxStreams: 10, StreamWindow: wire.InitialWindow, ConnWindow: 2 * wire.InitialWindow, ConnectProtocol: true}
+	return &Config{Server: server, MaxStreams: 10, StreamWindow: wire.InitialWindow, ConnWindow: 2 * wire.InitialWindow, ConnectProtocol: true,
+		StallTime: StallTime, StallBytes: StallBytes}
 }
 
 // rig is one engine and, by hand, its peer: what the peer sends is written as

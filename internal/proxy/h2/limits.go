@@ -71,8 +71,8 @@ const (
 	// Stalls.
 
 	// A stream with bytes to send that a window keeps from moving by at least
-	// StallBytes within StallTime is reset; when all the connection moves
-	// nothing for so long, it is closed. Zero windows hold what they stall:
+	// StallBytes within StallTime is reset; when the connection's window, or a
+	// socket that is not read, keeps all from moving for so long, it is closed. Zero windows hold what they stall:
 	// CVE-2019-9511, CVE-2019-9517, CVE-2026-49975.
 	StallTime  = 30 * time.Second
 	StallBytes = 30 << 10

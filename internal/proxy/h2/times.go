@@ -39,7 +39,7 @@ func (t *times) blockBegins(now time.Duration) { t.block = now }
 func (t *times) stallBegins(c *Conn, s *Stream) {
 	s.stall = stall{since: c.env.Now}
 	if c.waiting == 1 { // the first
-		t.check = c.env.Now + StallTime
+		t.check = c.env.Now + c.cfg.StallTime
 		t.moved = c.env.Now
 	}
 }
@@ -57,7 +57,7 @@ func (c *Conn) Deadline() time.Duration {
 	if c.block.open {
 		d = min(d, t.block+MaxHeadTime)
 	}
-	if c.waiting > 0 {
+	if c.waiting > 0 && c.cfg.StallTime > 0 {
 		d = min(d, t.check)
 	}
 	if c.drain.at != 0 {
@@ -95,7 +95,7 @@ func (c *Conn) Tick() {
 	if c.err == nil && c.cfg.IdleTime > 0 && c.slots == 0 && !c.drain.begun && now >= t.lastWork+c.cfg.IdleTime {
 		c.Drain()
 	}
-	if c.waiting > 0 && c.err == nil && now >= t.check {
+	if c.waiting > 0 && c.err == nil && c.cfg.StallTime > 0 && now >= t.check {
 		c.checkStalls(now)
 	}
 }
@@ -142,17 +142,17 @@ func (c *Conn) pong(data [8]byte) {
 // connection on which nothing moves.
 func (c *Conn) checkStalls(now time.Duration) {
 	t := &c.times
-	if now-t.moved >= StallTime {
+	if blocked := c.sendWindow <= 0 || c.ready.first != nil; blocked && now-t.moved >= c.cfg.StallTime {
 		c.fatal(wire.ConnectionError{Code: wire.EnhanceYourCalm, Reason: "nothing can be sent"})
 		return
 	}
-	t.check = now + StallTime/3
+	t.check = now + c.cfg.StallTime/3
 	for s, next := c.firstOpen, (*Stream)(nil); s != nil; s = next {
 		next = s.nextOpen
-		if s.queued == 0 || now-s.stall.since < StallTime {
+		if s.queued == 0 || now-s.stall.since < c.cfg.StallTime {
 			continue
 		}
-		if s.stall.moved >= StallBytes {
+		if s.stall.moved > 0 && s.stall.moved >= c.cfg.StallBytes {
 			s.stall = stall{since: now}
 			continue
 		}

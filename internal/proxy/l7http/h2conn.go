@@ -238,6 +238,7 @@ type h2Configs struct {
 func newH2Configs(l *Limits) *h2Configs {
 	base := h2.Config{
 		MaxStreams: edgeStreams, StreamWindow: edgeStreamWindow, ConnWindow: edgeConnWindow,
+		StallTime: h2.StallTime, StallBytes: h2.StallBytes,
 		ConnectProtocol: true, PingAfter: pingAfter, PingTime: pingTime, IdleTime: l.IdleTimeout,
 	}
 	c := &h2Configs{edge: base, mesh: base, up: base, peer: base}
@@ -245,6 +246,9 @@ func newH2Configs(l *Limits) *h2Configs {
 	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
 		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true
 	}
-	c.up.IdleTime, c.peer.IdleTime = l.IdleTimeout, l.IdleTimeout
+	// A program, and a client behind another proxy, may take their time.
+	for _, t := range []*h2.Config{&c.mesh, &c.peer, &c.up} {
+		t.StallTime, t.StallBytes = l.StreamIdle, 1
+	}
 	return c
 }

@@ -1,0 +1,178 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tulle.dev/tulle/internal/view"
+)
+
+// endless writes until the client is gone.
+func endless(w http.ResponseWriter) {
+	block := make([]byte, 32<<10)
+	for {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+// On the one connection between two proxies neither a reader that has stopped
+// nor one that takes all it can get costs the others anything.
+func TestOneStreamHoldsUpNoOther(t *testing.T) {
+	var written atomic.Int64
+	app := program(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/stalled":
+			block := make([]byte, 32<<10)
+			for {
+				n, err := w.Write(block)
+				if err != nil {
+					return
+				}
+				written.Add(int64(n))
+			}
+		case "/greedy":
+			endless(w)
+		default:
+			io.WriteString(w, "small")
+		}
+	})
+	p := muxPair(t, app, view.Detect, view.PeerHTTP2)
+	addr := p.addr(t, "out")
+	ask := func(path string) net.Conn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: cart\r\n\r\n", path)
+		return c
+	}
+	stalled := ask("/stalled") // and is never read
+	stalled.(*net.TCPConn).SetReadBuffer(4 << 10)
+	greedy := ask("/greedy")
+	var got atomic.Int64
+	go func() {
+		block := make([]byte, 64<<10)
+		for {
+			n, err := greedy.Read(block)
+			if got.Add(int64(n)); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond) // some 50 MB/s
+		}
+	}()
+	c := client(t, false)
+	var took []time.Duration
+	for range 100 {
+		began := time.Now()
+		resp, err := c.Get("http://" + addr + "/small")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(b) != "small" {
+			t.Fatalf("%q %v", b, err)
+		}
+		took = append(took, time.Since(began))
+		time.Sleep(2 * time.Millisecond)
+	}
+	slices.Sort(took)
+	if took[50] > 30*time.Millisecond || took[99] > time.Second {
+		t.Errorf("small requests beside them take %v in the median, at worst %v", took[50], took[99])
+	}
+	if got.Load() < 1<<20 {
+		t.Errorf("the greedy reader got %d bytes", got.Load())
+	}
+	// What was written for the stalled reader fits into windows and sockets.
+	if n := written.Load(); n > 16<<20 {
+		t.Errorf("%d bytes were taken for a reader that reads nothing", n)
+	}
+}
+
+// Many clients share the connections between two proxies.
+func TestManyShareOneConnection(t *testing.T) {
+	app := program(t, mirror)
+	p := muxPair(t, app, view.Detect, view.PeerHTTP2)
+	addr := p.addr(t, "out")
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for i := range 40 {
+		wg.Go(func() {
+			c := client(t, i%2 == 0)
+			for j := range 25 {
+				body := strings.Repeat(fmt.Sprint(i), j*j*10)
+				resp, err := c.Post("http://"+addr+"/x", "text/plain", strings.NewReader(body))
+				if err != nil {
+					failed.Add(1)
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || string(got) != body {
+					failed.Add(1)
+					t.Errorf("%d of %d bytes, %v", len(got), len(body), err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A program that ends while requests are under way: each gets an answer, and
+// the next ones go to the other.
+func TestMultiplexedProgramGone(t *testing.T) {
+	app := serve(t, func(c net.Conn) { // reads, and closes without an answer
+		c.Read(make([]byte, 4096))
+	})
+	p := muxPair(t, app, view.Detect, view.PeerHTTP2)
+	got := talk(t, p.addr(t, "out"), "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+	if !strings.HasPrefix(got, "HTTP/1.1 502 ") {
+		t.Errorf("%q", got)
+	}
+}
+
+// The peer's proxy ends while a request is under way, and comes back.
+func TestMultiplexedPeerGone(t *testing.T) {
+	release := make(chan struct{})
+	app := program(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			<-release
+		}
+	})
+	defer close(release)
+	server := start(t, serverView(app), 1)
+	mesh := netip.MustParseAddrPort(server.addr(t, "in"))
+	cv := clientView(mesh, cartID, view.Detect)
+	cv.Proxy.Settings.PeerProtocol = view.PeerHTTP2
+	p := start(t, cv, 1)
+	c := client(t, false)
+	done := make(chan string)
+	go func() {
+		resp, err := c.Post("http://"+p.addr(t, "out")+"/hang", "text/plain", strings.NewReader("x"))
+		if err != nil {
+			done <- err.Error()
+			return
+		}
+		resp.Body.Close()
+		done <- resp.Status
+	}()
+	time.Sleep(50 * time.Millisecond)
+	server.Stop()
+	if s := <-done; !strings.HasPrefix(s, "502") {
+		t.Errorf("the request under way: %s", s)
+	}
+}
