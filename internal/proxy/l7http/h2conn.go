@@ -232,6 +232,7 @@ const (
 
 // h2Configs are the engine's settings of a worker's connections.
 type h2Configs struct {
+	limits               Limits // that they were made from
 	edge, mesh, up, peer h2.Config
 }
 
@@ -241,7 +242,7 @@ func newH2Configs(l *Limits) *h2Configs {
 		StallTime: h2.StallTime, StallBytes: h2.StallBytes,
 		ConnectProtocol: true, PingAfter: pingAfter, PingTime: pingTime, IdleTime: l.IdleTimeout,
 	}
-	c := &h2Configs{edge: base, mesh: base, up: base, peer: base}
+	c := &h2Configs{limits: *l, edge: base, mesh: base, up: base, peer: base}
 	c.edge.Server, c.mesh.Server = true, true
 	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
 		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true

@@ -51,7 +51,7 @@ type Worker struct {
 
 // http2 returns the settings of HTTP/2 connections.
 func (w *Worker) http2() *h2Configs {
-	if w.configs == nil {
+	if w.configs == nil || w.configs.limits != w.Limits {
 		w.configs = newH2Configs(&w.Limits)
 	}
 	return w.configs
