@@ -110,7 +110,7 @@ func (l *Live) loadSVID() error {
 func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 	usable := func() bool {
 		s := l.credentials.SVID()
-		return s != nil && time.Now().Before(s.Leaf.NotAfter)
+		return s != nil && l.config.now().Before(s.Leaf.NotAfter)
 	}
 	announced := false
 	var b backoff
@@ -137,7 +137,7 @@ func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 			}
 			l.noteIdentity(err)
 			if err == nil {
-				from = time.Now().Round(0)
+				from = l.config.now().Round(0)
 				break
 			}
 			if errors.Is(err, errNoIdentity) && l.credentials.SVID() == nil {
@@ -168,7 +168,7 @@ func renewal(s *identity.SVID, from time.Time) time.Time {
 func (l *Live) sleepUntil(ctx context.Context, when time.Time) bool {
 	for {
 		// Round strips the monotonic reading.
-		left := when.Sub(time.Now().Round(0))
+		left := when.Sub(l.config.now().Round(0))
 		if left <= 0 {
 			return ctx.Err() == nil
 		}
@@ -216,7 +216,7 @@ func (l *Live) renew(ctx context.Context) error {
 	request := &control.CertifyRequest{CSR: csr}
 	s := l.credentials.SVID()
 	switch {
-	case s != nil && time.Now().Before(s.Leaf.NotAfter):
+	case s != nil && l.config.now().Before(s.Leaf.NotAfter):
 		config := l.credentials.ClientConfig(identity.ControlPlane(s.ID.TrustDomain), "h2")
 		return l.ask(ctx, config, request, key)
 	case s != nil:
@@ -257,7 +257,7 @@ func (l *Live) join(ctx context.Context, request *control.CertifyRequest, key cr
 	}
 	r := *request
 	r.JoinToken = token.Reveal()
-	err = l.ask(ctx, identity.PinnedConfig(token.Pin, nil, "h2"), &r, key)
+	err = l.ask(ctx, identity.PinnedConfig(token.Pin, l.config.now, "h2"), &r, key)
 	if status, ok := errors.AsType[*rpc.StatusError](err); ok {
 		switch status.Code {
 		case rpc.Unauthenticated, rpc.PermissionDenied, rpc.InvalidArgument:

@@ -62,8 +62,10 @@ type Config struct {
 	Log        *slog.Logger
 	Meter      *meter.Registry // may be nil
 
-	// dial connects to the control plane, for tests.
+	// dial connects to the control plane and now is the wall clock; tests
+	// replace them.
 	dial func(ctx context.Context) (net.Conn, error)
+	now  func() time.Time
 }
 
 func (c *Config) fill() error {
@@ -78,6 +80,9 @@ func (c *Config) fill() error {
 	}
 	if c.ProbeApp == nil {
 		c.ProbeApp = probeTCP
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	if c.dial == nil {
 		network, address, err := splitControl(c.Control)
@@ -154,6 +159,7 @@ func New(c Config) (*Live, error) {
 		news:          make(chan struct{}, 1),
 		dirty:         make(chan struct{}, 1),
 	}
+	l.credentials.Now = c.now
 	if err := l.load(); err != nil {
 		return nil, err
 	}

@@ -596,3 +596,115 @@ func TestGatewayRole(t *testing.T) {
 		c.stop()
 	})
 }
+
+// TestClockJump: timers don't see the wall clock being set; the certificate is
+// renewed all the same.
+func TestClockJump(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeControl(t)
+		var ahead atomic.Int64
+		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		config := c.config("")
+		config.now = now
+		l, stop := run(t, config)
+		c.accept()
+		first := l.Credentials().SVID()
+		// Three quarters of the certificate's life in one step.
+		ahead.Store(int64(18 * time.Hour))
+		time.Sleep(2 * clockCheck)
+		if s := l.Credentials().SVID(); s == first {
+			t.Error("the clock was set past the half of the certificate's life, and it wasn't renewed")
+		}
+		// Back again: what is there stays in use, without a storm of renewals.
+		n := len(c.certified())
+		ahead.Store(0)
+		time.Sleep(time.Hour)
+		if got := len(c.certified()) - n; got > 1 {
+			t.Errorf("%d renewals in the hour after the clock was set back", got)
+		}
+		if !l.Link().Connected {
+			t.Errorf("the clock ended the conversation: %+v", l.Link())
+		}
+		stop()
+		c.stop()
+	})
+}
+
+func TestEphemeralKey(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeControl(t)
+		config := c.config(dir)
+		config.EphemeralKey = true
+		l, stop := run(t, config)
+		s, _ := c.accept()
+		s.send(t, update(1, proxyResource(1)))
+		s.next()
+		stop()
+		for _, name := range []string{chainFile, keyFile, nextKeyFile} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				t.Errorf("%s was written", name)
+			}
+		}
+		// A restart has the state, and needs the control plane for the rest.
+		l, stop = run(t, config)
+		if l.Ready() || l.Table().Proxy == nil {
+			t.Errorf("ready %v without a certificate", l.Ready())
+		}
+		c.accept()
+		if !l.Ready() {
+			t.Error("not ready")
+		}
+		stop()
+		c.stop()
+	})
+}
+
+// TestRenewalSurvivesCrash: whatever write of a renewal a crash follows, the
+// directory holds a certificate with its key.
+func TestRenewalSurvivesCrash(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeControl(t)
+		_, stop := run(t, c.config(dir))
+		c.accept()
+		stop()
+		keep := func(from, to string) {
+			b, err := os.ReadFile(filepath.Join(dir, from))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, to), b, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		keep(keyFile, "old-key")
+		keep(chainFile, "old-chain")
+		os.Remove(filepath.Join(dir, chainFile))
+		os.Remove(filepath.Join(dir, keyFile))
+		_, stop = run(t, c.config(dir))
+		c.accept()
+		stop()
+		keep(keyFile, "new-key")
+		keep(chainFile, "new-chain")
+		for name, files := range map[string]map[string]string{
+			"after the new key":   {"old-key": keyFile, "new-key": nextKeyFile, "old-chain": chainFile},
+			"after the new chain": {"old-key": keyFile, "new-key": nextKeyFile, "new-chain": chainFile},
+			"after the rename":    {"new-key": keyFile, "new-chain": chainFile},
+		} {
+			for _, f := range []string{keyFile, nextKeyFile, chainFile} {
+				os.Remove(filepath.Join(dir, f))
+			}
+			for from, to := range files {
+				keep(from, to)
+			}
+			config := c.config(dir)
+			config.JoinToken = ""
+			l, err := New(config)
+			if err != nil || l.Credentials().SVID() == nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		c.stop()
+	})
+}

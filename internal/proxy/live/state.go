@@ -27,6 +27,9 @@ const (
 const (
 	// saveDelay gathers changes before they are written.
 	saveDelay = time.Second
+	// firstSave is the same for the first state: until it is on disk a proxy
+	// that dies needs the control plane.
+	firstSave = 10 * time.Millisecond
 	// saveShare keeps the time spent on writing under 1/saveShare.
 	saveShare = 20
 	// sweepEvery is how often unused look-ups are looked for.
@@ -188,7 +191,7 @@ func (l *Live) keep(ctx context.Context) {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	var due <-chan time.Time
-	delay := saveDelay
+	delay := firstSave
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,7 +207,9 @@ func (l *Live) keep(ctx context.Context) {
 			due = nil
 			start := time.Now()
 			l.save()
-			delay = max(saveDelay, saveShare*time.Since(start))
+			if l.Table().Proxy != nil {
+				delay = max(saveDelay, saveShare*time.Since(start))
+			}
 		case <-sweep.C:
 			l.sweep(time.Now())
 		}
