@@ -285,6 +285,10 @@ func (r *run) judge() {
 	}
 }
 
+// replayable is a body that a proxy surely still has when its connection turns
+// out to be closed.
+const replayable = 12 << 10
+
 // mayFail says that a request may go without a good answer.
 func (r *run) mayFail(q *request) bool {
 	if r.stormy || q.fault != noFault {
@@ -311,9 +315,10 @@ func (r *run) mayFail(q *request) bool {
 			}
 		}
 	}
-	if !q.idempotent() {
+	if !q.idempotent() || len(q.body) > replayable {
 		// A backend that hangs up without a word may do so in the very moment
-		// the request reaches it; it can't be sent again then.
+		// the request reaches it; one that could do harm twice, or that is no
+		// longer all there, can't be sent again then.
 		for _, other := range r.requests {
 			if other.hangsUp || other.early || other.fault != noFault {
 				return true

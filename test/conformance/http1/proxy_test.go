@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/identity/identitytest"
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -108,30 +110,72 @@ func (o *origin) got(d time.Duration) *message {
 	}
 }
 
+const key = "origin.default:80"
+
+var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
+
+// newView is a proxy with one listener and one destination.
+func newView(name string, role view.Role, l view.Listener, to view.Endpoint) *view.View {
+	l.Name, l.Address = "http", anyPort
+	return &view.View{
+		Version: 1,
+		Proxy: view.Proxy{
+			Name: name, Namespace: "default", Role: role, TrustDomain: "mesh.local", ClusterDomain: "cluster.local",
+			Listeners: []view.Listener{l},
+		},
+		Destinations: map[string]*view.Destination{key: {Key: key, Protocol: view.HTTP}},
+		Endpoints:    map[string]*view.Endpoints{key: {Key: key, List: []view.Endpoint{to}}},
+	}
+}
+
 // start runs a proxy with one HTTP listener before the origin.
 func start(t *testing.T, o *origin) string {
 	t.Helper()
-	const key = "origin.default:80"
-	v := &view.View{
-		Version: 1,
-		Proxy: view.Proxy{
-			Name: "edge", Namespace: "default", Role: view.Gateway, TrustDomain: "mesh.local", ClusterDomain: "cluster.local",
-			Listeners: []view.Listener{{
-				Name: "http", Kind: view.Edge, Protocol: view.HTTP, Address: netip.MustParseAddrPort("127.0.0.1:0"),
-				Routes: route.Spec{Hosts: []route.Host{{
-					Hostnames: []string{"*"},
-					Rules:     []route.Rule{{Name: "all", Backends: []route.Backend{{Destination: key, Weight: 1}}}},
-				}}},
-			}},
-		},
-		Destinations: map[string]*view.Destination{key: {Key: key, Protocol: view.HTTP}},
-		Endpoints:    map[string]*view.Endpoints{key: {Key: key, List: []view.Endpoint{{Address: o.addr}}}},
-	}
+	return run(t, newView("edge", view.Gateway, edge, view.Endpoint{Address: o.addr}), nil)
+}
+
+// edge routes everything to the one destination.
+var edge = view.Listener{
+	Kind: view.Edge, Protocol: view.HTTP,
+	Routes: route.Spec{Hosts: []route.Host{{
+		Hostnames: []string{"*"},
+		Rules:     []route.Rule{{Name: "all", Backends: []route.Backend{{Destination: key, Weight: 1}}}},
+	}}},
+}
+
+// pair runs two sidecars before the origin, with mutual TLS between them.
+func pair(t *testing.T, o *origin, peers view.PeerProtocol) string {
+	t.Helper()
+	domain := identitytest.New(t, "mesh.local")
+	web := identity.ID{TrustDomain: "mesh.local", Namespace: "default", ServiceAccount: "web"}
+	shop := identity.ID{TrustDomain: "mesh.local", Namespace: "default", ServiceAccount: "origin"}
+	in := newView("origin", view.Sidecar, view.Listener{Kind: view.Inbound, Destination: key, App: o.addr}, view.Endpoint{Address: o.addr})
+	in.Proxy.Identity = shop.String()
+	mesh := netip.MustParseAddrPort(run(t, in, domain))
+	out := newView("web", view.Sidecar, view.Listener{Kind: view.Explicit, Destination: key}, view.Endpoint{
+		Address: mesh, Identity: shop.String(), Workload: "origin.default",
+	})
+	out.Proxy.Identity = web.String()
+	out.Proxy.Settings.PeerProtocol = peers
+	return run(t, out, domain)
+}
+
+// run runs a proxy and returns where it listens.
+func run(t *testing.T, v *view.View, domain *identitytest.Domain) string {
+	t.Helper()
 	m := meter.New(1, "test")
 	log := slog.New(slog.DiscardHandler)
 	told, err := live.Static(v, "", log, m)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if domain != nil {
+		id, err := identity.Parse(v.Proxy.Identity)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told.Credentials().SetSVID(domain.SVID(id))
+		told.Credentials().SetBundle(identitytest.Bundle(t, domain))
 	}
 	p, err := proxy.New(proxy.Config{Live: told, Meter: m, Log: log, Loops: 1})
 	if err != nil {
