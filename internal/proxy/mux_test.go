@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -174,5 +175,31 @@ func TestMultiplexedPeerGone(t *testing.T) {
 	server.Stop()
 	if s := <-done; !strings.HasPrefix(s, "502") {
 		t.Errorf("the request under way: %s", s)
+	}
+}
+
+// BenchmarkMultiplexed is one request through two hops that share connections;
+// see BenchmarkPair for the other form.
+func BenchmarkMultiplexed(b *testing.B) {
+	p := muxPair(b, serve(b, fixedBackend(benchAnswer)), view.HTTP, view.PeerHTTP2)
+	exchange(b, p.addr(b, "out"), 0)
+}
+
+// The steady path of HTTP/2 allocates what crypto/tls does for each record that
+// is read, and nothing else.
+func TestMultiplexedAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector allocates; the figures are checked without it")
+		return
+	}
+	p := muxPair(t, serve(t, fixedBackend(benchAnswer)), view.HTTP, view.PeerHTTP2)
+	const n = 1000
+	exchange(t, p.addr(t, "out"), 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	exchange(t, p.addr(t, "out"), n)
+	runtime.ReadMemStats(&after)
+	if per := float64(after.Mallocs-before.Mallocs) / n; per > 4.5 {
+		t.Errorf("%.2f allocations a request, want at most 4", per)
 	}
 }
