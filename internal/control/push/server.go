@@ -35,7 +35,7 @@ const (
 	// maxStreams bounds the conversations of one control plane.
 	maxStreams = 20_000
 	// maxSubscriptions bounds what one proxy is kept up to date about.
-	maxSubscriptions = 20_000
+	maxSubscriptions = control.MaxSubscriptions
 	// maxUpdate is the size at which an update is cut; the rest follows.
 	maxUpdate = 2 << 20
 	// helloTimeout bounds the wait for a proxy's first message, ackTimeout for

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -16,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/rpc"
 	"tulle.dev/tulle/internal/wire/control"
@@ -34,8 +32,6 @@ const (
 	// steady is how long a conversation must last before the next failure
 	// starts again from minBackoff.
 	steady = 10 * time.Second
-	// maxKeysPerMessage bounds the keys of one Subscribe.
-	maxKeysPerMessage = 4096
 	// defaultIdleLookup is how long an unused look-up is kept up to date.
 	defaultIdleLookup = 10 * time.Minute
 )
@@ -268,10 +264,13 @@ func (l *Live) converse(ctx context.Context) {
 		if errors.Is(err, errAgain) {
 			continue
 		}
-		l.setConnected(false, err)
 		if time.Since(start) > steady {
 			b = backoff{}
+			if errors.Is(err, errEnded) {
+				err = nil // it does so now and then, to spread its proxies
+			}
 		}
+		l.setConnected(false, err)
 		if !b.pause(ctx, maxBackoff) {
 			return
 		}
@@ -321,8 +320,12 @@ type refusedError struct{ reason string }
 
 func (e refusedError) Error() string { return "the control plane refused this proxy: " + e.reason }
 
-// errAgain ends a conversation that begins again at once.
-var errAgain = errors.New("begin again")
+var (
+	// errAgain ends a conversation that begins again at once.
+	errAgain = errors.New("begin again")
+	// errEnded is a conversation that the control plane ended in good order.
+	errEnded = errors.New("the control plane ended the conversation")
+)
 
 // Register says which service ports the proxy's program serves, once their
 // listeners accept. It replaces what Config.Hello or an earlier call said; when
@@ -342,187 +345,6 @@ func (l *Live) Register(registrations []control.Registration) {
 
 // SetAdmin says where the admin listener is; call it before Run.
 func (l *Live) SetAdmin(addr string) { l.config.Hello.Admin = addr }
-
-// session is one conversation.
-func (l *Live) session(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer func() {
-		if errors.Is(context.Cause(ctx), errAgain) {
-			err = errAgain
-		}
-	}()
-	svid := l.credentials.SVID()
-	conn, err := l.connect(ctx, l.credentials.ClientConfig(identity.ControlPlane(svid.ID.TrustDomain), "h2"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	stream, err := conn.Stream(ctx, control.MethodDiscover)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.endSession = cancel
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.endSession = nil
-	}()
-	if err := l.greet(ctx, stream); err != nil {
-		return err
-	}
-	l.setConnected(true, nil)
-	sender := make(chan struct{})
-	go func() {
-		defer close(sender)
-		l.send(ctx, stream)
-	}()
-	err = l.receive(ctx, stream)
-	cancel(nil)
-	<-sender
-	return err
-}
-
-// greet says who this is, what it holds, and what it wants to know.
-func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
-	hello := l.config.Hello
-	l.mu.Lock()
-	hello.Registrations = l.registrations
-	hello.Role = l.role
-	for key, version := range l.own {
-		hello.Held = append(hello.Held, control.Held{Key: key, Version: version})
-	}
-	keys := make([]string, 0, len(l.interest))
-	for key, i := range l.interest {
-		keys = append(keys, key)
-		if i.answered {
-			hello.Held = append(hello.Held, control.Held{Key: key, Version: i.version})
-		}
-	}
-	l.added, l.removed = nil, nil
-	status := l.status
-	l.mu.Unlock()
-	err := l.say(ctx, stream, &control.ProxyMessage{Hello: &hello})
-	if err == nil {
-		err = l.subscribe(ctx, stream, keys)
-	}
-	if err == nil {
-		err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
-	}
-	return err
-}
-
-func (l *Live) say(ctx context.Context, stream *rpc.Stream, m *control.ProxyMessage) error {
-	return stream.Send(ctx, control.EncodeProxyMessage(m))
-}
-
-func (l *Live) subscribe(ctx context.Context, stream *rpc.Stream, keys []string) error {
-	for len(keys) > 0 {
-		n := min(len(keys), maxKeysPerMessage)
-		if err := l.say(ctx, stream, &control.ProxyMessage{Subscribe: &control.Subscribe{Add: keys[:n]}}); err != nil {
-			return err
-		}
-		keys = keys[n:]
-	}
-	return nil
-}
-
-// send tells what changed on this side until the session ends.
-func (l *Live) send(ctx context.Context, stream *rpc.Stream) {
-	l.mu.Lock()
-	told := l.status
-	l.mu.Unlock()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.news:
-		}
-		l.mu.Lock()
-		removed, candidates := l.removed, l.added
-		l.removed, l.added = nil, nil
-		var added []string
-		for _, key := range candidates {
-			if l.interest[key] != nil {
-				added = append(added, key)
-			}
-		}
-		status := l.status
-		l.mu.Unlock()
-		// What was dropped and is wanted again must be resent: remove first.
-		var err error
-		for len(removed) > 0 && err == nil {
-			n := min(len(removed), maxKeysPerMessage)
-			err = l.say(ctx, stream, &control.ProxyMessage{Subscribe: &control.Subscribe{Remove: removed[:n]}})
-			removed = removed[n:]
-		}
-		if err == nil {
-			err = l.subscribe(ctx, stream, added)
-		}
-		if err == nil && status != told {
-			told = status
-			err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
-		}
-		if err != nil {
-			return // the receiver sees the stream's end; greet says it all again
-		}
-	}
-}
-
-// receive takes what the control plane says until the session ends.
-func (l *Live) receive(ctx context.Context, stream *rpc.Stream) error {
-	for {
-		b, err := stream.Receive()
-		if err == io.EOF {
-			return errors.New("the control plane ended the conversation")
-		}
-		if err != nil {
-			return err
-		}
-		m, err := control.DecodeControlMessage(b)
-		if err != nil {
-			// Without its nonce it can't be answered; the next conversation
-			// begins from what is held.
-			return fmt.Errorf("the control plane sent a message that can't be read: %w", err)
-		}
-		if m.Refused == nil {
-			l.setSteady()
-		}
-		switch {
-		case m.Update != nil:
-			if err := l.take(ctx, stream, m.Update); err != nil {
-				return err
-			}
-		case m.Drained:
-			l.mu.Lock()
-			if l.status.Draining {
-				select {
-				case <-l.drained:
-				default:
-					close(l.drained)
-				}
-			}
-			l.mu.Unlock()
-		case m.Refused != nil:
-			return refusedError{m.Refused.Reason}
-		}
-	}
-}
-
-// take puts an update into force and answers it.
-func (l *Live) take(ctx context.Context, stream *rpc.Stream, u *control.Update) error {
-	ack := &control.Ack{Nonce: u.Nonce}
-	if err := l.update(u); err != nil {
-		ack.Error = err.Error()
-		l.log.Error("rejected an update; the last good state stays in force", "version", u.Version, "error", err)
-	}
-	l.mu.Lock()
-	l.link.Rejected = ack.Error
-	l.mu.Unlock()
-	return l.say(ctx, stream, &control.ProxyMessage{Ack: ack})
-}
 
 // Drain tells the control plane that the proxy takes no new work, and waits
 // until all peers know it. It fails when the context ends first, or when the

@@ -21,7 +21,8 @@ const (
 	// After it the caller goes on with what the table has.
 	LookupWait = 500 * time.Millisecond
 	// maxInterests bounds what a proxy asks for; more is answered "unknown".
-	maxInterests = 1 << 16
+	// Some room is left for what the control plane hasn't forgotten yet.
+	maxInterests = control.MaxSubscriptions - 1<<10
 )
 
 // Live holds the current Table and keeps it up to date. Its methods are safe

@@ -11,6 +11,9 @@ import (
 const (
 	// MaxMessage bounds an encoded message, in bytes: a gRPC frame's payload.
 	MaxMessage = 16 << 20
+	// MaxSubscriptions bounds the resources one proxy is kept up to date
+	// about, its own ("proxy", "bundle") included.
+	MaxSubscriptions = 1 << 16
 
 	maxName          = 1024
 	maxText          = 16 << 10 // a detail, an error, a reason
