@@ -28,6 +28,7 @@ type run struct {
 	proxies    []*node
 	backends   []*backend
 	streams    []*stream
+	upgrades   bool // streams begin with an offer to upgrade
 	violations []string
 	drained    time.Duration     // when the drain began
 	peer       view.PeerProtocol // between proxies
@@ -130,7 +131,7 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.backends = append(r.backends, b)
 	}
 	n := 1 + plan.IntN(3)
-	switch kind := plan.IntN(8); kind {
+	switch kind := plan.IntN(9); kind {
 	case 0, 1, 2: // client -> edge -> programs
 		v := edgeView()
 		r.backendsOf(v, n, false, http)
@@ -146,6 +147,26 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.backendsOf(v, n, true, http)
 		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
 		r.plantClients("client", hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)], "inbound0")
+	case 6: // streams that begin with a request
+		method, protocol := "GET", view.HTTP
+		r.upgrades = plan.IntN(2) == 0
+		if !r.upgrades {
+			method, protocol = "CONNECT", view.TCP
+		}
+		v := sidecarView(protocol)
+		to := v.Proxy.Listeners[0].Address
+		if !r.upgrades {
+			to = v.Proxy.Listeners[2].Address
+		} else if plan.IntN(3) == 0 {
+			v = edgeView()
+			to = v.Proxy.Listeners[0].Address
+		}
+		r.backendsOf(v, n, plan.IntN(3) > 0, r.serveStreams)
+		r.startProxy(v.Proxy.Name, to.Addr(), v, 1+plan.IntN(2))
+		r.plantStreams(to.Addr(), to)
+		for _, s := range r.streams {
+			s.asks = asking(method, s.id)
+		}
 	default: // the same with opaque streams, with or without mutual TLS
 		v := sidecarView([]view.Protocol{view.TCP, view.Detect}[plan.IntN(2)])
 		r.backendsOf(v, n, plan.IntN(3) > 0, r.serveStreams)

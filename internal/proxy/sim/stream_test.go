@@ -17,9 +17,11 @@ type stream struct {
 	run      *run
 	id       int
 	up, down []byte
-	first    bool // the server speaks before it has heard anything
-	waits    bool // the server sends all it has only when the client has ended
-	breaks   int  // the client resets after so many bytes came; -1 never
+	asks     string // the request that opens it: an upgrade, or CONNECT; or none
+	answer   []byte // the head of the answer to that
+	refused  string // its status line, when it isn't the one hoped for
+	waits    bool   // the server sends all it has only when the client has ended
+	breaks   int    // the client resets after so many bytes came; -1 never
 
 	client, server   *pipe
 	gotUp, gotDown   []byte
@@ -49,6 +51,9 @@ func (s *stream) start(p *program, to netip.AddrPort) {
 		s.client.pace = 300 + s.run.plan.IntN(8<<10)
 	}
 	s.client.onData = func(b []byte) {
+		if b = s.opened(b); len(b) == 0 {
+			return
+		}
 		s.gotDown = append(s.gotDown, b...)
 		if !bytes.HasPrefix(s.down, s.gotDown) {
 			s.run.violate("stream %d: the client got other bytes", s.id)
@@ -61,8 +66,43 @@ func (s *stream) start(p *program, to netip.AddrPort) {
 		s.dnBroke, s.downEnd = err, err == nil
 		s.settle()
 	}
+	if s.asks != "" {
+		s.client.write([]byte(s.asks))
+		return
+	}
 	s.client.write(s.up)
 	s.client.end()
+}
+
+// opened takes the answer to the opening request off what the client reads; then
+// the stream begins.
+func (s *stream) opened(b []byte) []byte {
+	if s.asks == "" || s.refused != "" {
+		return b
+	}
+	s.answer = append(s.answer, b...)
+	head, rest, whole := bytes.Cut(s.answer, []byte("\r\n\r\n"))
+	if !whole {
+		return nil
+	}
+	s.asks = ""
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	if status := string(line[:min(len(line), 12)]); status != "HTTP/1.1 101" && status != "HTTP/1.1 200" {
+		s.refused = string(line)
+		s.finish(false)
+		return nil
+	}
+	s.client.write(s.up)
+	s.client.end()
+	return rest
+}
+
+// asking is the request that opens a stream.
+func asking(method string, id int) string {
+	if method == "CONNECT" {
+		return "CONNECT shop.example:80 HTTP/1.1\r\nHost: shop.example:80\r\n\r\n"
+	}
+	return fmt.Sprintf("GET /s/%d HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: sim\r\n\r\n", id)
 }
 
 // serveStreams is the server's part.
@@ -74,12 +114,25 @@ func (r *run) serveStreams(p *program, at netip.AddrPort) {
 		}
 		var s *stream
 		var in []byte
+		upgrade := r.upgrades
 		send := func() {
 			c.write(s.down)
 			c.end()
 		}
 		c.onData = func(b []byte) {
 			in = append(in, b...)
+			if upgrade {
+				head, rest, whole := bytes.Cut(in, []byte("\r\n\r\n"))
+				if !whole {
+					return
+				}
+				if !bytes.Contains(head, []byte("\r\nUpgrade: sim")) {
+					r.violate("no upgrade in %q", head)
+				}
+				upgrade = false
+				in = bytes.Clone(rest)
+				c.write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n"))
+			}
 			if s == nil {
 				if len(in) < tag {
 					return
@@ -155,6 +208,8 @@ func (s *stream) judge() {
 	case s.upEnd && len(s.gotUp) < len(s.up):
 		r.violate("stream %d was cut silently: %d of %d up", s.id, len(s.gotUp), len(s.up))
 	case r.stormy || s.breaks >= 0:
+	case s.refused != "":
+		r.violate("stream %d was refused: %s", s.id, s.refused)
 	case r.drains && s.server == nil && s.dnBroke == unix.ECONNREFUSED:
 	case !s.downEnd || !s.upEnd:
 		r.violate("stream %d broke for no reason: %v %v", s.id, s.upBroke, s.dnBroke)
