@@ -23,7 +23,7 @@ import (
 var assets embed.FS
 
 // recommendTime is how long a page waits for the recommendations.
-const recommendTime = 300 * time.Millisecond
+const recommendTime = 500 * time.Millisecond
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"euro":    func(cents int) string { return fmt.Sprintf("%d.%02d €", cents/100, cents%100) },
