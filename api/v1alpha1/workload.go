@@ -56,8 +56,8 @@ type WorkloadPort struct {
 	// is called in plaintext at Address and AppPort (or AppAddress).
 	MeshAddress string `json:"meshAddress,omitempty"`
 	MeshPort    int32  `json:"meshPort,omitempty"`
-	// Protocol is "http" or "tcp"; empty takes the service port's appProtocol,
-	// and without that the first bytes tell.
+	// Protocol is "http", "http2" (without TLS, gRPC too) or "tcp"; empty takes
+	// the service port's appProtocol, and without that the first bytes tell.
 	Protocol string `json:"protocol,omitempty"`
 	// HealthPath is asked with GET when the workload has no proxy; empty means
 	// a TCP connection is proof enough.

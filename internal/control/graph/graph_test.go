@@ -231,7 +231,7 @@ func dumpMesh(s *mesh.Snapshot) string {
 }
 
 func protocolName(p mesh.Protocol) string {
-	return [...]string{"detect", "http", "tcp"}[p]
+	return [...]string{"detect", "http", "tcp", "http2"}[p]
 }
 
 func dumpRoutes(p func(string, ...any), indent string, spec route.Spec) {

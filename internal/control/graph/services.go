@@ -68,6 +68,8 @@ func protocolOf(appProtocol *string) mesh.Protocol {
 	switch strings.ToLower(*appProtocol) {
 	case "http", "http/1.1":
 		return mesh.HTTP
+	case "kubernetes.io/h2c", "h2c", "http2", "grpc":
+		return mesh.HTTP2
 	case "tcp", "redis", "mysql", "mongo", "postgres", "postgresql", "smtp", "kubernetes.io/tcp":
 		return mesh.TCP
 	}
@@ -178,6 +180,8 @@ func (b *Builder) workloadPort(w *v1alpha1.Workload, p *v1alpha1.WorkloadPort) m
 	switch p.Protocol {
 	case "http":
 		out.Protocol = mesh.HTTP
+	case "http2", "grpc":
+		out.Protocol = mesh.HTTP2
 	case "tcp":
 		out.Protocol = mesh.TCP
 	default:

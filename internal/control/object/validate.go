@@ -218,9 +218,9 @@ func validateWorkload(w *v1alpha1.Workload) []Issue {
 			}
 		}
 		switch p.Protocol {
-		case "", "http", "tcp":
+		case "", "http", "http2", "tcp":
 		default:
-			is.add(at+".protocol", "%q: want http or tcp, or leave it out", p.Protocol)
+			is.add(at+".protocol", "%q: want http, http2 or tcp, or leave it out", p.Protocol)
 		}
 		if p.HealthPath != "" && !strings.HasPrefix(p.HealthPath, "/") {
 			is.add(at+".healthPath", "%q: want a path that begins with /", p.HealthPath)
@@ -290,6 +290,11 @@ func validateMesh(m *v1alpha1.Mesh) []Issue {
 		if n.v != 0 && (n.v < n.least || n.v > n.most) {
 			is.add("spec.settings."+n.name, "%d: want %d to %d, or leave it out", n.v, n.least, n.most)
 		}
+	}
+	switch s.PeerProtocol {
+	case "", "http1", "http2":
+	default:
+		is.add("spec.settings.peerProtocol", "%q: want http1 or http2, or leave it out", s.PeerProtocol)
 	}
 	return is
 }
