@@ -12,8 +12,9 @@
 GO       ?= go
 FUZZTIME ?= 30s
 BENCH    ?=
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Static and stripped; the same sources and toolchain give the same bytes.
-BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION) -X tulle.dev/tulle/internal/cli.Version=$(VERSION)'
 
 .PHONY: all demo build test check fuzz h2spec bench bench-% web clean shop
 
