@@ -195,6 +195,9 @@ func (l *Live) noteIdentity(err error) {
 	switch {
 	case err == nil:
 		l.log.Info("got a certificate", "identity", s.ID, "until", s.Leaf.NotAfter)
+		if l.endSession != nil { // the control plane is to see it, and never to talk to one that ended
+			l.endSession(errAgain)
+		}
 	case was == "" && s != nil:
 		l.log.Warn("can't renew the certificate; the present one stays in use", "until", s.Leaf.NotAfter, "error", err)
 	case was == "":

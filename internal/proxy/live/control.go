@@ -350,8 +350,8 @@ func (l *Live) SetAdmin(addr string) { l.config.Hello.Admin = addr }
 // until all peers know it. It fails when the context ends first, or when the
 // control plane is away and doesn't come back at once: nobody can be told then.
 func (l *Live) Drain(ctx context.Context) error {
-	if l.static {
-		return nil
+	if l.static || l.credentials.SVID() == nil {
+		return nil // no peer has ever heard of this proxy
 	}
 	l.setStatus(func(s *control.Status) { s.Draining = true })
 	look := time.NewTicker(drainAlone / 10)
