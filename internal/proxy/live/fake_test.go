@@ -80,7 +80,7 @@ func newFakeControl(t *testing.T) *fakeControl {
 	}
 	c := &fakeControl{
 		t: t, root: root, rootKey: key, token: identity.NewJoinToken(der), life: 24 * time.Hour,
-		sessions: make(chan *session, 16),
+		sessions: make(chan *session, 1024),
 	}
 	c.start()
 	return c
