@@ -86,7 +86,10 @@ func (p *h2Pipe) fromConn() {
 			p.count(n, !p.down)
 		}
 		if in.Len() > 0 {
-			return // Writable follows
+			if p.h2.engine.Room(p.stream) > 0 {
+				continue
+			}
+			return // and was told so: Writable follows
 		}
 		switch _, err := p.conn.Fill(loop.LargeBuffer); err {
 		case nil:

@@ -109,6 +109,13 @@ func (w *Worker) Drain() {
 			s.timer.Set(w.idle())
 		}
 	}
+	servers := slices.SortedFunc(maps.Keys(w.servers), func(a, b *h2Server) int {
+		return int(a.conn.FD() - b.conn.FD())
+	})
+	for _, s := range servers {
+		s.engine.Drain()
+		s.schedule()
+	}
 }
 
 // idle is how long a client's connection may be without a request.

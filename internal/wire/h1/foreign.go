@@ -16,6 +16,9 @@ func ValidAuthority(a []byte) bool {
 	return ok
 }
 
+// ValidPath says whether p may stand as a request's target in origin-form.
+func ValidPath(p []byte) bool { return checkPath(p) == fine }
+
 // MayTrail says whether a field of that name may stand in a trailer section.
 func MayTrail(id NameID) bool { return mayTrail(id) }
 
