@@ -99,6 +99,7 @@ func (r *run) backendsOf(v *view.View, n int, sidecars bool, serve func(*program
 	if n > 1 && r.plan.IntN(4) == 0 {
 		dead = r.plan.IntN(n) // nobody listens there: what goes there must go elsewhere
 	}
+	r.dead = dead
 	for i := range n {
 		host := hostAddr(byte(20 + i))
 		app := netip.AddrPortFrom(host, 8080)

@@ -28,8 +28,10 @@ type run struct {
 	proxies    []*node
 	backends   []*backend
 	streams    []*stream
+	dead       int  // the endpoint where nobody listens, or -1
 	upgrades   bool // streams begin with an offer to upgrade
 	violations []string
+	draining   *node
 	drained    time.Duration     // when the drain began
 	peer       view.PeerProtocol // between proxies
 	drains     bool              // the proxy the clients talk to does
@@ -41,6 +43,8 @@ type run struct {
 type node struct {
 	*proxy.Proxy
 	name    string
+	told    *live.Live
+	view    *view.View
 	pollers []*sim.Poller
 	loops   []*loop.Loop
 	ports   int
@@ -82,7 +86,7 @@ func weather(rnd *rand.Rand) sim.Weather {
 
 // startProxy starts a proxy on a host of its own.
 func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) *node {
-	n := &node{name: name, ports: len(v.Proxy.Listeners)}
+	n := &node{name: name, ports: len(v.Proxy.Listeners), view: v}
 	m := meter.New(loops, "sim")
 	log := slog.New(slog.DiscardHandler)
 	v.Proxy.Settings.PeerProtocol = r.peer
@@ -90,6 +94,7 @@ func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) 
 	if err != nil {
 		panic(err)
 	}
+	n.told = told
 	ca.issue(told.Credentials(), r.world, v.Proxy.Identity)
 	n.Proxy, err = proxy.New(proxy.Config{
 		Live: told, Meter: m, Log: log, Loops: loops, Seed: r.seed + 1, Steps: sim.Steps{World: r.world},
@@ -174,15 +179,49 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.plantStreams(hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)])
 	}
 	if r.drains {
-		first := r.proxies[len(r.proxies)-1]
+		r.draining = r.proxies[len(r.proxies)-1]
+		if plan.IntN(3) == 0 {
+			r.draining = r.proxies[plan.IntN(len(r.proxies))]
+		}
 		r.world.After(time.Duration(plan.IntN(150))*time.Millisecond, func() {
-			r.world.Note("%s drains", first.name)
-			first.StepDrain()
-			first.ports = 0
+			r.world.Note("%s drains", r.draining.name)
+			r.draining.StepDrain()
+			r.draining.ports = 0
 			r.drained = r.world.Now()
 		})
 	}
+	if plan.IntN(3) == 0 {
+		for range 1 + plan.IntN(4) {
+			r.world.After(time.Duration(plan.IntN(200))*time.Millisecond, r.move)
+		}
+	}
 	return r
+}
+
+// move tells the first proxy that its endpoints are others: some of those it
+// began with.
+func (r *run) move() {
+	first := r.proxies[len(r.proxies)-1]
+	if r.drained > 0 && r.draining == first {
+		return // it doesn't listen to that any more
+	}
+	v := *first.view
+	some := &view.Endpoints{Key: shopKey}
+	alive := false
+	for i, e := range first.view.Endpoints[shopKey].List {
+		if r.plan.IntN(2) == 0 {
+			some.List = append(some.List, e)
+			alive = alive || i != r.dead
+		}
+	}
+	if !alive {
+		return
+	}
+	r.world.Note("%s is told of %d endpoints", first.name, len(some.List))
+	v.Endpoints = map[string]*view.Endpoints{shopKey: some}
+	if err := first.told.Replace(&v); err != nil {
+		panic(err)
+	}
 }
 
 // drainTime is what a drain may take: its connections rest for at most PoolIdle
@@ -257,7 +296,7 @@ func (r *run) play() {
 	if r.drains {
 		// What is under way ends; nothing keeps the proxy up.
 		r.world.Run(max(r.world.Now(), r.drained)+drainTime, steps, nil)
-		if n := r.proxies[len(r.proxies)-1]; n.Connections() > 0 {
+		if n := r.draining; n.Connections() > 0 {
 			r.violate("the drain has no end: %d connections", n.Connections())
 		}
 	}
@@ -299,12 +338,17 @@ func (r *run) judge() {
 		case q.status != 0 && !q.byProxy && q.delivered == 0:
 			r.violate("an answer from nowhere: %s", q)
 		case r.drains && q.delivered == 0 && q.failed == "connection refused":
+		case r.innerDrain() && q.byProxy && q.delivered == 0:
+			// Nobody told the first proxy, which is what its peers' knowing is for.
 		case r.mayFail(q):
 		case q.failed != "" && q.failed != "not answered before the connection ended" || q.byProxy:
 			r.violate("failed for no reason: %s", q)
 		}
 	}
 }
+
+// innerDrain says that a proxy drains behind the one that the clients talk to.
+func (r *run) innerDrain() bool { return r.drains && r.draining != r.proxies[len(r.proxies)-1] }
 
 // replayable is a body that a proxy surely still has when its connection turns
 // out to be closed.

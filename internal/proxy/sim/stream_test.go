@@ -38,6 +38,9 @@ func (r *run) planStream(id int) *stream {
 	s := &stream{run: r, id: id, breaks: -1}
 	s.up = append(fmt.Appendf(nil, "%08d", id), content(id, size(r.plan), 3)...)
 	s.down = content(id, size(r.plan), 4)
+	if r.plan.IntN(6) == 0 && r.world.Weather.Segment > 1000 && r.world.Weather.Window > 4<<10 {
+		s.down = content(id, 500<<10+r.plan.IntN(500<<10), 4) // enough to be spliced
+	}
 	s.waits = r.plan.IntN(3) == 0
 	if r.faulty && r.plan.IntN(4) == 0 {
 		s.breaks = r.plan.IntN(len(s.down) + 1)
@@ -208,6 +211,7 @@ func (s *stream) judge() {
 	case s.upEnd && len(s.gotUp) < len(s.up):
 		r.violate("stream %d was cut silently: %d of %d up", s.id, len(s.gotUp), len(s.up))
 	case r.stormy || s.breaks >= 0:
+	case r.innerDrain() && s.server == nil:
 	case s.refused != "":
 		r.violate("stream %d was refused: %s", s.id, s.refused)
 	case r.drains && s.server == nil && s.dnBroke == unix.ECONNREFUSED:
