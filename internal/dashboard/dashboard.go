@@ -25,6 +25,7 @@ type Mesh interface {
 type Signals interface {
 	Stat(ctx context.Context, window time.Duration) (telemetry.Stat, error)
 	Edges(ctx context.Context, window time.Duration) (telemetry.Edges, error)
+	StatAndEdges(ctx context.Context, window time.Duration) (telemetry.Stat, telemetry.Edges, error)
 	Chart(ctx context.Context, c telemetry.Chart) (telemetry.Series, error)
 }
 

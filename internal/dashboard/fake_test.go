@@ -304,6 +304,15 @@ func (f fakeSignals) Edges(context.Context, time.Duration) (telemetry.Edges, err
 	return out, nil
 }
 
+func (f fakeSignals) StatAndEdges(ctx context.Context, window time.Duration) (telemetry.Stat, telemetry.Edges, error) {
+	stat, err := f.Stat(ctx, window)
+	if err != nil {
+		return stat, telemetry.Edges{}, err
+	}
+	edges, err := f.Edges(ctx, window)
+	return stat, edges, err
+}
+
 func (f fakeSignals) Chart(_ context.Context, c telemetry.Chart) (telemetry.Series, error) {
 	span := c.Span
 	if span == 0 {

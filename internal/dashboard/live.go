@@ -39,10 +39,12 @@ func (l *live) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		if l.watched() {
+			begin := time.Now()
 			gatherCtx, cancel := context.WithTimeout(ctx, gatherLimit)
 			l.send(l.gather(gatherCtx))
 			cancel()
-			timer.Reset(l.pace)
+			// In a large mesh gathering takes its time: no more than a fifth of it.
+			timer.Reset(max(l.pace, 4*time.Since(begin)))
 		}
 	}
 }

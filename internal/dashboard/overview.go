@@ -113,11 +113,7 @@ func (d *Dashboard) overview(ctx context.Context) *overview {
 		return err
 	})
 	part("metrics", func() error {
-		stat, err := d.config.Signals.Stat(ctx, window)
-		if err != nil {
-			return err
-		}
-		edges, err := d.config.Signals.Edges(ctx, window)
+		stat, edges, err := d.config.Signals.StatAndEdges(ctx, window)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,11 +33,7 @@ const (
 	// opaque TCP was counted are TCP, since a service port speaks one protocol.
 	queryOpen = `sum by (direction, service, proxy, namespace, peer, tls) (tulle_connections_open and ignoring (protocol) tulle_connections_total{protocol="tcp"})`
 
-	// With the label host, the service without its port, ports are one; with
-	// side, which is empty for inbound, gateways and sidecars are.
-	queryServiceLatency = `histogram_quantiles(sum by (side, host, le) (label_replace(label_replace(increase(tulle_request_duration_seconds_bucket[%s] anchored), "host", "$1", "service", "([^:]+).*"), "side", "clients", "direction", "outbound|edge")), "quantile", 0.5, 0.95, 0.99)`
-	queryEdgeLatency    = `histogram_quantiles(sum by (host, proxy, namespace, le) (label_replace(increase(tulle_request_duration_seconds_bucket{direction!="inbound"}[%s] anchored), "host", "$1", "service", "([^:]+).*")), "quantile", 0.5, 0.95, 0.99)`
-	queryPlainLatency   = `histogram_quantiles(sum by (host, le) (label_replace(increase(tulle_request_duration_seconds_bucket{direction="inbound",peer=""}[%s] anchored), "host", "$1", "service", "([^:]+).*")), "quantile", 0.5, 0.95, 0.99)`
+	queryBuckets = `sum by (direction, service, proxy, namespace, peer, le) (increase(tulle_request_duration_seconds_bucket[%s] anchored))`
 
 	// The samples that counting begins and ends with, of each service and
 	// direction: how many seconds were counted. Where there is none before the
@@ -55,7 +52,7 @@ func (e *Engine) facts(ctx context.Context, window time.Duration) (*facts, error
 	width := tsdb.FormatDuration(window)
 	answers := map[string]*tsdb.Value{
 		queryRequests: {}, queryOpened: {}, queryReceived: {}, querySent: {}, queryOpen: {},
-		queryServiceLatency: {}, queryEdgeLatency: {}, queryPlainLatency: {}, queryAnchor: {}, queryFirst: {}, queryLast: {},
+		queryBuckets: {}, queryAnchor: {}, queryFirst: {}, queryLast: {},
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
@@ -147,37 +144,25 @@ func (f *facts) count(answers map[string]*tsdb.Value) {
 	add(querySent, func(t *tally, v float64, _ map[string]string) { t.sent += v })
 }
 
+// latencies adds up buckets per service and edge, all ports together, and reads
+// percentiles off them.
 func (f *facts) latencies(answers map[string]*tsdb.Value) {
-	set := func(t *tally, quantile string, seconds float64) {
-		ms := number(seconds * 1000)
-		switch quantile {
-		case "0.5":
-			t.latency.P50 = ms
-		case "0.95":
-			t.latency.P95 = ms
-		case "0.99":
-			t.latency.P99 = ms
+	buckets := make(map[*tally]map[float64]float64)
+	for _, s := range answers[queryBuckets].Series {
+		le, err := strconv.ParseFloat(s.Labels["le"], 64)
+		if err != nil {
+			continue // not a histogram of ours
+		}
+		for _, t := range f.tallies(s.Labels) {
+			if buckets[t] == nil {
+				buckets[t] = make(map[float64]float64)
+			}
+			buckets[t][le] += s.Points[0].V
 		}
 	}
-	for _, s := range answers[queryServiceLatency].Series {
-		to, _ := splitService(s.Labels["host"])
-		if known := f.services[to]; known != nil {
-			side := &known.inbound
-			if s.Labels["side"] != "" {
-				side = &known.clients
-			}
-			set(side, s.Labels["quantile"], s.Points[0].V)
-		}
-	}
-	for _, query := range []string{queryEdgeLatency, queryPlainLatency} {
-		for _, s := range answers[query].Series {
-			to, _ := splitService(s.Labels["host"])
-			// Callers outside the mesh have no labels proxy and namespace here.
-			from := telemetry.Peer{Name: s.Labels["proxy"], Namespace: s.Labels["namespace"]}
-			if t := f.edges[pair{from, to}]; t != nil {
-				set(t, s.Labels["quantile"], s.Points[0].V)
-			}
-		}
+	for t, b := range buckets {
+		q := tsdb.Quantiles(b, 0.5, 0.95, 0.99)
+		t.latency = telemetry.Latency{P50: number(q[0] * 1000), P95: number(q[1] * 1000), P99: number(q[2] * 1000)}
 	}
 }
 

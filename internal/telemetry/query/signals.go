@@ -79,6 +79,10 @@ func (e *Engine) Stat(ctx context.Context, window time.Duration) (telemetry.Stat
 	if err != nil {
 		return telemetry.Stat{}, err
 	}
+	return e.stat(facts, window), nil
+}
+
+func (e *Engine) stat(facts *facts, window time.Duration) telemetry.Stat {
 	byService := make(map[telemetry.Peer]telemetry.Service)
 	for _, s := range e.config.Services() {
 		byService[telemetry.Peer{Name: s.Name, Namespace: s.Namespace}] = telemetry.Service{Name: s.Name, Namespace: s.Namespace, Meshed: s.Meshed}
@@ -96,7 +100,7 @@ func (e *Engine) Stat(ctx context.Context, window time.Duration) (telemetry.Stat
 	slices.SortFunc(stat.Services, func(a, b telemetry.Service) int {
 		return comparePeers(telemetry.Peer{Name: a.Name, Namespace: a.Namespace}, telemetry.Peer{Name: b.Name, Namespace: b.Namespace})
 	})
-	return stat, nil
+	return stat
 }
 
 // Edges computes who called whom over the window that ends now.
@@ -105,6 +109,19 @@ func (e *Engine) Edges(ctx context.Context, window time.Duration) (telemetry.Edg
 	if err != nil {
 		return telemetry.Edges{}, err
 	}
+	return edges(facts, window), nil
+}
+
+// StatAndEdges computes both of the same moment, for the cost of one.
+func (e *Engine) StatAndEdges(ctx context.Context, window time.Duration) (telemetry.Stat, telemetry.Edges, error) {
+	facts, err := e.facts(ctx, window)
+	if err != nil {
+		return telemetry.Stat{}, telemetry.Edges{}, err
+	}
+	return e.stat(facts, window), edges(facts, window), nil
+}
+
+func edges(facts *facts, window time.Duration) telemetry.Edges {
 	out := telemetry.Edges{Window: tsdb.FormatDuration(window), Edges: []telemetry.Edge{}}
 	for k, t := range facts.edges {
 		if t.silent() {
@@ -122,7 +139,7 @@ func (e *Engine) Edges(ctx context.Context, window time.Duration) (telemetry.Edg
 		}
 		return comparePeers(a.To, b.To)
 	})
-	return out, nil
+	return out
 }
 
 func comparePeers(a, b telemetry.Peer) int {

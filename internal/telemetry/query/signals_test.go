@@ -399,3 +399,50 @@ func TestWindow(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkStatAndEdges(b *testing.B) {
+	for _, proxies := range []int{10, 200} {
+		b.Run(fmt.Sprint(proxies, "proxies"), func(b *testing.B) {
+			db, err := tsdb.Open(tsdb.Config{Dir: b.TempDir()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			now := time.UnixMilli(1_800_000_000_000)
+			engine := New(Config{DB: db, Now: func() time.Time { return now }})
+			// Each calls four others; as many buckets as a real proxy has.
+			var targets []*tsdb.Target
+			for i := range proxies {
+				targets = append(targets, db.Target(map[string]string{"proxy": fmt.Sprint("p", i), "namespace": "default"}))
+			}
+			text := func(i, n int) []byte {
+				var t strings.Builder
+				write := func(labels string) {
+					fmt.Fprintf(&t, "# TYPE tulle_requests_total counter\ntulle_requests_total{%s,status=\"200\"} %d\n# TYPE tulle_request_duration_seconds histogram\n", labels, 20*n)
+					for le := range 33 {
+						fmt.Fprintf(&t, "tulle_request_duration_seconds_bucket{%s,le=\"%d\"} %d\n", labels, le, le*n)
+					}
+				}
+				for k := 1; k <= 4; k++ {
+					write(fmt.Sprintf(`direction="outbound",service="s%d.default:80",peer="",tls="mutual"`, (i+k)%proxies))
+					write(fmt.Sprintf(`direction="inbound",service="s%d.default:80",peer="p%d.default",tls="mutual"`, i, (i+proxies-k)%proxies))
+				}
+				return []byte(t.String())
+			}
+			for n := range 31 {
+				now = now.Add(interval)
+				for i, target := range targets {
+					if _, err := target.Append(context.Background(), text(i, n), "text/plain", now, 0); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			for b.Loop() {
+				stat, edges, err := engine.StatAndEdges(context.Background(), time.Minute)
+				if err != nil || len(stat.Services) != proxies || len(edges.Edges) != 4*proxies {
+					b.Fatalf("%d services, %d edges, error %v", len(stat.Services), len(edges.Edges), err)
+				}
+			}
+		})
+	}
+}

@@ -119,6 +119,21 @@ func convert(v parser.Value) Value {
 	return Value{Kind: Vector}
 }
 
+// Quantiles reads quantiles (0 to 1) off a histogram's cumulative counts by their
+// upper bounds, +Inf included, as PromQL's histogram_quantile does: spread evenly
+// within a bucket. They are NaN without observations.
+func Quantiles(cumulative map[float64]float64, quantiles ...float64) []float64 {
+	buckets := make(promql.Buckets, 0, len(cumulative))
+	for bound, n := range cumulative {
+		buckets = append(buckets, promql.Bucket{UpperBound: bound, Count: n})
+	}
+	out := make([]float64, len(quantiles))
+	for i, q := range quantiles {
+		out[i], _, _, _, _, _ = promql.BucketQuantile(q, buckets)
+	}
+	return out
+}
+
 // Format writes a PromQL expression the standard way. Errors are *Error.
 func (db *DB) Format(expr string) (string, error) {
 	e, err := db.parser.ParseExpr(expr)
