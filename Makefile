@@ -53,11 +53,11 @@ h2spec: build
 	@cd test/h2spec && $(GO) build -o ../../bin/h2spec-run . && $(GO) build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	@bin/h2spec-run bin/tulle bin/tulle-proxy bin/h2spec
 
-bench: build
+bench: build shop
 	@$(GO) build -o bin/ ./bench
 	@bin/bench $(BENCH)
 
-bench-%: build
+bench-%: build shop
 	@$(GO) build -o bin/ ./bench
 	@bin/bench $(BENCH) $*
 

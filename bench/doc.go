@@ -12,6 +12,9 @@
 //	         what most sidecars see; and the latency the pair adds
 //	memory   idle, and with 1,000 idle client connections: memory, wake-ups, CPU
 //	start    from exec to the first answered request
+//	code     Go benchmarks: allocations of a request, the time until a change
+//	         has reached 200 proxies
+//	demo     the time until `tulle up --demo` is green, and of commands beside it
 //
 // How: every proxy has one thread and is pinned to CPU 0; the load generator
 // and the server behind (nginx, 100 bytes) are on the others. The proxies take

@@ -47,6 +47,8 @@ var tables = []table{
 	{"rates", (*rig).rates},
 	{"memory", (*rig).memory},
 	{"start", (*rig).start},
+	{"code", (*rig).code},
+	{"demo", (*rig).demo},
 }
 
 func main() {
@@ -79,7 +81,7 @@ func run(ctx context.Context) int {
 	names := flag.Args()
 	for _, n := range names {
 		if !slices.ContainsFunc(tables, func(t table) bool { return t.name == n }) {
-			fmt.Fprintf(os.Stderr, "bench: there is no table %q: http1, rates, memory or start\n", n)
+			fmt.Fprintf(os.Stderr, "bench: there is no table %q: http1, rates, memory, start, code or demo\n", n)
 			return 2
 		}
 	}

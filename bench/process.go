@@ -105,7 +105,7 @@ func spawn(name string, cpus *unix.CPUSet, env []string, args ...string) (*proce
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // stopTime is how long a program gets to end by itself.
-const stopTime = 2 * time.Second
+const stopTime = 20 * time.Second
 
 func (p *process) stop() {
 	if p == nil {
