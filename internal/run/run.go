@@ -33,7 +33,11 @@ func Run(ctx context.Context, c Config) (int, error) {
 	// From here on signals are ours to pass on; before the program runs they
 	// end the start.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, passed...)
+	for _, s := range passed {
+		if !signal.Ignored(s) { // as under nohup: the program is to ignore it as well
+			signal.Notify(signals, s)
+		}
+	}
 	defer signal.Stop(signals)
 
 	lock, err := c.lock()

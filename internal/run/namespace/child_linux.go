@@ -38,8 +38,14 @@ func IsChild(args []string) bool {
 // Child is the helper's main: it serves its parent on descriptor 3 until the
 // parent is gone, and returns the exit code.
 func Child() int {
-	// The terminal's signals are the program's business.
-	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGHUP, syscall.SIGPIPE)
+	// The terminal's signals are the program's business. They are taken and
+	// dropped, not ignored: the program would inherit that. What was ignored
+	// from the start (nohup) it inherits.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	f := os.NewFile(3, "parent")
 	if f == nil {
 		fmt.Fprintln(os.Stderr, "tulle: this is the helper of `tulle run`, it is not to be started by hand")
