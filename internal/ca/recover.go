@@ -54,7 +54,7 @@ func (ca *CA) Recover(chain [][]byte, csr, signature []byte) (identity.ID, error
 	}
 	leaf, now := certs[0], ca.now()
 	if gone := now.Sub(leaf.NotAfter); gone > RecoveryWindow {
-		return identity.ID{}, fmt.Errorf("the certificate ended %s ago, at most %s are possible: a new join token is needed (tulle diagnostics identity says how)", gone.Truncate(time.Second), RecoveryWindow)
+		return identity.ID{}, fmt.Errorf("the certificate ended %s ago, at most %s are possible: a new join token is needed (tulle check says how)", gone.Truncate(time.Second), RecoveryWindow)
 	}
 	b, err := identity.NewBundle(map[identity.TrustDomain][][]byte{ca.domain: ca.Roots()})
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"syscall"
 	"time"
 
+	"tulle.dev/tulle/internal/ca"
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/graph"
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/mesh"
 )
 
@@ -152,8 +154,15 @@ func (f *facts) checkObjects(_ context.Context, add addCheck) {
 		"tulle diagnostics endpoints SERVICE shows what is there; start the program with tulle run --service NAME, or apply a Workload or an EndpointSlice")
 }
 
+// newToken says how a proxy that lost its certificate comes back.
+func (f *facts) newToken(who string) string {
+	return fmt.Sprintf("One whose certificate ended more than %d days ago needs a new join token for its --join-token-file: curl --unix-socket %s -d '{\"identity\":\"%s\"}' http://tulle/tulle/v1/join-tokens",
+		int(ca.RecoveryWindow.Hours()/24), f.at.ControlSocket, who)
+}
+
 func (f *facts) checkProxies(add addCheck) {
 	var away, rejected, behind, late, bypass []string
+	lost := "NAMESPACE/SERVICE-ACCOUNT"
 	proxies := f.push.Proxies()
 	now := time.Now()
 	snap := f.Snapshot()
@@ -162,6 +171,9 @@ func (f *facts) checkProxies(add addCheck) {
 		if !p.Connected {
 			if snap.Workloads[mesh.Name{Namespace: p.Namespace, Name: p.Name}] != nil || p.Role == "gateway" {
 				away = append(away, fmt.Sprintf("%s (since %s)", n, p.Since.Format(time.TimeOnly)))
+				if id, err := identity.Parse(p.Identity); err == nil {
+					lost = id.Namespace + "/" + id.ServiceAccount
+				}
 			}
 			continue
 		}
@@ -186,7 +198,7 @@ func (f *facts) checkProxies(add addCheck) {
 		}
 	}
 	add("proxies", "every proxy is connected", problemOf(away, "not connected: %s"), false,
-		"is the program still running? A proxy whose certificate ended more than 7 days ago needs a new token: tulle diagnostics identity")
+		"is the program still running? "+f.newToken(lost))
 	add("proxies", "every proxy has taken what it was told", problemOf(rejected, "%s"), false, "the proxy goes on with what it had; tulle diagnostics proxy NAME shows it")
 	add("proxies", "every proxy is up to date", problemOf(behind, "behind: %s"), true, "is the machine overloaded, or the network slow?")
 	add("proxies", "every proxy renews its certificate in time", problemOf(late, "late: %s"), true, "tulle diagnostics proxy NAME shows why it can't renew")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -107,7 +108,36 @@ func (c *Control) Run(ctx context.Context) (err error) {
 			err = fmt.Errorf("close the store: %w", cerr)
 		}
 	}()
+	if err := c.agreeOnRoot(ctx, s, authority); err != nil {
+		return err
+	}
 	return c.serve(ctx, &parts{authority: authority, store: s, tcp: tcp, web: web, local: local, proxies: proxies, token: token})
+}
+
+// rootKey is where replicas agree on the CA's root.
+const rootKey = "/tulle/root"
+
+// agreeOnRoot makes sure that all replicas on one external etcd have the same
+// root: otherwise their proxies would not trust each other.
+func (c *Control) agreeOnRoot(ctx context.Context, s store.Store, authority *ca.CA) error {
+	if len(c.config.Etcd.Endpoints) == 0 {
+		return nil
+	}
+	pin := authority.Pin()
+	mine := hex.EncodeToString(pin[:])
+	if _, err := s.Put(ctx, rootKey, []byte(mine), 0, 0); err == nil {
+		return nil
+	} else if !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	it, err := s.Get(ctx, rootKey)
+	if err != nil {
+		return err
+	}
+	if string(it.Value) != mine {
+		return fmt.Errorf("the mesh in this etcd has another CA root (SHA-256 %.16s…) than this control plane (%.16s…): start it with the same --ca-issuer, --ca-key and --ca-roots, or with a copy of the first one's DATA-DIR/ca", it.Value, mine)
+	}
+	return nil
 }
 
 func closeListener(l net.Listener) {

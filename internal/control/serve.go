@@ -21,7 +21,7 @@ import (
 const (
 	handshakeTimeout = 10 * time.Second
 	// maxHandshakes bounds TLS handshakes under way on one listener.
-	maxHandshakes = 64
+	maxHandshakes = 512
 	// The protocols of the TLS port: proxies speak gRPC, CLIs plain HTTP.
 	protocolGRPC = "h2"
 	protocolHTTP = "http/1.1"

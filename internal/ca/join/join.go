@@ -28,7 +28,7 @@ const (
 
 // ErrRefused is why any token isn't taken: it never says whether the token
 // exists.
-var ErrRefused = errors.New("the join token is not valid: it was used already, it ended, or it is of another mesh; make a new one with `tulle diagnostics identity`")
+var ErrRefused = errors.New("the join token is not valid: it was used already, it ended, or it is of another mesh; a new one is needed (`tulle check` says how)")
 
 // record is a token as it is kept.
 type record struct {

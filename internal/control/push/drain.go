@@ -15,28 +15,55 @@ const (
 	// little less than the proxy itself does.
 	drainLimit = 12 * time.Second
 	drainTick  = 5 * time.Millisecond
+	// othersWait is the time given to the proxies of other replicas.
+	othersWait = time.Second
 )
 
 func idOf(d identity.TrustDomain, namespace, account string) identity.ID {
 	return identity.ID{TrustDomain: d, Namespace: namespace, ServiceAccount: account}
 }
 
+// beginDrain starts a drain, once a conversation. It ends with the drain, the
+// conversation or the server.
+func (s *Server) beginDrain(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.draining || s.stopping {
+		return
+	}
+	st.draining = true
+	s.drains.Go(func() { s.drain(st) })
+}
+
 // drain tells a proxy that nothing new will be sent to it: once its endpoints
 // are out of the snapshot and every proxy that subscribes to them has answered.
 func (s *Server) drain(st *stream) {
-	st.mu.Lock()
-	if st.drained {
-		st.mu.Unlock()
+	deadline := time.Now().Add(drainLimit)
+	wait := func(pending func() bool) bool {
+		for time.Now().Before(deadline) && pending() {
+			select {
+			case <-s.stop:
+				return false
+			case <-st.grpc.Context().Done():
+				return false
+			case <-time.After(drainTick):
+			}
+		}
+		return true
+	}
+	if !wait(func() bool { return s.offered(st.key.Name) }) {
 		return
 	}
-	st.mu.Unlock()
-	deadline := time.Now().Add(drainLimit)
-	for time.Now().Before(deadline) && s.offered(st.key.Name) {
-		time.Sleep(drainTick)
-	}
 	waits := s.subscribers(st)
-	for time.Now().Before(deadline) && slices.ContainsFunc(waits, (*waiting).pending) {
-		time.Sleep(drainTick)
+	if !wait(func() bool { return slices.ContainsFunc(waits, (*waiting).pending) }) {
+		return
+	}
+	if s.registry.others() {
+		// Their proxies answer to them; they saw the change when this one did.
+		deadline = time.Now().Add(othersWait)
+		if !wait(func() bool { return true }) {
+			return
+		}
 	}
 	st.mu.Lock()
 	st.drained = true

@@ -64,8 +64,8 @@ type registry struct {
 	mu sync.Mutex
 	// held are this replica's leases.
 	held map[mesh.Name]*holding
-	// leases are everybody's, as the store has them: name → proxy UID.
-	leases map[mesh.Name]string
+	// leases are everybody's, as the store has them.
+	leases map[mesh.Name]leaseValue
 	// due are workloads whose lease is gone, and when that is judged.
 	due map[mesh.Name]time.Time
 	// ends are the times of lately ended leases and broken conversations; one
@@ -74,6 +74,7 @@ type registry struct {
 	// suspects counts the refusals of each suspect's address, and since when it is one.
 	suspects map[mesh.Name]*suspect
 	writing  map[mesh.Name]*sync.Mutex
+	scanned  time.Time // when judge last looked at every workload
 }
 
 type holding struct {
@@ -89,7 +90,7 @@ type suspect struct {
 
 func (r *registry) init(s *Server) {
 	r.server = s
-	r.held, r.leases = map[mesh.Name]*holding{}, map[mesh.Name]string{}
+	r.held, r.leases = map[mesh.Name]*holding{}, map[mesh.Name]leaseValue{}
 	r.due, r.suspects = map[mesh.Name]time.Time{}, map[mesh.Name]*suspect{}
 	r.writing, r.ends = map[mesh.Name]*sync.Mutex{}, map[mesh.Name]time.Time{}
 }
@@ -145,7 +146,7 @@ func (r *registry) admit(ctx context.Context, st *stream) error {
 		if slices.ContainsFunc(written, func(p v1alpha1.WorkloadPort) bool { return qualified(p.Service, h.Namespace) == reg.Service }) {
 			continue
 		}
-		return refused("%s may not serve %s: make a join token that grants it (`tulle diagnostics identity`), or name the service in Workload %s", id, reg.Service, st.key.Name)
+		return refused("%s may not serve %s: join with a token that grants it (POST /tulle/v1/join-tokens of the control API), or name the service in Workload %s", id, reg.Service, st.key.Name)
 	}
 	return nil
 }
@@ -287,7 +288,7 @@ func (r *registry) status(ctx context.Context, st *stream, said control.Status) 
 		r.server.config.Log.Warn("a proxy's status can't be written", "proxy", n.String(), "error", err)
 	}
 	if said.Draining {
-		go r.server.drain(st)
+		r.server.beginDrain(st)
 	}
 }
 
@@ -422,7 +423,7 @@ func (r *registry) follow(reset bool, c store.Changes) {
 		}
 		var v leaseValue
 		if json.Unmarshal(e.Value, &v) == nil {
-			r.leases[n] = v.UID
+			r.leases[n] = v
 			delete(r.due, n)
 			delete(r.suspects, n)
 			if h := r.held[n]; h == nil || h.live {
@@ -441,6 +442,15 @@ func (r *registry) judge(ctx context.Context) {
 		return
 	}
 	now := r.now()
+	r.mu.Lock()
+	idle := len(r.due)+len(r.suspects) == 0 && now.Sub(r.scanned) < LeaseTTL
+	if !idle {
+		r.scanned = now
+	}
+	r.mu.Unlock()
+	if idle {
+		return
+	}
 	young := now.Sub(r.server.started) < LeaseTTL
 	objects, _, err := r.server.config.Objects.FetchAll(ctx, object.Workload, "")
 	if err != nil {
@@ -489,6 +499,18 @@ func (r *registry) judge(ctx context.Context) {
 		keep := w.Status.Lease == v1alpha1.LeaseHeld && !w.Status.Draining && (many || young || r.sawStart(w, now))
 		r.end(ctx, w, keep)
 	}
+}
+
+// others reports whether another replica holds leases.
+func (r *registry) others() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, v := range r.leases {
+		if v.Replica != r.server.replica {
+			return true
+		}
+	}
+	return false
 }
 
 // sawStart: the lease ended within one lease time after this control plane

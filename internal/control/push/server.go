@@ -73,6 +73,7 @@ type Server struct {
 	snapshot atomic.Pointer[mesh.Snapshot]
 	cache    cache
 	registry registry
+	drains   sync.WaitGroup
 
 	mu       sync.Mutex
 	streams  map[*stream]bool
@@ -335,6 +336,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	s.drains.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

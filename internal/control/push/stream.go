@@ -35,6 +35,7 @@ type stream struct {
 	wake     chan struct{}
 	gone     chan struct{} // closed when another conversation takes its place
 	goneOnce sync.Once
+	draining bool // a drain has begun; under the server's mu
 
 	mu       sync.Mutex
 	subs     map[string]*subscription
