@@ -203,3 +203,23 @@ func TestMultiplexedAllocations(t *testing.T) {
 		t.Errorf("%.2f allocations a request, want at most 4", per)
 	}
 }
+
+// A head as large as HTTP/1.1 allows passes between two proxies all the same.
+func TestMultiplexedLargeHeads(t *testing.T) {
+	app := program(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Back", strings.Repeat("b", 40_000))
+		fmt.Fprint(w, len(r.Header), len(r.Header.Get("Cookie")), len(r.Header.Get("X-Big")))
+	})
+	for _, peers := range []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2} {
+		p := muxPair(t, app, view.Detect, peers)
+		var b strings.Builder
+		b.WriteString("GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\nCookie: " + strings.Repeat("c", 20_000) + "\r\nX-Big: " + strings.Repeat("v", 30_000) + "\r\n")
+		for i := range 240 {
+			fmt.Fprintf(&b, "X-%d: %d\r\n", i, i)
+		}
+		got := talk(t, p.addr(t, "out"), b.String()+"\r\n")
+		if !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.Contains(got, "20000 30000") {
+			t.Errorf("peers %d: %.300q", peers, got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"time"
 
 	wire "tulle.dev/tulle/internal/wire/h2"
@@ -26,6 +27,9 @@ type Config struct {
 	Peer bool
 	// Huffman is hpack.Encoder's.
 	Huffman bool
+	// MaxFields, MaxCookie and MaxList bound the fields of a message; 0 is the
+	// constant of that name. Between proxies they are what HTTP/1.1 may have.
+	MaxFields, MaxCookie, MaxList int
 	// StallTime and StallBytes are the least that a stream which waits for the
 	// peer must move, or it is reset; the constants of that name where the peer
 	// isn't trusted. A StallTime of 0 waits for ever.
@@ -37,6 +41,17 @@ type Config struct {
 	// IdleTime is how long a connection may have no streams before it is
 	// closed in good order. 0: for ever.
 	IdleTime time.Duration
+}
+
+func (c *Config) maxFields() int { return cmp.Or(c.MaxFields, MaxFields) }
+func (c *Config) maxCookie() int { return cmp.Or(c.MaxCookie, MaxCookie) }
+func (c *Config) maxList() int   { return cmp.Or(c.MaxList, MaxList) }
+
+// maxBlock and maxContinuations bound a compressed block: at the constants'
+// limits for what the constants allow, in proportion for more.
+func (c *Config) maxBlock() int { return max(MaxBlock, c.maxList()) }
+func (c *Config) maxContinuations() int {
+	return max(MaxContinuations, 2*c.maxList()/wire.MinMaxFrameSize)
 }
 
 // Kind is what an Event tells.
@@ -154,7 +169,7 @@ func (c *Conn) Init(env *Env, cfg *Config) {
 		c.out = wire.AppendSettings(c.out,
 			wire.Setting{ID: wire.MaxConcurrentStreams, Value: cfg.MaxStreams},
 			wire.Setting{ID: wire.InitialWindowSize, Value: uint32(cfg.StreamWindow)},
-			wire.Setting{ID: wire.MaxHeaderListSize, Value: MaxList},
+			wire.Setting{ID: wire.MaxHeaderListSize, Value: uint32(cfg.maxList())},
 			wire.Setting{ID: wire.EnableConnectProtocol, Value: b2u(cfg.ConnectProtocol)})
 	} else {
 		c.preface = len(wire.Preface)
@@ -162,7 +177,7 @@ func (c *Conn) Init(env *Env, cfg *Config) {
 		c.out = wire.AppendSettings(c.out,
 			wire.Setting{ID: wire.EnablePush, Value: 0},
 			wire.Setting{ID: wire.InitialWindowSize, Value: uint32(cfg.StreamWindow)},
-			wire.Setting{ID: wire.MaxHeaderListSize, Value: MaxList})
+			wire.Setting{ID: wire.MaxHeaderListSize, Value: uint32(cfg.maxList())})
 	}
 	if more := cfg.ConnWindow - wire.InitialWindow; more > 0 {
 		c.out = wire.AppendWindowUpdate(c.out, 0, uint32(more))

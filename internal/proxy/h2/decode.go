@@ -29,6 +29,7 @@ func (f *fault) bad(reason string) {
 // decoding is the state of one field block's decoding.
 type decoding struct {
 	env     *Env
+	cfg     *Config
 	h       *Head
 	kind    section
 	fault   fault
@@ -57,7 +58,7 @@ const (
 func (c *Conn) decode(block []byte, kind section) (*Head, fault, error) {
 	e := c.env
 	e.marks, e.crumbs = e.marks[:0], e.crumbs[:0]
-	d := decoding{env: e, h: e.GetHead(), kind: kind}
+	d := decoding{env: e, cfg: c.cfg, h: e.GetHead(), kind: kind}
 	d.h.Length = -1
 	e.reader.Reset(&c.decoder, block)
 	var f hpack.Field
@@ -74,7 +75,7 @@ func (c *Conn) decode(block []byte, kind section) (*Head, fault, error) {
 			d.field(&f)
 		}
 	}
-	d.finish(c.cfg)
+	d.finish()
 	if d.fault != (fault{}) {
 		e.PutHead(d.h)
 		return nil, d.fault, nil
@@ -87,7 +88,7 @@ func (c *Conn) decode(block []byte, kind section) (*Head, fault, error) {
 // field takes one field.
 func (d *decoding) field(f *hpack.Field) {
 	d.list += len(f.Name) + len(f.Value) + 32
-	if d.list > MaxList {
+	if d.list > d.cfg.maxList() {
 		d.fault.tooLarge = true
 		return
 	}
@@ -111,7 +112,7 @@ func (d *decoding) field(f *hpack.Field) {
 	if d.special(f) {
 		return
 	}
-	if d.fields++; d.fields > MaxFields {
+	if d.fields++; d.fields > d.cfg.maxFields() {
 		d.fault.tooLarge = true
 		return
 	}
@@ -162,7 +163,7 @@ func (d *decoding) special(f *hpack.Field) bool {
 			d.env.marks = append(d.env.marks, mark{name: hpack.StaticName(hpack.IndexCookie), cookie: true})
 		}
 		d.cookie += len(f.Value) + 2
-		if len(d.env.crumbs) == MaxCrumbs || d.cookie-2 > MaxCookie {
+		if len(d.env.crumbs) == MaxCrumbs || d.cookie-2 > d.cfg.maxCookie() {
 			d.fault.tooLarge = true
 			return true
 		}
@@ -249,7 +250,7 @@ func (d *decoding) keep(f *hpack.Field) {
 
 // finish joins the cookie, checks what can only be checked now, and points the
 // head's slices into the arena.
-func (d *decoding) finish(cfg *Config) {
+func (d *decoding) finish() {
 	if d.fault != (fault{}) {
 		return
 	}
@@ -300,12 +301,13 @@ func (d *decoding) finish(cfg *Config) {
 	case response:
 		d.finishResponse()
 	case request:
-		d.finishRequest(cfg)
+		d.finishRequest()
 	}
 }
 
 // finishRequest checks RFC 9113, 8.3.1 and 8.5, RFC 8441, 4.
-func (d *decoding) finishRequest(cfg *Config) {
+func (d *decoding) finishRequest() {
+	cfg := d.cfg
 	h := d.h
 	connect := string(h.Method) == "CONNECT"
 	if d.hasHost {

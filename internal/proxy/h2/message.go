@@ -38,7 +38,7 @@ func (c *Conn) takeContinuation(f wire.Frame) error {
 		return err
 	}
 	b := &c.block
-	if b.frames++; b.frames > MaxContinuations || len(b.bytes)+len(fragment) > MaxBlock {
+	if b.frames++; b.frames > c.cfg.maxContinuations() || len(b.bytes)+len(fragment) > c.cfg.maxBlock() {
 		return wire.ConnectionError{Code: wire.EnhanceYourCalm, Reason: "field block too long"}
 	}
 	if len(fragment) == 0 && !end {

@@ -7,6 +7,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/wire/h1"
 )
 
 // h2Conn is what both ends of HTTP/2 share: an engine on a connection of the
@@ -226,9 +227,20 @@ const (
 	meshStreamWindow = 256 << 10
 	meshConnWindow   = 16 << 20
 
+	// ownFields and ownBytes is how much a proxy adds to a head.
+	ownFields = 16
+	ownBytes  = 8 << 10
+
 	pingAfter = time.Minute
 	pingTime  = 20 * time.Second
 )
+
+func or(v, otherwise int) int {
+	if v > 0 {
+		return v
+	}
+	return otherwise
+}
 
 // h2Configs are the engine's settings of a worker's connections.
 type h2Configs struct {
@@ -247,9 +259,12 @@ func newH2Configs(l *Limits) *h2Configs {
 	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
 		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true
 	}
-	// A program, and a client behind another proxy, may take their time.
+	// A program, and a client behind another proxy, may take their time, and
+	// send whatever HTTP/1.1 may have, with what we add.
+	head, fields := or(l.Head.MaxHead, h1.DefaultMaxHead), or(l.Head.MaxFields, h1.DefaultMaxFields)
 	for _, t := range []*h2.Config{&c.mesh, &c.peer, &c.up} {
 		t.StallTime, t.StallBytes = l.StreamIdle, 1
+		t.MaxFields, t.MaxCookie, t.MaxList = fields+ownFields, head, head+32*(fields+ownFields)+ownBytes
 	}
 	return c
 }

@@ -12,14 +12,18 @@ const (
 	errInteger   = DecodeError("integer above 2^31-1 or with too many bytes")
 	errPadding   = DecodeError("Huffman string ends in invalid padding")
 	errEOS       = DecodeError("Huffman string holds EOS")
-	errLong      = DecodeError("string above 64 KiB")
+	errLong      = DecodeError("string above 1 MiB")
 	errLate      = DecodeError("table size update after the first field")
 	errUpdates   = DecodeError("more than two table size updates")
 	errTableSize = DecodeError("table size above the one allowed")
 )
 
-// MaxString is the longest name or value that is decoded, in bytes.
-const MaxString = 64 << 10
+// MaxString is the longest name or value that is decoded, in bytes. A block is
+// bounded by its receiver, to less as a rule.
+const MaxString = 1 << 20
+
+// keptScratch bounds the memory a Reader keeps from one block to the next.
+const keptScratch = 64 << 10
 
 // maxInteger bounds every integer of a block.
 const maxInteger = 1<<31 - 1
@@ -62,7 +66,7 @@ func (r *Reader) Reset(d *Decoder, block []byte) {
 	if !d.ready {
 		d.table.max, d.ready = MaxTableSize, true
 	}
-	if cap(r.scratch) > MaxString {
+	if cap(r.scratch) > keptScratch {
 		r.scratch = nil
 	}
 	r.d, r.rest, r.updates, r.fields = d, block, 0, false
