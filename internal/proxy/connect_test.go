@@ -1,0 +1,237 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/h2"
+	"tulle.dev/tulle/internal/view"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
+)
+
+// end is one end of HTTP/2 over a net.Conn, for what net/http can't do. It runs
+// in one goroutine; handle acts on each event.
+type end struct {
+	conn   net.Conn
+	env    h2.Env
+	engine h2.Conn
+	in     []byte
+}
+
+func newEnd(c net.Conn, server bool) *end {
+	e := &end{conn: c}
+	e.env.Now = time.Hour
+	e.engine.Init(&e.env, &h2.Config{Server: server, MaxStreams: 100, StreamWindow: wire.InitialWindow, ConnWindow: wire.InitialWindow, ConnectProtocol: true})
+	return e
+}
+
+func (e *end) flush() error {
+	_, err := e.conn.Write(e.engine.Flush(h2.MaxOutput))
+	e.engine.Flushed()
+	e.engine.Unsent(0)
+	return err
+}
+
+// run carries on until handle says so, or the connection ends.
+func (e *end) run(handle func(h2.Event) (more bool)) error {
+	buf := make([]byte, 32<<10)
+	for {
+		for {
+			n, ev := e.engine.Feed(e.in)
+			e.in = e.in[n:]
+			if ev.Kind == h2.None && n == 0 {
+				break
+			}
+			if ev.Kind != h2.None && !handle(*ev) {
+				return e.flush()
+			}
+		}
+		for ev := e.engine.Poll(); ev.Kind != h2.None; ev = e.engine.Poll() {
+			if ev.Kind == h2.Closed {
+				return e.engine.Err()
+			}
+			if !handle(*ev) {
+				return e.flush()
+			}
+		}
+		if err := e.flush(); err != nil {
+			return err
+		}
+		n, err := e.conn.Read(buf)
+		if err != nil {
+			return err
+		}
+		e.in = append(e.in, buf[:n]...)
+	}
+}
+
+func b(s string) []byte { return []byte(s) }
+
+// connectClient opens a stream with extended CONNECT, sends "ping" and returns
+// the status and what came back.
+func connectClient(t *testing.T, addr, protocol string) (status int, head, body string) {
+	t.Helper()
+	c := dialTo(t, addr)
+	e := newEnd(c, false)
+	for !e.engine.PeerConnect() {
+		e.run(func(ev h2.Event) bool { return false })
+	}
+	s := e.engine.Open(b("CONNECT"), b("http"), b("cart"), b("/chat"), b(protocol))
+	e.engine.Field(b("sec-websocket-version"), b("13"), false)
+	e.engine.EndHead(s, false)
+	err := e.run(func(ev h2.Event) bool {
+		switch ev.Kind {
+		case h2.Response:
+			status = ev.Head.Status
+			for _, f := range ev.Head.Fields {
+				head += fmt.Sprintf("%s: %s\n", f.Name, f.Value)
+			}
+			if status != 200 {
+				return false
+			}
+			e.engine.Write(s, b("ping"), true)
+		case h2.Body:
+			body += string(ev.Data)
+			e.engine.Consumed(s, len(ev.Data))
+			return !ev.End
+		case h2.Reset:
+			t.Errorf("reset: %v", ev.Code)
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, head, body
+}
+
+// chatProgram is a WebSocket server in HTTP/1.1 that skips the frames.
+func chatProgram(t *testing.T, seen chan<- string) netip.AddrPort {
+	return serve(t, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		head, err := readHead(r)
+		if err != nil {
+			return
+		}
+		seen <- head
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nwelcome ")
+		io.Copy(c, r)
+		c.(*net.TCPConn).CloseWrite()
+	})
+}
+
+// A WebSocket that enters over HTTP/2 leaves over HTTP/1.1 where the program
+// speaks that, through one proxy or two.
+func TestWebSocketFromHTTP2(t *testing.T) {
+	for name, addr := range map[string]func(app netip.AddrPort) string{
+		"edge": func(app netip.AddrPort) string { return start(t, edgeView(app), 1).addr(t, "http") },
+		"pair": func(app netip.AddrPort) string {
+			return muxPair(t, app, view.HTTP, view.PeerHTTP2).addr(t, "out")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := make(chan string, 1)
+			status, _, body := connectClient(t, addr(chatProgram(t, seen)), "websocket")
+			if status != 200 || body != "welcome ping" {
+				t.Errorf("%d %q", status, body)
+			}
+			head := strings.ToLower(<-seen)
+			for _, want := range []string{"get /chat http/1.1\r\n", "upgrade: websocket\r\n", "connection: upgrade", "sec-websocket-key: ", "sec-websocket-version: 13\r\n"} {
+				if !strings.Contains(head, want) {
+					t.Errorf("the program got %q, without %q", head, want)
+				}
+			}
+		})
+	}
+}
+
+// And one that enters over HTTP/1.1 leaves as extended CONNECT where the
+// program takes that (RFC 8441).
+func TestWebSocketToHTTP2(t *testing.T) {
+	app := serve(t, func(c net.Conn) {
+		e := newEnd(c, true)
+		e.run(func(ev h2.Event) bool {
+			switch ev.Kind {
+			case h2.Request:
+				s := ev.Stream
+				if string(ev.Head.Method) != "CONNECT" || string(ev.Head.Protocol) != "websocket" {
+					e.engine.BeginResponse(s, 204)
+					e.engine.EndHead(s, true)
+					return true
+				}
+				if _, ok := ev.Head.Get("sec-websocket-key"); ok {
+					t.Error("the key went over HTTP/2")
+				}
+				e.engine.BeginResponse(s, 200)
+				e.engine.EndHead(s, false)
+				e.engine.Write(s, b("welcome "), false)
+			case h2.Body:
+				e.engine.Write(ev.Stream, ev.Data, ev.End)
+				e.engine.Consumed(ev.Stream, len(ev.Data))
+			}
+			return true
+		})
+	})
+	v := edgeView(app)
+	v.Destinations[backendKey].Protocol = view.HTTP2
+	p := start(t, v, 1)
+	// The first request makes the connection, whose SETTINGS say what it takes.
+	if got := talk(t, p.addr(t, "http"), "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 204") {
+		t.Fatalf("%q", got)
+	}
+	c := dialTo(t, p.addr(t, "http"))
+	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: cart\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nping")
+	c.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"HTTP/1.1 101 Switching Protocols\r\n", "Upgrade: websocket\r\n", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", "\r\n\r\nwelcome ping"} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %q in %q", want, got)
+		}
+	}
+}
+
+// CONNECT over HTTP/2, to a forward listener.
+func TestConnectOverHTTP2(t *testing.T) {
+	app := serve(t, echo)
+	v := clientView(app, "", view.TCP)
+	v.Proxy.Listeners = append(v.Proxy.Listeners, view.Listener{Name: "forward", Kind: view.Forward, Address: netip.MustParseAddrPort("127.0.0.1:0")})
+	p := start(t, v, 1)
+	c := dialTo(t, p.addr(t, "forward"))
+	e := newEnd(c, false)
+	for e.engine.PeerConnect() == false {
+		e.run(func(h2.Event) bool { return false })
+	}
+	s := e.engine.Open(b("CONNECT"), nil, b(app.String()), nil, nil)
+	e.engine.EndHead(s, false)
+	var got string
+	if err := e.run(func(ev h2.Event) bool {
+		switch ev.Kind {
+		case h2.Response:
+			if ev.Head.Status != 200 {
+				t.Errorf("status %d", ev.Head.Status)
+				return false
+			}
+			e.engine.Write(s, b("through"), true)
+		case h2.Body:
+			got += string(ev.Data)
+			return !ev.End
+		case h2.Reset:
+			t.Errorf("reset: %v", ev.Code)
+			return false
+		}
+		return true
+	}); err != nil || got != "through" {
+		t.Errorf("%q %v", got, err)
+	}
+}
