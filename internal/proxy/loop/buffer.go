@@ -94,6 +94,7 @@ func (l *Loop) get(b *Buffer, size int) {
 	} else {
 		fresh = list.get()
 	}
+	l.lent++
 	w := copy(fresh, b.b[:b.w])
 	l.give(b.b)
 	b.b, b.w = fresh, w
@@ -106,6 +107,9 @@ func (l *Loop) put(b *Buffer) {
 }
 
 func (l *Loop) give(b []byte) {
+	if cap(b) > 0 {
+		l.lent--
+	}
 	switch cap(b) {
 	case SmallBuffer:
 		l.small.put(b)
@@ -119,9 +123,13 @@ func (l *Loop) give(b []byte) {
 	}
 }
 
+// Lent is how many buffers are out: none when nothing is under way.
+func (l *Loop) Lent() int { return l.lent }
+
 // Lend gives out a buffer of SmallBuffer or LargeBuffer bytes, for what lives on
 // the loop; Return takes it back.
 func (l *Loop) Lend(size int) []byte {
+	l.lent++
 	if size <= SmallBuffer {
 		return l.small.get()
 	}

@@ -369,6 +369,7 @@ func (c *Conn) Wrote(b []byte) {
 	c.Sent += uint64(len(b) - c.out.w)
 	if cap(b) > 0 && (cap(c.out.b) == 0 || &b[:1][0] != &c.out.b[:1][0]) {
 		c.loop.give(c.out.b) // the caller's append outgrew the room
+		c.loop.lent++
 		c.out.b = b[:cap(b)]
 	}
 	c.out.w = len(b)

@@ -33,6 +33,7 @@ type Loop struct {
 	revisit []*Conn // are to be looked at once more before the turn ends
 	wheel   wheel
 	small   freeList
+	lent    int // buffers out
 	large   freeList
 	trim    Timer
 

@@ -316,6 +316,9 @@ func (r *run) play() {
 			if l.Open() != n.ports {
 				r.violate("%s: loop %d has %d sockets for %d listeners", n.name, i, l.Open(), n.ports)
 			}
+			if lent := l.Lent(); lent != 0 {
+				r.violate("%s: %d buffers are left over on loop %d", n.name, lent, i)
+			}
 			if at := l.Next(); at != poll.Forever {
 				r.violate("%s: a timer is left over on loop %d: %s", n.name, i, at-r.world.Now())
 			}
