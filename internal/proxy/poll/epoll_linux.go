@@ -133,12 +133,13 @@ func (p *epoll) Accept(listener FD) (FD, netip.AddrPort, error) {
 		default:
 			return None, netip.AddrPort{}, errno
 		}
-		noDelay(FD(fd))
+		peer := name.addrPort()
+		tune(FD(fd), peer)
 		if err := p.Add(FD(fd)); err != nil {
 			p.Close(FD(fd))
 			return None, netip.AddrPort{}, err
 		}
-		return FD(fd), name.addrPort(), nil
+		return FD(fd), peer, nil
 	}
 }
 
@@ -158,7 +159,7 @@ func (p *epoll) Connect(addr netip.AddrPort) (FD, error) {
 // ConnectSocket is Connect on a socket made elsewhere (in the network namespace
 // of the program behind the proxy, say). On an error the socket is still the caller's.
 func (p *epoll) ConnectSocket(fd FD, addr netip.AddrPort) error {
-	noDelay(fd)
+	tune(fd, addr)
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
 	_, sa := sockaddr(addr)
 	if err := unix.Connect(int(fd), sa); err != nil && err != unix.EINPROGRESS {

@@ -115,14 +115,14 @@ func (p *kqueue) Accept(listener FD) (FD, netip.AddrPort, error) {
 		default:
 			return None, netip.AddrPort{}, err
 		}
-		if err := prepare(fd); err == nil {
+		if err = prepare(fd); err == nil {
 			err = p.Add(FD(fd))
-			if err == nil {
-				return FD(fd), addrPort(sa), nil
-			}
 		}
-		unix.Close(fd)
-		return None, netip.AddrPort{}, err
+		if err != nil {
+			unix.Close(fd)
+			return None, netip.AddrPort{}, err
+		}
+		return FD(fd), addrPort(sa), nil
 	}
 }
 
