@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -41,13 +40,15 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func startEtcd(t *testing.T, dir string) *Embedded {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := StartEmbedded(t.Context(), filepath.Join(dir, "etcd"), []string{self, "etcd"}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	e, err := StartEmbedded(t.Context(), filepath.Join(dir, "etcd"), []string{self, "etcd"}, discard())
 	if err != nil {
 		t.Fatal(err)
 	}
