@@ -46,7 +46,7 @@ func TestDashboardBrowser(t *testing.T) {
 		args = []string{"fake"}
 		t.Log("serving the fake mesh at", address)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, node, append([]string{filepath.Join(web, "test", "browser.mjs"), address, folder, chromium}, args...)...)
 	command.Stderr = os.Stderr

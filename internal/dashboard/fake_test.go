@@ -120,7 +120,7 @@ func (m *fakeMesh) Proxies(context.Context) ([]client.Proxy, error) {
 			if w == "" {
 				continue
 			}
-			p := add(w, s.namespace, "sidecar", "namespace")
+			p := add(w, s.namespace, "sidecar", "netns")
 			switch w {
 			case "ledger-2":
 				p.Acknowledged, p.Zone = 41, "west"
@@ -135,7 +135,7 @@ func (m *fakeMesh) Proxies(context.Context) ([]client.Proxy, error) {
 	}
 	p := add("edge", "default", "gateway", "")
 	p.Subscriptions = 2
-	add("load", "default", "sidecar", "namespace")
+	add("load", "default", "sidecar", "netns")
 	return list, nil
 }
 
@@ -300,6 +300,7 @@ func (f fakeSignals) Edges(context.Context, time.Duration) (telemetry.Edges, err
 	edge("payment-2", "default", "ledger", "billing", fakeNumbers(2.3, 1, 8.3, 1))
 	edge("ledger-1", "billing", "invoices", "billing", fakeNumbers(1.2, 0.981, 45, 1))
 	edge("invoices-1", "billing", "legacy-tax", "billing", fakeNumbers(1.2, 1, 63, 0))
+	edge("payment-1", "default", "", "", telemetry.Signals{RPS: num(2.3), SuccessRate: num(1), Latency: telemetry.Latency{P50: num(81), P95: num(140), P99: num(190)}, TCPConnections: num(0), ReceivedBytes: num(900), SentBytes: num(2100)})
 	edge("", "", "catalogue", "default", fakeNumbers(0.3, 1, 0.9, 0))
 	return out, nil
 }

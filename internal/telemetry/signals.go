@@ -56,7 +56,8 @@ type Edges struct {
 }
 
 // Edge is the calls of one proxy's workload to one service. From is empty for
-// callers outside the mesh, seen only by the service's own proxies.
+// callers outside the mesh, seen only by the service's own proxies; To is empty
+// for all that a workload calls outside the mesh.
 type Edge struct {
 	From     Peer   `json:"from"`
 	To       Peer   `json:"to"`

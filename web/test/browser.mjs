@@ -21,7 +21,7 @@ const context = await chromium.launchPersistentContext(profile, {
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 })
 const page = context.pages()[0] ?? (await context.newPage())
-page.setDefaultTimeout(8000)
+page.setDefaultTimeout(15_000)
 const complaints = []
 page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()))
 page.on('pageerror', (e) => complaints.push(e.message))

@@ -43,6 +43,11 @@ describe('the graph', () => {
     ])
     expect(g.links.find((l) => l.from === 'outside')).toMatchObject({ plaintext: true })
   })
+  it('gathers all calls out of the mesh at one node', () => {
+    const g = build(overview({ services: [service('web', ['web-1'])], proxies: [proxy('web-1')], edges: { window: '1m', edges: [{ ...edge('web-1', '', signals(1, 1, null)), to: { name: '', namespace: '' } }] } }))
+    expect(g.nodes.map((n) => [n.id, n.kind])).toEqual([['elsewhere', 'elsewhere'], ['service:web.default', 'service']])
+    expect(g.links[0]).toMatchObject({ from: 'service:web.default', to: 'elsewhere', plaintext: false })
+  })
   it('keeps a gateway without traffic in sight', () => {
     expect(build(overview({ proxies: [proxy('edge', 'gateway'), proxy('lonely')] })).nodes.map((n) => n.id)).toEqual(['gateway:edge.default'])
   })

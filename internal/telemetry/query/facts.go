@@ -80,16 +80,17 @@ func (e *Engine) facts(ctx context.Context, window time.Duration) (*facts, error
 // Inbound makes an edge only for callers without an identity: of the others,
 // their own proxies tell.
 func (f *facts) tallies(labels map[string]string) []*tally {
-	to, ok := splitService(labels["service"])
+	to, ok := called(labels)
 	if !ok {
 		return nil
 	}
-	s := f.services[to]
-	if s == nil {
-		s = new(service)
+	list := make([]*tally, 0, 2)
+	s := new(service)
+	if known := f.services[to]; known != nil {
+		s = known
+	} else if to != elsewhere {
 		f.services[to] = s
 	}
-	list := make([]*tally, 0, 2)
 	if labels["direction"] == "inbound" {
 		list = append(list, &s.inbound)
 		if labels["peer"] == "" {
@@ -102,6 +103,17 @@ func (f *facts) tallies(labels map[string]string) []*tally {
 		t.seen = true
 	}
 	return list
+}
+
+// elsewhere stands for all that is called outside the mesh.
+var elsewhere telemetry.Peer
+
+// called is the service a series is about, or elsewhere.
+func called(labels map[string]string) (telemetry.Peer, bool) {
+	if labels["service"] == "" && labels["direction"] == "outbound" {
+		return elsewhere, true
+	}
+	return splitService(labels["service"])
 }
 
 func (f *facts) edge(k pair) *tally {
@@ -177,7 +189,7 @@ func (f *facts) cover(answers map[string]*tsdb.Value, now time.Time, window time
 	times := func(query string, keep func(a, b float64) float64) map[side]float64 {
 		out := map[side]float64{}
 		for _, s := range answers[query].Series {
-			if to, ok := splitService(s.Labels["service"]); ok {
+			if to, ok := called(s.Labels); ok {
 				k := side{to, s.Labels["direction"] == "inbound"}
 				if old, known := out[k]; known {
 					out[k] = keep(old, s.Points[0].V)

@@ -131,7 +131,11 @@ func edges(facts *facts, window time.Duration) telemetry.Edges {
 		if t.http {
 			protocol = "http"
 		}
-		out.Edges = append(out.Edges, telemetry.Edge{From: k.from, To: k.to, Protocol: protocol, Signals: t.signals()})
+		edge := telemetry.Edge{From: k.from, To: k.to, Protocol: protocol, Signals: t.signals()}
+		if k.to == elsewhere {
+			edge.MutualTLS = nil // the program's own TLS, if any, is not the mesh's to know
+		}
+		out.Edges = append(out.Edges, edge)
 	}
 	slices.SortFunc(out.Edges, func(a, b telemetry.Edge) int {
 		if c := comparePeers(a.From, b.From); c != 0 {

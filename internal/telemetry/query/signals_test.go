@@ -343,6 +343,26 @@ func TestGatewayIsAnEdge(t *testing.T) {
 	}
 }
 
+func TestCallsElsewhere(t *testing.T) {
+	l := newLab(t)
+	web := l.proxy("web")
+	l.scrape()
+	l.run(70*time.Second, func() {
+		web.request(`direction="outbound",service="",peer="",tls="none"`, "200", 4)
+		web.request(`direction="outbound",service="other",peer="other",tls="none"`, "200", 4) // too many label sets
+	})
+	if stat := l.stat(time.Minute); len(stat) != 0 {
+		t.Errorf("services %v, want none", stat)
+	}
+	want := map[string]telemetry.Edge{"web -> ": {
+		From: telemetry.Peer{Name: "web", Namespace: "default"}, Protocol: "http",
+		Signals: telemetry.Signals{RPS: f(2), SuccessRate: f(1), Latency: latency, TCPConnections: f(0), ReceivedBytes: f(0), SentBytes: f(0)},
+	}}
+	if diff := cmp.Diff(want, l.edges(time.Minute), approximately); diff != "" {
+		t.Errorf("edges (-want +got):\n%s", diff)
+	}
+}
+
 // A restarted proxy counts from zero again; nothing is counted twice or lost.
 func TestProxyRestart(t *testing.T) {
 	l := newLab(t)

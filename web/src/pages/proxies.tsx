@@ -19,7 +19,7 @@ export function Proxies({ overview }: { overview: Overview }) {
     { title: 'Proxy', cell: (p) => <ProxyLink of={p} />, by: (p) => `${p.name} ${p.namespace}` },
     { title: 'State', cell: (p) => <Status state={ofProxy(p).state}>{ofProxy(p).word}</Status>, by: (p) => ofProxy(p).word },
     { title: 'Role', cell: (p) => p.role, by: (p) => p.role },
-    { title: 'Interception', cell: (p) => p.mode || <span class="quiet">–</span>, by: (p) => p.mode },
+    { title: 'Interception', cell: (p) => <Mode of={p.mode} />, by: (p) => p.mode },
     { title: 'Certificate ends in', number: true, cell: (p) => <Certificate proxy={p} now={now} />, by: (p) => left(p, now) },
     { title: 'Config', number: true, cell: (p) => (p.acknowledged === p.sent ? <>{p.acknowledged}</> : <span class="t-warn" title={`${p.sent} was sent, ${p.acknowledged} is in force`}>{p.acknowledged} of {p.sent}</span>), by: (p) => p.acknowledged },
     { title: 'Watches', number: true, cell: (p) => <Unit of={format.count(p.subscriptions)} />, by: (p) => p.subscriptions },
@@ -44,6 +44,13 @@ export function Proxies({ overview }: { overview: Overview }) {
       </div>
     </div>
   )
+}
+
+/** Mode says how a program's traffic gets to its proxy. */
+export function Mode({ of }: { of: string }) {
+  if (of === 'explicit') return <span class="t-warn" title="The program sends what it wants to its proxy's loopback ports: the rest goes around it.">loopback ports</span>
+  if (of === 'netns') return <span title="The program is in a network namespace of its own: nothing it sends or receives goes around its proxy.">all traffic</span>
+  return <span class="quiet">{of || '–'}</span>
 }
 
 function Certificate({ proxy, now }: { proxy: Proxy; now: number }) {

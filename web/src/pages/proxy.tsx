@@ -6,7 +6,7 @@ import { useAnswer } from '../live'
 import { Chart } from '../ui/chart'
 import { Dump } from '../ui/dump'
 import { Card, Copyable, Empty, Facts, Failed, Head, Segments, ServiceLink, Skeleton, Status, Tag } from '../ui/parts'
-import { left } from './proxies'
+import { left, Mode } from './proxies'
 
 type Range = '5m' | '15m' | '1h' | '6h'
 
@@ -39,7 +39,7 @@ export function ProxyPage({ overview, of }: { overview: Overview; of: Peer }) {
       <div style={{ display: 'flex', gap: '8px 14px', flexWrap: 'wrap', alignItems: 'center', marginTop: '-12px' }}>
         <Status state={verdict.state}>{verdict.word}</Status>
         <Tag>{proxy.role}</Tag>
-        {proxy.mode && <Tag title="how traffic gets to the proxy">{proxy.mode}</Tag>}
+        {proxy.mode && <Tag title="how traffic gets to the proxy">intercepts <Mode of={proxy.mode} /></Tag>}
         {serves.length > 0 && <span class="quiet">serves {serves.map((s, i) => <>{i > 0 && ', '}<ServiceLink of={s} /></>)}</span>}
       </div>
       {proxy.rejected && (

@@ -3,7 +3,7 @@
 import { type EdgeStat, key, type Num, type Overview, type Peer, type Proxy, type Signals } from '../api'
 import { active, ofEndpoints, ofSuccess, plaintext, type State, worst } from '../health'
 
-export type NodeKind = 'service' | 'gateway' | 'workload' | 'outside'
+export type NodeKind = 'service' | 'gateway' | 'workload' | 'outside' | 'elsewhere'
 
 export interface Node {
   id: string
@@ -40,6 +40,7 @@ export interface Graph { nodes: Node[]; links: Link[] }
 
 const serviceID = (k: string) => `service:${k}`
 export const outsideID = 'outside'
+export const elsewhereID = 'elsewhere'
 
 export function build(o: Overview): Graph {
   const nodes = new Map<string, Node>()
@@ -83,8 +84,10 @@ export function build(o: Overview): Graph {
   const groups = new Map<string, EdgeStat[]>()
   for (const e of o.edges?.edges ?? []) {
     const from = caller(e.from)
-    const to = serviceID(key(e.to))
-    if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'service', name: e.to.name, namespace: e.to.namespace, signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
+    const to = e.to.name ? serviceID(key(e.to)) : elsewhereID
+    if (to === elsewhereID) {
+      if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'elsewhere', name: 'Elsewhere', namespace: '', signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
+    } else if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'service', name: e.to.name, namespace: e.to.namespace, signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
     const id = `${from}>${to}`
     groups.set(id, [...(groups.get(id) ?? []), e])
   }

@@ -62,12 +62,15 @@ function OfNode({ graph, node: n, select }: { graph: Graph; node: Node; select: 
       {n.kind === 'outside' && (
         <div class="note-box">Callers without an identity of this mesh: a browser, a test, a program that was started without <code>tulle run</code>. Only the called service's proxy sees them, and can't tell who they are.</div>
       )}
+      {n.kind === 'elsewhere' && (
+        <div class="note-box">Addresses that are no service of this mesh. They are called as if there were no mesh: whether with TLS is up to the program.</div>
+      )}
       {n.kind === 'service' && n.total > 0 && n.ready < n.total && (
         <div class={`note-box ${n.ready === 0 ? 'bad' : 'warn'}`}><Mark state={n.ready === 0 ? 'bad' : 'warn'} />{n.ready === 0 ? 'No endpoint can be picked: calls fail.' : `${n.total - n.ready} of ${n.total} endpoints can't be picked.`} <code>tulle diagnostics endpoints {n.name}</code></div>
       )}
       {s && (s.rps !== null || (s.tcp_connections ?? 0) > 0) && <Numbers of={s} tcp={s.rps === null} />}
       <Peers title="Called by" links={callers} other={(l) => l.from} graph={graph} select={select} none="Nobody calls it in the last minute." />
-      <Peers title="Calls" links={callees} other={(l) => l.to} graph={graph} select={select} none={n.kind === 'outside' ? '' : 'It called nobody in the last minute.'} />
+      <Peers title="Calls" links={callees} other={(l) => l.to} graph={graph} select={select} none={n.kind === 'outside' || n.kind === 'elsewhere' ? '' : 'It called nobody in the last minute.'} />
       {n.proxies.length > 0 && (
         <div>
           <h3>{n.proxies.length === 1 ? 'Proxy' : 'Proxies'}</h3>

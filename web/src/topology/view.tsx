@@ -178,8 +178,8 @@ const press = (act: () => void) => (event: KeyboardEvent) => {
   }
 }
 
-const glyphs = { service: Icon.Box, gateway: Icon.Gate, workload: Icon.Person, outside: Icon.Cloud }
-export const kinds = { service: 'service', gateway: 'gateway', workload: 'workload, calls only', outside: 'not in the mesh' }
+const glyphs = { service: Icon.Box, gateway: Icon.Gate, workload: Icon.Person, outside: Icon.Cloud, elsewhere: Icon.Cloud }
+export const kinds = { service: 'service', gateway: 'gateway', workload: 'workload, calls only', outside: 'not in the mesh', elsewhere: 'outside the mesh' }
 
 function Body({ node: n, x, y, selected, faded, select }: { node: Node; x: number; y: number; selected: boolean; faded: boolean; select: (id: string) => void }) {
   const { width, height } = nodeSize
