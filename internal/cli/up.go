@@ -181,12 +181,12 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 	target := "unix:" + at.ProxySocket
 	m.gateways = newGateways(m, target)
 	defer m.gateways.stop(hurry)
-	if err := m.gateways.follow(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
 	if m.shop != nil {
 		m.shop.start()
 		defer m.shop.stop(hurry)
+	}
+	if err := m.gateways.follow(ctx); err != nil && ctx.Err() == nil {
+		return err
 	}
 	if at.Dashboard != "" {
 		m.board.done("dashboard", "http://"+at.Dashboard+"/")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
 )
@@ -47,6 +48,7 @@ func StartGateway(ctx context.Context, g GatewayConfig) (*Proxy, error) {
 			return nil, fail("", "remove what an earlier run left: %w", err)
 		}
 	}
+	const patience = 5 * time.Second // its identity takes moments; what takes longer is a taken port
 	return StartProxy(ctx, ProxyConfig{Name: g.Name, Namespace: g.Namespace, Binary: g.ProxyBinary, Dir: dir, ControlPlane: g.ControlPlane,
-		Admin: loopback.String() + ":0", TokenFile: file, LogLevel: g.LogLevel, Gateway: true, Say: g.Say}, nil)
+		Admin: loopback.String() + ":0", TokenFile: file, LogLevel: g.LogLevel, Gateway: true, Patience: patience, Say: g.Say}, nil)
 }

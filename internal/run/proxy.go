@@ -64,6 +64,8 @@ type ProxyConfig struct {
 	// Gateway says that it is a gateway's: it keeps the right to listen on ports
 	// under 1024.
 	Gateway bool
+	// Patience is how long it may take until it is ready; default 30 s.
+	Patience time.Duration
 	// Say is told when the proxy is started again; may be nil.
 	Say func(format string, a ...any)
 }
@@ -188,7 +190,11 @@ func (p *Proxy) start() (<-chan error, error) {
 // awaitReady asks the proxy's admin socket until it says that it is ready. A
 // proxy that has ended meanwhile is an error with what it said.
 func (p *Proxy) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	patience := p.config.Patience
+	if patience == 0 {
+		patience = readyTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	said := ""
 	tick := time.NewTicker(pollReady)
@@ -215,7 +221,7 @@ func (p *Proxy) awaitReady(ctx context.Context) error {
 			if said == "" {
 				said = p.tail()
 			}
-			return fail("its log is "+p.log(), "the proxy isn't ready after %v: %s", readyTimeout, said)
+			return fail("its log is "+p.log(), "the proxy isn't ready after %v: %s", patience, strings.TrimPrefix(said, "not ready: "))
 		case <-tick.C:
 		}
 	}
