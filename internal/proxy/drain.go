@@ -63,8 +63,9 @@ func (p *Proxy) awaitEnd(ctx context.Context, limit time.Duration) {
 func (n *lane) drain() {
 	n.http.Drain()
 	for _, name := range slices.Sorted(maps.Keys(n.ports)) { // in an order that repeats
-		n.ports[name].acceptor.Finish()
-		delete(n.ports, name)
+		if a := n.ports[name].acceptor; a != nil {
+			a.Finish()
+		}
 	}
 }
 

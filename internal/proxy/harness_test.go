@@ -68,6 +68,13 @@ type running struct {
 // start runs a proxy from a view. Its SVID is ca's, if there is one.
 func start(t testing.TB, v *view.View, loops int) *running {
 	t.Helper()
+	return startWith(t, v, proxy.Config{Loops: loops})
+}
+
+// startWith is start with more to say.
+func startWith(t testing.TB, v *view.View, c proxy.Config) *running {
+	t.Helper()
+	loops := c.Loops
 	m := meter.New(loops, "test")
 	told, err := live.Static(v, "", slog.New(slog.DiscardHandler), m)
 	if err != nil {
@@ -76,7 +83,8 @@ func start(t testing.TB, v *view.View, loops int) *running {
 	if v.Proxy.Identity != "" {
 		ca.issue(t, told.Credentials(), v.Proxy.Identity)
 	}
-	p, err := proxy.New(proxy.Config{Live: told, Meter: m, Log: slog.New(slog.DiscardHandler), Loops: loops})
+	c.Live, c.Meter, c.Log = told, m, slog.New(slog.DiscardHandler)
+	p, err := proxy.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

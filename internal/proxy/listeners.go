@@ -14,7 +14,7 @@ import (
 // port is one listener on one loop: a socket, and what its connections meet.
 type port struct {
 	lane     *lane
-	acceptor *listen.Acceptor
+	acceptor *listen.Acceptor // nil where another loop accepts for this one
 	listener *live.Listener
 	layers   layers
 }
@@ -111,7 +111,9 @@ func (p *Proxy) close(name string) {
 	for _, n := range p.lanes {
 		n.loop.Post(func() {
 			if port := n.ports[name]; port != nil {
-				port.acceptor.Close()
+				if port.acceptor != nil {
+					port.acceptor.Close()
+				}
 				delete(n.ports, name)
 			}
 		})
@@ -122,10 +124,45 @@ func (p *Proxy) close(name string) {
 func (n *lane) open(l *live.Listener, fd poll.FD) {
 	s := &port{lane: n, listener: l}
 	s.layers = n.layers(l)
-	s.acceptor = listen.New(n.loop, fd, &n.proxy.limit, s.layers.accept, func(err error) {
+	serve := s.layers.accept
+	if n.proxy.dealing() {
+		serve = n.dealer(s)
+	}
+	s.acceptor = listen.New(n.loop, fd, &n.proxy.limit, serve, func(err error) {
 		n.proxy.config.Log.Warn("cannot accept", "listener", l.Name, "error", err)
 	})
 	n.ports[l.Name] = s
+}
+
+// dealing says that the first loop accepts for all.
+func (p *Proxy) dealing() bool { return p.config.Deal && len(p.lanes) > 1 }
+
+// dealer gives accepted connections to the loops in turn.
+func (n *lane) dealer(s *port) func(poll.FD, netip.AddrPort) {
+	type forgetter interface{ Forget(poll.FD) }
+	next := 0
+	return func(fd poll.FD, peer netip.AddrPort) {
+		next = (next + 1) % len(n.proxy.lanes)
+		to := n.proxy.lanes[next]
+		f, ok := n.loop.Poller.(forgetter)
+		if to == n || !ok {
+			s.layers.accept(fd, peer)
+			return
+		}
+		f.Forget(fd)
+		to.loop.Post(func() { to.take(s.listener.Name, fd, peer) })
+	}
+}
+
+// take serves a connection that another loop has accepted.
+func (n *lane) take(listener string, fd poll.FD, peer netip.AddrPort) {
+	s := n.ports[listener]
+	if s == nil || n.loop.Add(fd) != nil {
+		n.loop.Poller.Close(fd)
+		n.proxy.limit.Give()
+		return
+	}
+	s.layers.accept(fd, peer)
 }
 
 func (s *port) follow(l *live.Listener) {

@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// SharesPorts says that listeners of several loops may share an address, and
+// the kernel deals connections out.
+const SharesPorts = true
+
 // epoll is the Poller of Linux. Descriptors are non-blocking, so calls on them
 // are raw: the Go scheduler isn't told, which would cost more than the call.
 type epoll struct {
@@ -99,6 +103,9 @@ func (p *epoll) Add(fd FD) error {
 	}
 	return nil
 }
+
+// Forget stops watching a socket that goes to another loop.
+func (p *epoll) Forget(fd FD) { unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, int(fd), nil) }
 
 func (p *epoll) Listen(addr netip.AddrPort, shared bool) (FD, netip.AddrPort, error) {
 	if !shared {

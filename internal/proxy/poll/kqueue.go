@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// SharesPorts says that listeners of several loops may share an address, and
+// the kernel deals connections out. Here one loop accepts for all.
+const SharesPorts = false
+
 // kqueue is the Poller of macOS and FreeBSD: for laptops, so it waits in the
 // ordinary way and splices nothing.
 type kqueue struct {
@@ -89,6 +93,14 @@ func (p *kqueue) Add(fd FD) error {
 		return fmt.Errorf("kevent: %w", err)
 	}
 	return nil
+}
+
+// Forget stops watching a socket that goes to another loop.
+func (p *kqueue) Forget(fd FD) {
+	var both [2]unix.Kevent_t
+	unix.SetKevent(&both[0], int(fd), unix.EVFILT_READ, unix.EV_DELETE)
+	unix.SetKevent(&both[1], int(fd), unix.EVFILT_WRITE, unix.EV_DELETE)
+	unix.Kevent(p.fd, both[:], nil, nil)
 }
 
 func (p *kqueue) Listen(addr netip.AddrPort, _ bool) (FD, netip.AddrPort, error) {
