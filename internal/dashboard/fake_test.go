@@ -376,6 +376,10 @@ func (f fakeSignals) Chart(_ context.Context, c telemetry.Chart) (telemetry.Seri
 		line("received", rps*212, 1)
 		line("sent", rps*1840, 1.2)
 	case "connections":
+		if c.Subject == "service" {
+			line("open", 4, 1)
+			break
+		}
 		line("inbound", 8, 1)
 		line("outbound", 12, 2)
 	case "memory":

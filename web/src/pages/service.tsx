@@ -41,14 +41,19 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
       </div>
       {routed && <Routes splits={service!.routes} overview={overview} />}
       {!routed && <div class="tiles">
-        <Tile what="Rate" of={format.rate(stat?.rps ?? null)} />
-        <Tile what="Success" of={format.percent(stat?.success_rate ?? null)} state={ofSuccess(stat?.success_rate ?? null)} />
-        <Tile what="p50" of={format.millis(stat?.latency_ms.p50 ?? null)} />
-        <Tile what="p95" of={format.millis(stat?.latency_ms.p95 ?? null)} />
-        <Tile what="p99" of={format.millis(stat?.latency_ms.p99 ?? null)} />
+        {opaque ? (
+          <Tile what="Connections" of={format.count(stat?.tcp_connections ?? null)} />
+        ) : (
+          <>
+            <Tile what="Rate" of={format.rate(stat?.rps ?? null)} />
+            <Tile what="Success" of={format.percent(stat?.success_rate ?? null)} state={ofSuccess(stat?.success_rate ?? null)} />
+            <Tile what="p50" of={format.millis(stat?.latency_ms.p50 ?? null)} />
+            <Tile what="p95" of={format.millis(stat?.latency_ms.p95 ?? null)} />
+            <Tile what="p99" of={format.millis(stat?.latency_ms.p99 ?? null)} />
+          </>
+        )}
         <Tile what="Received" of={format.throughput(stat?.received_bytes_per_second ?? null)} />
         <Tile what="Sent" of={format.throughput(stat?.sent_bytes_per_second ?? null)} />
-        {opaque && <Tile what="Connections" of={format.count(stat?.tcp_connections ?? null)} />}
       </div>}
       {!routed && <div class="cards">
         {!opaque && (
