@@ -32,7 +32,7 @@ type slot struct {
 	hit   bool // found since another field last wanted the slot
 }
 
-const slotCount = 128
+const slotCount = 64
 
 // Held is the memory the encoder holds, in bytes.
 func (e *Encoder) Held() int {
