@@ -43,6 +43,9 @@ const (
 	// direct is the size from which bytes go to the socket at once rather than
 	// being gathered: a copy costs less than a call only for small ones.
 	direct = 4 << 10
+	// turnShare is how much is read from one connection in one turn: a fast one
+	// mustn't keep the others waiting.
+	turnShare = 256 << 10
 	// Lingering: after our last byte we read what still comes, for this long
 	// and this much, so that the peer doesn't lose our answer to a reset
 	// (RFC 9112, 9.6).
@@ -76,10 +79,14 @@ type Conn struct {
 	dry        bool // the layer has nothing that it read already
 	bulk       bool // reads filled the buffer: use large ones
 	dirty      bool // in the loop's list of connections to flush
+	yielded    bool // in its list of connections that wait for the next turn
 	unsealed   bool // nothing may be written before a layer is set
 	shut       bool // no more will be written
 	shutDone   bool // and the peer has been told
 	starved    bool // a writer was told there's no room
+
+	turn  uint64 // the last turn in which something was read
+	spent int    // how much, in that turn
 
 	// Received and Sent count the stream's bytes, without what TLS adds.
 	Received, Sent uint64
@@ -103,7 +110,7 @@ func (c *Conn) InitConnecting(l *Loop, fd poll.FD, peer netip.AddrPort, h Handle
 func (c *Conn) Take(other *Conn, h Handler) {
 	*c = *other
 	c.handler = h
-	c.dirty = false
+	c.dirty, c.yielded = false, false
 	c.loop.Register(c.fd, c)
 	if other.dirty {
 		c.markDirty()
@@ -193,12 +200,16 @@ func (c *Conn) Fill(limit int) (int, error) {
 		c.Rest()
 		return 0, poll.ErrAgain
 	}
+	if c.hadShare() {
+		return 0, poll.ErrAgain
+	}
 	if err := c.makeRoom(limit); err != nil {
 		return 0, err
 	}
 	free := c.in.b[c.in.w:min(len(c.in.b), max(c.in.r+limit, c.in.w+1))]
 	n, err := c.read(free)
 	c.in.w += n
+	c.spent += n
 	c.Received += uint64(n)
 	if n == len(free) {
 		c.bulk = true
@@ -222,6 +233,22 @@ func (c *Conn) Fill(limit int) (int, error) {
 		c.err = err
 	}
 	return n, err
+}
+
+// hadShare reports whether the connection has read its share of this turn. The
+// handler is called again in the next one.
+func (c *Conn) hadShare() bool {
+	if c.turn != c.loop.turn {
+		c.turn, c.spent = c.loop.turn, 0
+	}
+	if c.spent < turnShare {
+		return false
+	}
+	if !c.yielded {
+		c.yielded = true
+		c.loop.yielded = append(c.loop.yielded, c)
+	}
+	return true
 }
 
 // makeRoom makes sure that at least a byte can be read.
@@ -322,10 +349,11 @@ func (c *Conn) Splice(pipe poll.FD, max int, in bool) (n int, err error) {
 		if c.ended {
 			return 0, io.EOF
 		}
-		if !c.readable {
+		if !c.readable || c.hadShare() {
 			return 0, poll.ErrAgain
 		}
 		n, err = c.loop.Poller.Splice(c.fd, pipe, max)
+		c.spent += n
 		switch {
 		case err == io.EOF:
 			c.ended = true

@@ -30,6 +30,8 @@ type Loop struct {
 	closing []poll.FD
 	dirty   []*Conn // have bytes to write once the handler has returned
 	later   []func()
+	yielded []*Conn // have read their share of this turn
+	turn    uint64
 	revisit []*Conn // are to be looked at once more before the turn ends
 	wheel   wheel
 	small   freeList
@@ -48,6 +50,7 @@ type Loop struct {
 	}
 	spare   []func()
 	visited []*Conn
+	waiting []*Conn
 	// gather write when the turn ends; see Gather.
 	gather, gathered []Gatherer
 	stop             bool
@@ -142,19 +145,23 @@ func (l *Loop) Stop() {
 // Turn waits for something to do, at most until that time, and does it.
 func (l *Loop) Turn(until time.Duration) {
 	until = min(until, l.wheel.next())
-	if l.posted.any.Load() {
+	if l.posted.any.Load() || len(l.yielded) > 0 {
 		until = 0
 	}
 	l.work.Store(false)
 	n := l.Wait(l.events[:], until)
 	l.work.Store(true)
-	l.beat.Store(l.beat.Load() + 1)
+	l.turn++
+	l.beat.Store(l.turn)
 	l.now = l.Poller.Now()
 	for _, e := range l.events[:n] {
 		if s := l.source(e.FD); s != nil {
 			s.Ready(e.Ready)
 			l.flush()
 		}
+	}
+	if len(l.yielded) > 0 {
+		l.resume()
 	}
 	if l.posted.any.Load() {
 		l.runPosted()
@@ -182,7 +189,7 @@ func (l *Loop) source(fd poll.FD) Source {
 
 // Next is when the loop wants its next turn even if nothing happens.
 func (l *Loop) Next() time.Duration {
-	if l.posted.any.Load() {
+	if l.posted.any.Load() || len(l.yielded) > 0 {
 		return l.now
 	}
 	return l.wheel.next()
@@ -203,6 +210,21 @@ func (l *Loop) runPosted() {
 		f()
 	}
 	l.spare = list[:0]
+}
+
+// resume goes on with the connections that had read their share of the last turn.
+func (l *Loop) resume() {
+	list := l.yielded
+	l.yielded = l.waiting[:0]
+	for i, c := range list {
+		list[i] = nil
+		c.yielded = false
+		if c.Open() {
+			c.handler.Ready()
+			l.flush()
+		}
+	}
+	l.waiting = list[:0]
 }
 
 // Later runs f on the loop before the turn ends, outside of the caller's own
