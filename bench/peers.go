@@ -279,6 +279,12 @@ spec:
   address: 127.0.0.1
   serviceAccount: web
   outbound: [{service: cart, port: 8080, listen: "127.0.0.1:%d"}]
+---
+apiVersion: tulle.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh}
+spec:
+  settings: {peerProtocol: http1} # what the other pairs of this table speak
 `
 
 func port(address string) int {

@@ -33,7 +33,7 @@ const (
 	// remembers.
 	maxPassThrough = 1024
 	// DefaultPeerProtocol is what proxies speak to each other.
-	DefaultPeerProtocol = view.PeerHTTP1
+	DefaultPeerProtocol = view.PeerHTTP2
 	// via is our name in Via fields.
 	via = "tulle"
 )
