@@ -209,13 +209,14 @@ func apiToken(path string) (string, error) {
 func (c *Control) serve(ctx context.Context, p *parts) error {
 	log := c.config.Log
 	started := time.Now()
-	objects := store.NewObjects(p.store)
+	lastGood := store.NewLastGood(p.store)
+	objects := store.NewObjects(lastGood)
 	tokens := &join.Tokens{Store: p.store, Now: time.Now}
 	replica := rand.Text()[:12]
 	elector := elect.New(p.store, replica)
 	writer := status.New(objects, elector.Leader, log)
 	pusher := push.New(push.Config{CA: p.authority, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
-	changes := newLoop(objects, p.authority.TrustDomain(), pusher, writer, log)
+	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
 
 	own := new(identity.Credentials)
 	if err := renewOwn(p.authority, own); err != nil {

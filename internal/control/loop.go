@@ -18,7 +18,7 @@ import (
 // loop is the path of a change: it follows the objects of the store, keeps the
 // graph, and publishes each snapshot. One goroutine, run's, owns the builder.
 type loop struct {
-	objects *store.Objects
+	store   *store.LastGood
 	builder *graph.Builder
 	push    *push.Server
 	status  *status.Writer
@@ -33,8 +33,8 @@ type loop struct {
 	moved    chan struct{}
 }
 
-func newLoop(objects *store.Objects, d identity.TrustDomain, p *push.Server, w *status.Writer, log *slog.Logger) *loop {
-	l := &loop{objects: objects, builder: graph.NewBuilder(d), push: p, status: w, log: log,
+func newLoop(s *store.LastGood, d identity.TrustDomain, p *push.Server, w *status.Writer, log *slog.Logger) *loop {
+	l := &loop{store: s, builder: graph.NewBuilder(d), push: p, status: w, log: log,
 		known: map[string]graph.Ref{}, moved: make(chan struct{})}
 	l.said.Store(&map[graph.Ref]*graph.Status{})
 	l.snapshot.Store(&mesh.Snapshot{Settings: mesh.Settings{TrustDomain: d}})
@@ -42,11 +42,12 @@ func newLoop(objects *store.Objects, d identity.TrustDomain, p *push.Server, w *
 }
 
 func (l *loop) run(ctx context.Context) error {
-	return store.Follow(ctx, l.objects, store.ObjectsPrefix, l.take)
+	return store.Follow(ctx, l.store.Store, store.ObjectsPrefix, l.take)
 }
 
 // take is one step: changes of the store in, a snapshot out.
 func (l *loop) take(reset bool, c store.Changes) {
+	l.store.Remember(reset, c)
 	var changes []graph.Change
 	there := map[string]bool{}
 	for _, e := range c.Events {

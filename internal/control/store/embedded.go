@@ -35,6 +35,7 @@ type Embedded struct {
 	mu       sync.Mutex
 	pid      int
 	restarts int
+	down     error // why the child isn't there; nil while it answers
 }
 
 // StartEmbedded starts an etcd with its files in dir (made with mode 0700) by
@@ -49,8 +50,12 @@ func StartEmbedded(ctx context.Context, dir string, command []string, log *slog.
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("etcd's directory: %w", err)
 	}
+	client, err := newEtcd(EtcdConfig{Endpoints: []string{"unix://" + filepath.Join(dir, clientSocket)}}, "embedded etcd")
+	if err != nil {
+		return nil, err
+	}
 	run, cancel := context.WithCancel(context.Background())
-	e := &Embedded{cancel: cancel, log: log}
+	e := &Embedded{Etcd: client, cancel: cancel, log: log}
 	args := append(append([]string{}, command...), "--dir", dir)
 	first := make(chan error, 1)
 	e.done.Go(func() { e.supervise(run, args, first) })
@@ -58,23 +63,15 @@ func StartEmbedded(ctx context.Context, dir string, command []string, log *slog.
 	start, stop := context.WithTimeout(ctx, startTimeout)
 	defer stop()
 	opened := make(chan error, 1)
-	go func() {
-		var err error
-		e.Etcd, err = openEtcd(start, EtcdConfig{Endpoints: []string{"unix://" + filepath.Join(dir, clientSocket)}}, "embedded etcd")
-		opened <- err
-	}()
-	var err error
+	go func() { opened <- client.await(start) }()
 	select {
 	case err = <-opened:
 	case err = <-first: // the child ended before it ever answered
 		stop()
-		if openErr := <-opened; openErr == nil {
-			e.Etcd.Close()
-		}
+		<-opened
 	}
 	if err != nil {
-		cancel()
-		e.done.Wait()
+		e.Close()
 		return nil, err
 	}
 	e.quota = Quota
@@ -104,6 +101,9 @@ func (e *Embedded) supervise(ctx context.Context, args []string, first chan<- er
 		if time.Since(began) > mostRestart {
 			wait = firstRestart
 		}
+		e.mu.Lock()
+		e.down = err
+		e.mu.Unlock()
 		e.log.Error("embedded etcd ended, starting it again", "error", err, "in", wait)
 		select {
 		case <-ctx.Done():
@@ -136,6 +136,9 @@ func (e *Embedded) runOnce(ctx context.Context, args []string) error {
 	e.mu.Unlock()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	answers, stop := context.WithCancel(ctx)
+	defer stop()
+	e.done.Go(func() { e.awaitAnswer(answers) })
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -157,6 +160,91 @@ func (e *Embedded) runOnce(ctx context.Context, args []string) error {
 		err = errors.New("it ended by itself")
 	}
 	return fmt.Errorf("%w: %s", err, text)
+}
+
+// awaitAnswer waits until a child that was started again answers.
+func (e *Embedded) awaitAnswer(ctx context.Context) {
+	for e.isDown() != nil && ctx.Err() == nil {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := e.Etcd.Get(one, ObjectsPrefix)
+		cancel()
+		if err == nil || errors.Is(err, ErrNotFound) {
+			e.mu.Lock()
+			e.down = nil
+			e.mu.Unlock()
+			e.log.Info("embedded etcd answers again")
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// isDown returns why the child isn't there, or nil.
+func (e *Embedded) isDown() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.down == nil:
+		return nil
+	case errors.Is(e.down, ErrFull):
+		return e.down
+	}
+	return fmt.Errorf("%w: the embedded etcd ended and is being started again: %w", ErrUnavailable, e.down)
+}
+
+// Get implements Store; while the child is away it fails at once.
+func (e *Embedded) Get(ctx context.Context, key string) (Item, error) {
+	if err := e.isDown(); err != nil {
+		return Item{}, err
+	}
+	return e.Etcd.Get(ctx, key)
+}
+
+// List implements Store.
+func (e *Embedded) List(ctx context.Context, prefix string) ([]Item, int64, error) {
+	if err := e.isDown(); err != nil {
+		return nil, 0, err
+	}
+	return e.Etcd.List(ctx, prefix)
+}
+
+// Put implements Store.
+func (e *Embedded) Put(ctx context.Context, key string, value []byte, revision int64, lease Lease) (int64, error) {
+	if err := e.isDown(); err != nil {
+		return 0, err
+	}
+	r, err := e.Etcd.Put(ctx, key, value, revision, lease)
+	return r, e.because(err)
+}
+
+// Delete implements Store.
+func (e *Embedded) Delete(ctx context.Context, key string, revision int64) (int64, error) {
+	if err := e.isDown(); err != nil {
+		return 0, err
+	}
+	r, err := e.Etcd.Delete(ctx, key, revision)
+	return r, e.because(err)
+}
+
+// Status implements Store.
+func (e *Embedded) Status(ctx context.Context) (Status, error) {
+	if err := e.isDown(); err != nil {
+		return Status{Kind: e.kind, Quota: e.quota}, err
+	}
+	return e.Etcd.Status(ctx)
+}
+
+// because says why a write that was cut off was cut off.
+func (e *Embedded) because(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		if down := e.isDown(); down != nil {
+			return down
+		}
+	}
+	return err
 }
 
 // PID returns the child's process id, and how often it was started again.

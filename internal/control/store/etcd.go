@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -60,10 +62,19 @@ func LoadTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 
 // OpenEtcd connects to an etcd and waits until it answers or the context ends.
 func OpenEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
-	return openEtcd(ctx, c, "etcd")
+	e, err := newEtcd(c, "etcd")
+	if err != nil {
+		return nil, err
+	}
+	if err := e.await(ctx); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
 }
 
-func openEtcd(ctx context.Context, c EtcdConfig, kind string) (*Etcd, error) {
+// newEtcd makes a client that connects when it is used.
+func newEtcd(c EtcdConfig, kind string) (*Etcd, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
 		TLS:                  c.TLS,
@@ -71,16 +82,23 @@ func openEtcd(ctx context.Context, c EtcdConfig, kind string) (*Etcd, error) {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: requestTimeout,
+		})},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
 	}
-	e := &Etcd{client: client, kind: kind}
-	if _, err := client.Get(ctx, "/tulle/", clientv3.WithCountOnly()); err != nil {
-		client.Close()
-		return nil, fmt.Errorf("etcd at %s doesn't answer: %w", strings.Join(c.Endpoints, ", "), err)
+	return &Etcd{client: client, kind: kind}, nil
+}
+
+// await returns when etcd answers.
+func (e *Etcd) await(ctx context.Context) error {
+	if _, err := e.client.Get(ctx, "/tulle/", clientv3.WithCountOnly()); err != nil {
+		return fmt.Errorf("etcd at %s doesn't answer: %w", strings.Join(e.client.Endpoints(), ", "), say(err))
 	}
-	return e, nil
+	return nil
 }
 
 // say turns etcd's errors into the store's.
