@@ -1,8 +1,10 @@
 package h1
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 // crlf turns the line ends of a literal into CR LF.
@@ -88,6 +90,109 @@ func BenchmarkChunked(b *testing.B) {
 				b.Fatal(err)
 			}
 			rest = rest[n:]
+		}
+	}
+}
+
+// The steady path allocates nothing: heads in and out, bodies, dates.
+func TestDoesNotAllocate(t *testing.T) {
+	request := []byte(crlf(benchRequest))
+	response := []byte(crlf("HTTP/1.1 200 OK\nServer: x\nConnection: keep-alive\nTransfer-Encoding: chunked\n\n"))
+	chunks := []byte(crlf("5;a=b\nhello\n0\nX: y\n\n"))
+	var (
+		q    Request
+		r    Response
+		body Body
+	)
+	out := make([]byte, 0, 4096)
+	trip := func() {
+		q.Reset()
+		r.Reset()
+		if n, err := q.Parse(request, nil); n == 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		out = AppendRequest(out[:0], &q, &RequestOptions{Via: "tulle"})
+		if n, err := r.Parse(response, Asked{Method: q.Method}, nil); n == 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		out = AppendDate(out[:0], 1795000000)
+		out, _ = AppendResponse(out, &r, &ResponseOptions{Via: "tulle", ClientMinor: 1, Date: out})
+		body.InitResponse(&r, nil)
+		for rest := chunks; !body.Done(); {
+			_, n, _, err := body.Next(rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+	}
+	if n := testing.AllocsPerRun(100, trip); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestAppendDate(t *testing.T) {
+	for _, unix := range []int64{0, 1, 951782399, 951782400, 951868800, 1709164800, 1795000000, 4102444799, 4102444800, 7258118400, 253402300799} {
+		want := time.Unix(unix, 0).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")
+		if got := string(AppendDate(nil, unix)); got != want {
+			t.Errorf("%d: %s, want %s", unix, got, want)
+		}
+	}
+}
+
+func TestSplitAuthority(t *testing.T) {
+	for _, c := range []struct {
+		in, host string
+		port     uint16
+	}{
+		{"a", "a", 0}, {"a:", "a", 0}, {"a:80", "a", 80}, {"a:65535", "a", 65535},
+		{"[::1]", "::1", 0}, {"[::1]:8080", "::1", 8080}, {"1.2.3.4:5", "1.2.3.4", 5}, {"", "", 0},
+	} {
+		if host, port := SplitAuthority([]byte(c.in)); string(host) != c.host || port != c.port {
+			t.Errorf("%q: %q %d", c.in, host, port)
+		}
+	}
+}
+
+// A head may be moved after it was parsed.
+func TestRebase(t *testing.T) {
+	in := []byte(crlf("GET http://b?x HTTP/1.1\nHost: a\nX: y\nUpgrade: foo\nConnection: upgrade\n\n"))
+	var r Request
+	if n, err := r.Parse(in, nil); n == 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	want := string(AppendRequest(nil, &r, &RequestOptions{Upgrade: true}))
+	moved := bytes.Clone(in)
+	clear(in)
+	r.Rebase(moved)
+	if got := string(AppendRequest(nil, &r, &RequestOptions{Upgrade: true})); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Set replaces fields and the rest is in its place.
+func TestSet(t *testing.T) {
+	in := []byte(crlf("GET / HTTP/1.1\nHost: a\nx-peer: forged\nAccept: b\nX-Gone: c\n\n"))
+	var r Request
+	if _, err := r.Parse(in, nil); err != nil {
+		t.Fatal(err)
+	}
+	set := []Field{{Name: []byte("X-Peer"), Value: []byte("web.default")}, {Name: []byte("X-Gone")}}
+	got := string(AppendRequest(nil, &r, &RequestOptions{Via: "tulle", Authority: []byte("b:80"), Close: true, Set: set}))
+	want := crlf("GET / HTTP/1.1\nHost: b:80\nAccept: b\nX-Peer: web.default\nConnection: close\nVia: 1.1 tulle\n\n")
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	reasons := Reasons()
+	if len(reasons) < 15 || len(reasons) > 40 {
+		t.Errorf("%d reasons: %v", len(reasons), reasons)
+	}
+	for i := range faults {
+		if fault(i) != fine && (faults[i].Status < 400 || faults[i].Text == "" || faults[i].Reason == "") {
+			t.Errorf("fault %d is incomplete: %+v", i, faults[i])
 		}
 	}
 }

@@ -114,16 +114,17 @@ func (s *scanner) fields(buf []byte, maxBytes, maxFields int, response bool) (do
 	}
 }
 
-// materialise makes Fields of the lines.
+// materialise makes Fields of the lines, in the memory of fields.
 func (s *scanner) materialise(fields []Field, buf []byte) []Field {
-	fields = fields[:0]
+	if cap(fields) < len(s.lines) {
+		fields = make([]Field, len(s.lines), max(2*len(s.lines), 16))
+	}
+	fields = fields[:len(s.lines)]
 	for i := range s.lines {
-		l := &s.lines[i]
-		fields = append(fields, Field{
-			Name:  buf[l.name:l.nameEnd:l.nameEnd],
-			Value: buf[l.value:l.valueEnd:l.valueEnd],
-			ID:    l.id,
-		})
+		l, f := &s.lines[i], &fields[i]
+		f.Name = buf[l.name:l.nameEnd:l.nameEnd]
+		f.Value = buf[l.value:l.valueEnd:l.valueEnd]
+		f.ID, f.Drop, f.Never = l.id, false, false
 	}
 	return fields
 }
