@@ -47,6 +47,7 @@ func (in *inbound) update(l *live.Listener) {
 			Key:  l.Destination,
 			List: []view.Endpoint{{Address: l.App, Workload: "the program"}},
 		}, in.lane.loop.Now())
+		in.app.Failed = func(string) { in.lane.proxy.config.Live.Suspect() }
 	}
 	in.app.Protocol = l.Protocol
 	in.listener = l

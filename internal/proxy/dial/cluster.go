@@ -17,6 +17,8 @@ type Cluster struct {
 	ServerName string
 	// Protocol is what the service says its programs speak.
 	Protocol view.Protocol
+	// Failed, when not nil, is told of each failure, on the loop.
+	Failed func(reason string)
 
 	direction meter.Direction
 	shard     *meter.Shard
@@ -77,4 +79,9 @@ func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {
 }
 
 // Fail counts something that went wrong for a request to this cluster.
-func (c *Cluster) Fail(reason string) { c.shard.Error(c.direction, c.Key, reason) }
+func (c *Cluster) Fail(reason string) {
+	c.shard.Error(c.direction, c.Key, reason)
+	if c.Failed != nil {
+		c.Failed(reason)
+	}
+}

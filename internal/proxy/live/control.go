@@ -151,6 +151,7 @@ func New(c Config) (*Live, error) {
 		role:          c.Hello.Role,
 		registrations: slices.Clone(c.Hello.Registrations),
 		reprobe:       make(chan struct{}, 1),
+		suspect:       make(chan struct{}, 1),
 		drained:       make(chan struct{}),
 		news:          make(chan struct{}, 1),
 		dirty:         make(chan struct{}, 1),
@@ -240,15 +241,7 @@ type backoff struct{ bound time.Duration }
 // pause waits; it reports false when the context ended.
 func (b *backoff) pause(ctx context.Context, limit time.Duration) bool {
 	b.bound = min(max(2*b.bound, minBackoff), limit)
-	d := b.bound/2 + rand.N(b.bound/2+1)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return sleep(ctx, b.bound/2+rand.N(b.bound/2+1))
 }
 
 // converse holds the conversation, and begins it again when it breaks.

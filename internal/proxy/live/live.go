@@ -54,6 +54,7 @@ type Live struct {
 	registrations []control.Registration
 	endSession    context.CancelCauseFunc // nil without a session
 	reprobe       chan struct{}           // wakes the probe: registrations changed
+	suspect       chan struct{}           // wakes the probe: a request to the program failed
 	drained       chan struct{}           // closed when the control plane acknowledged a drain
 	news          chan struct{}           // wakes the sender: added, removed or status changed
 	dirty         chan struct{}           // wakes the keeper: there is something to save

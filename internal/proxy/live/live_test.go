@@ -381,7 +381,10 @@ func TestRegister(t *testing.T) {
 			t.Errorf("status: %+v, want ready", last)
 		}
 		up.Store(false)
-		time.Sleep(10 * time.Second)
+		for range 1000 { // requests fail
+			l.Suspect()
+		}
+		time.Sleep(time.Second)
 		if m := <-s.in; m.Status == nil || m.Status.Ready || !strings.Contains(m.Status.Detail, "cart.default:8080 at 127.0.0.1:8080") {
 			t.Errorf("status of a program that is gone: %+v", m.Status)
 		}

@@ -12,9 +12,10 @@ import (
 
 const (
 	// probeSoon is the pause between probes of a program that isn't ready,
-	// probeReady of one that is.
+	// probeReady of one that is: seldom, since some programs log each
+	// connection that says nothing. Suspect makes it sooner.
 	probeSoon  = 500 * time.Millisecond
-	probeReady = 5 * time.Second
+	probeReady = 30 * time.Second
 	// probeTimeout bounds one probe.
 	probeTimeout = time.Second
 )
@@ -36,6 +37,7 @@ func (l *Live) probe(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		last := time.Now()
 		l.setStatus(func(s *control.Status) { s.Ready, s.Detail = detail == "", detail })
 		var again <-chan time.Time // never, with nothing to watch
 		switch {
@@ -49,7 +51,24 @@ func (l *Live) probe(ctx context.Context) {
 			return
 		case <-l.reprobe:
 		case <-again:
+		case <-l.suspect:
+			// Failures come in crowds: one probe for all of a moment's.
+			if !sleep(ctx, probeSoon-time.Since(last)) {
+				return
+			}
 		}
+	}
+}
+
+// sleep waits; it reports false when the context ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -57,6 +76,15 @@ func (l *Live) probeOne(ctx context.Context, addr netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	return l.config.ProbeApp(ctx, addr)
+}
+
+// Suspect says that something went wrong with the proxy's own program: it is
+// probed soon. It may be called from any loop, for every failed request; it
+// doesn't block.
+func (l *Live) Suspect() {
+	if !l.static {
+		wake(l.suspect)
+	}
 }
 
 // SetProbe replaces Config.ProbeApp; call it before Run.
