@@ -36,7 +36,7 @@ const (
 
 	stopTimeout  = 3 * time.Second
 	ownRetry     = 10 * time.Second
-	firstTimeout = 30 * time.Second
+	firstTimeout = 15 * time.Second
 )
 
 // Control is one control plane.
@@ -180,13 +180,16 @@ func (c *Control) openStore(ctx context.Context) (store.Store, error) {
 	if len(e.Endpoints) == 0 {
 		return store.StartEmbedded(ctx, filepath.Join(c.config.DataDir, "etcd"), c.config.EtcdCommand, c.config.Log)
 	}
-	tls, err := store.LoadTLS(e.CAFile, e.CertFile, e.KeyFile)
-	if err != nil {
-		return nil, err
+	config := store.EtcdConfig{Endpoints: e.Endpoints}
+	if strings.HasPrefix(e.Endpoints[0], "https://") {
+		var err error
+		if config.TLS, err = store.LoadTLS(e.CAFile, e.CertFile, e.KeyFile); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
 	defer cancel()
-	return store.OpenEtcd(ctx, store.EtcdConfig{Endpoints: e.Endpoints, TLS: tls})
+	return store.OpenEtcd(ctx, config)
 }
 
 // apiToken reads the API's token for remote CLIs, or makes one.

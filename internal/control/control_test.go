@@ -60,9 +60,16 @@ func shortDir(t *testing.T) string {
 
 func start(t *testing.T, dir string) *running {
 	t.Helper()
+	return startWith(t, dir, func(*Config) {})
+}
+
+func startWith(t *testing.T, dir string, change func(*Config)) *running {
+	t.Helper()
 	ready := make(chan Addresses, 1)
-	c, err := New(Config{DataDir: dir, Listen: "127.0.0.1:0", Dashboard: "127.0.0.1:0",
-		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Ready: func(a Addresses) { ready <- a }})
+	config := Config{DataDir: dir, Listen: "127.0.0.1:0", Dashboard: "127.0.0.1:0",
+		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Ready: func(a Addresses) { ready <- a }}
+	change(&config)
+	c, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
