@@ -60,7 +60,7 @@ const sound = async () => {
   must(complaints.length === 0, `the browser complained: ${complaints.splice(0).join('; ')}`)
 }
 
-const service = real ? 'catalogue' : 'cart'
+const service = 'cart'
 const proxy = real ? (process.env.TULLE_PROXY ?? 'web') : 'cart-1'
 
 await step('topology draws services and edges', async () => {
