@@ -43,7 +43,8 @@ func (a *app) connectRemote(target string) (*client.Client, error) {
 		return nil, couldNot("write HOST:PORT, or unix:PATH for a socket", "control plane %q: %w", target, err)
 	}
 	c := client.Config{Address: target, TLS: &tls.Config{MinVersion: tls.VersionTLS13}}
-	if ca := a.setting(a.caFile, "TULLE_CA"); ca != "" {
+	ca := a.setting(a.caFile, "TULLE_CA")
+	if ca != "" {
 		pem, err := os.ReadFile(ca)
 		if err != nil {
 			return nil, couldNot("", "root certificates: %w", err)
@@ -51,6 +52,10 @@ func (a *app) connectRemote(target string) (*client.Client, error) {
 		if err := trustControlPlane(c.TLS, pem); err != nil {
 			return nil, couldNot("", "root certificates: %s: %w", ca, err)
 		}
+	}
+	if ca == "" {
+		return nil, couldNot("give --ca FILE; `tulle diagnostics identity -o pem` on the control plane's machine prints what is to be in it",
+			"a control plane elsewhere is trusted by the mesh's root certificates")
 	}
 	cert, key := a.setting(a.certFile, "TULLE_CERTIFICATE"), a.setting(a.keyFile, "TULLE_KEY")
 	token := a.setting(a.tokenFile, "TULLE_TOKEN_FILE")
@@ -68,7 +73,7 @@ func (a *app) connectRemote(target string) (*client.Client, error) {
 		}
 		c.Token = strings.TrimSpace(string(b))
 	default:
-		return nil, couldNot("give --token-file FILE, or --certificate FILE and --key FILE",
+		return nil, couldNot("give --token-file FILE (the control plane has it as DATA-DIR/api-token), or --certificate FILE and --key FILE",
 			"a control plane elsewhere wants to know who asks")
 	}
 	return client.New(c), nil

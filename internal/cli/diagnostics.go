@@ -248,11 +248,11 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 		Short: "The mesh's certificate authority, and who holds which certificate",
 		Example: `  tulle diagnostics identity
   tulle diagnostics identity web
-  tulle diagnostics identity -o json | jq -r .bundle > roots.pem`,
+  tulle diagnostics identity -o pem > roots.pem   # for --ca, on another machine`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeProxies,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
+			if err := checkFormat(output, formatTable, formatPEM, formatJSON, formatYAML); err != nil {
 				return err
 			}
 			conn, err := a.connect()
@@ -264,6 +264,10 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 			identity, err := conn.Identity(ctx)
 			if err != nil {
 				return explain(err)
+			}
+			if output == formatPEM {
+				fmt.Fprint(a.Out, identity.Bundle)
+				return nil
 			}
 			if output == formatJSON || output == formatYAML {
 				data, err := json.Marshal(identity)
@@ -299,9 +303,9 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "pem, json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatJSON, formatYAML)
+	completeFormats(c, formatPEM, formatJSON, formatYAML)
 	return c
 }
 

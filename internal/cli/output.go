@@ -46,6 +46,7 @@ const (
 	formatJSON  = "json"
 	formatYAML  = "yaml"
 	formatName  = "name"
+	formatPEM   = "pem"
 	formatShort = "short"
 )
 

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run them as well
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	bin = dir
 	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "tulle.dev/tulle/cmd/tulle", "tulle.dev/tulle/cmd/tulle-proxy")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -357,4 +361,16 @@ func ownAddress(t *testing.T) string {
 	}
 	t.Skip("this machine has no address but loopback: connect it to a network")
 	return ""
+}
+
+// freePort is a TCP port of the loopback address that nothing listens on now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
 }
