@@ -80,11 +80,9 @@ func detectHTTP1(b []byte) Kind {
 	if len(method) > maxMethod {
 		return Opaque
 	}
-	for _, c := range method {
-		if c < 'A' || c > 'Z' {
-			if c != '-' && c != '_' || len(method) < 2 {
-				return Opaque
-			}
+	for i, c := range method {
+		if (c < 'A' || c > 'Z') && (i == 0 || c != '-' && c != '_') {
+			return Opaque
 		}
 	}
 	switch {
@@ -94,17 +92,17 @@ func detectHTTP1(b []byte) Kind {
 		return Opaque
 	}
 	line, _, ended := bytes.Cut(rest, []byte("\n"))
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	for _, c := range line {
+		if c < ' ' || c == 0x7f {
+			return Opaque
+		}
+	}
 	if ended {
-		line = bytes.TrimSuffix(line, []byte("\r"))
 		if i := bytes.LastIndexByte(line, ' '); i > 0 && bytes.HasPrefix(line[i+1:], []byte("HTTP/1.")) {
 			return HTTP1
 		}
 		return Opaque
-	}
-	for _, c := range line {
-		if c < ' ' && c != '\r' && c != '\t' || c == 0x7f {
-			return Opaque
-		}
 	}
 	if len(b) >= Budget && len(rest) > 0 && (rest[0] == '/' || rest[0] == 'h') {
 		return HTTP1
