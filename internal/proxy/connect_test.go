@@ -235,3 +235,79 @@ func TestConnectOverHTTP2(t *testing.T) {
 		t.Errorf("%q %v", got, err)
 	}
 }
+
+// What an HTTP/2 client does wrong is counted, and costs nobody else anything.
+func TestHTTP2Abuse(t *testing.T) {
+	p := start(t, edgeView(serve(t, answering(hello))), 1)
+	addr := p.addr(t, "http")
+	raw := func(build func(dst []byte) []byte) string {
+		c := dialTo(t, addr)
+		in := wire.AppendSettings([]byte(wire.Preface))
+		in = wire.AppendSettingsAck(in)
+		c.Write(build(in))
+		var got strings.Builder
+		buf := make([]byte, 32<<10)
+		var rest []byte
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		for {
+			n, err := c.Read(buf)
+			rest = append(rest, buf[:n]...)
+			for {
+				f, k, _ := wire.Cut(rest, wire.MinMaxFrameSize)
+				if k == 0 {
+					break
+				}
+				if f.Type == wire.GoAway {
+					g, _ := wire.ParseGoAway(f)
+					fmt.Fprintf(&got, "GOAWAY %v ", g.Code)
+				}
+				rest = rest[k:]
+			}
+			if err != nil {
+				return got.String()
+			}
+		}
+	}
+	get := []byte{0x82, 0x86, 0x84, 0x41, 1, 'a'}
+	for name, build := range map[string]func([]byte) []byte{
+		"rapid reset": func(b []byte) []byte {
+			for i := range uint32(200) {
+				b = wire.AppendHeaders(b, 2*i+1, true, get, wire.MinMaxFrameSize)
+				b = wire.AppendRSTStream(b, 2*i+1, wire.Cancel)
+			}
+			return b
+		},
+		"ping flood": func(b []byte) []byte {
+			for range 1000 {
+				b = wire.AppendPing(b, false, [8]byte{})
+			}
+			return b
+		},
+		"settings flood": func(b []byte) []byte {
+			for range 1000 {
+				b = wire.AppendSettings(b)
+			}
+			return b
+		},
+		"continuation flood": func(b []byte) []byte {
+			b = wire.AppendHeader(b, wire.Header{Type: wire.Headers, Stream: 1, Length: 1})
+			b = append(b, 0x82)
+			for range 1000 {
+				b = wire.AppendHeader(b, wire.Header{Type: wire.Continuation, Stream: 1, Length: 1})
+				b = append(b, 0x82)
+			}
+			return b
+		},
+	} {
+		if got := raw(build); !strings.Contains(got, "GOAWAY ENHANCE_YOUR_CALM") {
+			t.Errorf("%s: got %q", name, got)
+		}
+		if got := talk(t, addr, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasSuffix(got, "hello") {
+			t.Errorf("after %s another client got %q", name, got)
+		}
+	}
+	want := `tulle_malformed_total{direction="edge",reason="http2_enhance_your_calm"} 4`
+	if m := p.metrics(t); !strings.Contains(m, want) {
+		t.Errorf("no %s in\n%s", want, m)
+	}
+}

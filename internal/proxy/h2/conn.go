@@ -73,6 +73,9 @@ const (
 	// with its connection. Code says why; wire.RefusedStream means that the
 	// peer hasn't touched the request.
 	Reset
+	// Rejected: something the peer sent was refused, with Code, and no stream of
+	// the owner's had to do with it. Only to be counted.
+	Rejected
 	// Writable: Room has grown, or bytes that were queued have left.
 	Writable
 	// Capacity: a client may open (more) streams.
@@ -92,6 +95,8 @@ type Event struct {
 	Data   []byte
 	End    bool
 	Code   wire.Code
+	// Fault says of Reset that the peer broke a rule, rather than reset.
+	Fault bool
 }
 
 // Conn is one connection. It belongs to its event loop; no method may be

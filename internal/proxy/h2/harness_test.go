@@ -121,7 +121,7 @@ func (r *rig) event(ev *Event) {
 		end = " end"
 	}
 	switch ev.Kind {
-	case None:
+	case None, Rejected:
 	case Request:
 		r.streams[ev.Stream.ID] = ev.Stream
 		h := ev.Head

@@ -73,12 +73,12 @@ func (c *Conn) failed(err error) {
 func (c *Conn) streamError(e wire.StreamError) {
 	s := c.find(e.Stream)
 	c.sendReset(e.Stream, e.Code)
+	c.ev = Event{Kind: Rejected, Code: e.Code}
 	if s != nil {
-		done := s.done
-		c.close(s)
-		if !done {
-			c.ev = Event{Kind: Reset, Stream: s, Code: e.Code}
+		if !s.done {
+			c.ev = Event{Kind: Reset, Stream: s, Code: e.Code, Fault: true}
 		}
+		c.close(s)
 	}
 	if err := c.guard.early(c.env.Now); err != nil {
 		c.failed(err)

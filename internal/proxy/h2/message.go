@@ -138,6 +138,7 @@ func (c *Conn) tooLarge(id uint32, end bool) error {
 	}
 	s.done = true
 	c.recycle(s)
+	c.ev = Event{Kind: Rejected, Code: wire.EnhanceYourCalm}
 	return c.guard.early(c.env.Now)
 }
 

@@ -346,7 +346,7 @@ func (c *Conn) Flushed() {
 
 // Unsent says how many bytes of what was flushed the socket hasn't taken yet.
 func (c *Conn) Unsent(n int) {
-	if n == 0 {
+	if n == 0 && len(c.out) == 0 {
 		c.guard.unsentAcks = 0
 	} else if n > maxOutputHard {
 		c.fatal(wire.ConnectionError{Code: wire.EnhanceYourCalm, Reason: "answers are not read"})

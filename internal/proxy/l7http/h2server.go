@@ -1,10 +1,15 @@
 package l7http
 
 import (
+	"errors"
+	"strings"
+
 	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/wire/h1"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
 )
 
 // h2Server is a client's HTTP/2 connection: the downstream of its streams'
@@ -48,8 +53,27 @@ func (w *Worker) adoptHTTP2(c *loop.Conn, r Router, series *meter.Traffic, peer,
 	s.Ready()
 }
 
+// malformed is how a broken rule of HTTP/2 is counted.
+func malformed(code wire.Code) *Failure {
+	if int(code) >= len(malformedCodes) {
+		code = wire.ProtocolError
+	}
+	return &Failure{Status: 400, Error: malformedCodes[code], Malformed: true}
+}
+
+var malformedCodes = func() (t [wire.HTTP11Required + 1]string) {
+	for c := range t {
+		t[c] = "http2_" + strings.ToLower(wire.Code(c).String())
+	}
+	return t
+}()
+
 // closed ends the socket too.
 func (s *h2Server) closed(err error) {
+	var broken wire.ConnectionError
+	if errors.As(err, &broken) && broken.Code != wire.NoError {
+		s.router.Unrouted(malformed(broken.Code))
+	}
 	delete(s.worker.servers, s)
 	if s.series != nil {
 		s.series.Closed()
@@ -60,9 +84,16 @@ func (s *h2Server) closed(err error) {
 
 // event acts on what the engine tells.
 func (s *h2Server) event(ev h2.Event) {
-	if ev.Kind == h2.Request {
+	switch ev.Kind {
+	case h2.Request:
 		s.request(ev)
 		return
+	case h2.Rejected:
+		s.router.Unrouted(malformed(ev.Code))
+		return
+	}
+	if ev.Fault {
+		s.router.Unrouted(malformed(ev.Code))
 	}
 	if ev.Stream == nil {
 		return
