@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -320,14 +321,18 @@ var namespaces = sync.OnceValue(func() error {
 
 // asUser runs a program as another user when the test is root (servers that
 // refuse to be root), else as it is.
-func asUser(t *testing.T, user string) (prefix []string, chown func(dir string)) {
+func asUser(t *testing.T, name string) (prefix []string, chown func(dir string)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		return nil, func(string) {}
 	}
 	setpriv := need(t, "setpriv", "util-linux")
-	return []string{setpriv, "--reuid", user, "--regid", user, "--clear-groups", "--"}, func(dir string) {
-		if out, err := exec.Command("chown", "-R", user+":", dir).CombinedOutput(); err != nil {
+	account, err := user.Lookup(name)
+	if err != nil {
+		t.Skipf("no user %s: useradd --system %s (%v)", name, name, err)
+	}
+	return []string{setpriv, "--reuid", account.Uid, "--regid", account.Gid, "--clear-groups", "--"}, func(dir string) {
+		if out, err := exec.Command("chown", "-R", account.Uid+":"+account.Gid, dir).CombinedOutput(); err != nil {
 			t.Fatalf("chown %s: %v: %s", dir, err, out)
 		}
 	}
