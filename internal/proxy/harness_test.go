@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -62,7 +63,8 @@ func edgeView(backends ...netip.AddrPort) *view.View {
 // running is a proxy under test.
 type running struct {
 	*proxy.Proxy
-	meter *meter.Registry
+	meter       *meter.Registry
+	credentials *identity.Credentials
 }
 
 // start runs a proxy from a view. Its SVID is ca's, if there is one.
@@ -92,7 +94,7 @@ func startWith(t testing.TB, v *view.View, c proxy.Config) *running {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Stop)
-	return &running{p, m}
+	return &running{p, m, told.Credentials()}
 }
 
 func (r *running) addr(t testing.TB, listener string) string {
