@@ -537,6 +537,31 @@ func TestDrainDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
+// TestStatusIsNotLost: what a proxy says while the store is full is written
+// when there is room.
+func TestStatusIsNotLost(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		all := crowd(t, w, 1)
+		ready := func() bool {
+			wl := w.workload("cart-0")
+			return wl != nil && wl.Status.Ready != nil && *wl.Status.Ready
+		}
+		eventually(t, "ready", ready)
+		w.store.SetFull(true)
+		all[0].status(control.Status{Ready: false, Detail: "down"})
+		time.Sleep(3 * renewEvery)
+		if !ready() {
+			t.Fatal("written to a full store")
+		}
+		w.store.SetFull(false)
+		time.Sleep(2 * renewEvery)
+		if ready() {
+			t.Error("the status was lost")
+		}
+		all[0].close()
+	})
+}
+
 func TestCertifyNeedsProof(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.apply(cart)

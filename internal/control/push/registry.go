@@ -284,9 +284,13 @@ func (r *registry) status(ctx context.Context, st *stream, said control.Status) 
 		return true
 	})
 	unlock()
-	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrNotFound) {
-		r.server.config.Log.Warn("a proxy's status can't be written", "proxy", n.String(), "error", err)
+	lost := err != nil && !errors.Is(err, store.ErrNotFound)
+	if lost {
+		r.server.config.Log.Warn("a proxy's status can't be written, it is tried again", "proxy", n.String(), "error", err)
 	}
+	st.mu.Lock()
+	st.unsaved = lost
+	st.mu.Unlock()
 	if said.Draining {
 		r.server.beginDrain(st)
 	}
@@ -378,7 +382,24 @@ func (r *registry) renew(ctx context.Context) {
 				r.server.config.Log.Warn("leases can't be renewed", "error", err)
 				break // the store is away; the next round tries again
 			}
+			r.resave(ctx, n)
 		}
+	}
+}
+
+// resave writes a status that couldn't be written when it came.
+func (r *registry) resave(ctx context.Context, n mesh.Name) {
+	r.server.mu.Lock()
+	st := r.server.byName[proxyKey{n, false}]
+	r.server.mu.Unlock()
+	if st == nil {
+		return
+	}
+	st.mu.Lock()
+	unsaved, said := st.unsaved, st.status
+	st.mu.Unlock()
+	if unsaved {
+		r.status(ctx, st, said)
 	}
 }
 

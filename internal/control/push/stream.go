@@ -51,6 +51,7 @@ type stream struct {
 	rejected map[string]string // resource → why the proxy didn't take it
 	alone    []string          // resources of a rejected update, sent one by one
 	drained  bool              // Drained has to be sent
+	unsaved  bool              // status is still to be written into the workload
 }
 
 // subscription is one resource a proxy is kept up to date about.
