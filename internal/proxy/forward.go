@@ -68,5 +68,8 @@ func (f *forward) Route(x *l7http.Exchange) *l7http.Failure {
 	return f.lane.resolve(x, name, port)
 }
 
+// Forward says that clients take this listener for their proxy.
+func (f *forward) Forward() {}
+
 // Unrouted counts a request that led nowhere.
 func (f *forward) Unrouted(fail *l7http.Failure) { f.lane.unrouted(meter.Outbound, fail) }

@@ -19,6 +19,13 @@ type Router interface {
 	Unrouted(*Failure)
 }
 
+// ForwardRouter is the Router of clients that know they talk to a proxy.
+type ForwardRouter interface {
+	Router
+	// Forward does nothing; it tells the two apart.
+	Forward()
+}
+
 // Downstream is the side of an exchange that asked.
 type Downstream interface {
 	// Interim and Response send a head on; its slices are good for this call.

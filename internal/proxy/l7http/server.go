@@ -28,7 +28,10 @@ type serverConn struct {
 
 	busy  bool // advance is running
 	ended bool // the client sends no more
-	done  bool // the connection is no longer ours
+	// forward: the client takes us for its proxy. No connection to an HTTP/1.0
+	// client persists then (RFC 9112, C.2.2).
+	forward bool
+	done    bool // the connection is no longer ours
 }
 
 // stream is one request of a connection, as HTTP/1.1 frames it.
@@ -71,6 +74,7 @@ func (w *Worker) Adopt(c *loop.Conn, r Router, series *meter.Traffic) {
 }
 
 func (s *serverConn) begin() {
+	_, s.forward = s.router.(ForwardRouter)
 	if s.worker.conns == nil {
 		s.worker.conns = make(map[*serverConn]struct{})
 	}
@@ -226,7 +230,7 @@ func (s *serverConn) start(n int) {
 	in.Consume(n)
 	st.mark = in.Mark()
 	st.begun = true
-	st.closes = !st.x.Request.KeepAlive
+	st.closes = !st.x.Request.KeepAlive || st.x.Request.Minor == 0 && s.forward
 	st.body.InitRequest(&st.x.Request, &s.worker.Limits.Head)
 	s.watchStall()
 	st.x.start(s.worker, s.router, s)
