@@ -95,6 +95,15 @@ func (f *facts) adminClient(p *client.Proxy) (*http.Client, string, error) {
 }
 
 func (f *facts) ProxyDump(ctx context.Context, namespace, name string) (json.RawMessage, error) {
+	return f.askProxy(ctx, namespace, name, "/dump")
+}
+
+func (f *facts) ProxyConnections(ctx context.Context, namespace, name string) (json.RawMessage, error) {
+	return f.askProxy(ctx, namespace, name, "/connections")
+}
+
+// askProxy reads a page of a proxy's admin listener.
+func (f *facts) askProxy(ctx context.Context, namespace, name, page string) (json.RawMessage, error) {
 	var found *client.Proxy
 	for _, p := range f.push.Proxies() {
 		if p.Namespace == namespace && p.Name == name {
@@ -111,7 +120,7 @@ func (f *facts) ProxyDump(ctx context.Context, namespace, name string) (json.Raw
 		return nil, err
 	}
 	defer c.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/dump", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+page, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +133,7 @@ func (f *facts) ProxyDump(ctx context.Context, namespace, name string) (json.Raw
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDump))
 	if err != nil || resp.StatusCode != http.StatusOK || !json.Valid(data) {
 		return nil, &client.Status{Code: http.StatusServiceUnavailable, Reason: client.ReasonUnavailable,
-			Message: fmt.Sprintf("the proxy of %s.%s answered %s, want a dump", name, namespace, resp.Status)}
+			Message: fmt.Sprintf("the proxy of %s.%s answered %s, want JSON", name, namespace, resp.Status)}
 	}
 	return data, nil
 }

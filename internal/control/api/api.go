@@ -28,6 +28,8 @@ type Mesh interface {
 	Proxies(ctx context.Context) ([]client.Proxy, error)
 	// ProxyDump asks a connected proxy's admin listener, over mutual TLS.
 	ProxyDump(ctx context.Context, namespace, name string) (json.RawMessage, error)
+	// ProxyConnections does the same for the connections it has open.
+	ProxyConnections(ctx context.Context, namespace, name string) (json.RawMessage, error)
 	CreateJoinToken(ctx context.Context, r client.JoinTokenRequest) (*client.JoinToken, error)
 	Identity(ctx context.Context) (*client.Identity, error)
 }

@@ -50,6 +50,9 @@ func (a *API) Handler() http.Handler {
 	handle("GET /tulle/v1/proxies/{namespace}/{name}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return a.ProxyDump(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
 	})
+	handle("GET /tulle/v1/proxies/{namespace}/{name}/connections", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return a.config.Mesh.ProxyConnections(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
+	})
 	handle("GET /tulle/v1/endpoints", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return a.Endpoints(r.Context(), r.URL.Query().Get("service"))
 	})

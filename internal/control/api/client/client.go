@@ -255,6 +255,14 @@ func (c *Client) ProxyDump(ctx context.Context, namespace, name string) (json.Ra
 	return out, err
 }
 
+// ProxyConnections returns the connections a proxy has open, as its admin
+// listener says them (JSON).
+func (c *Client) ProxyConnections(ctx context.Context, namespace, name string) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.json(ctx, http.MethodGet, "/tulle/v1/proxies/"+url.PathEscape(namespace)+"/"+url.PathEscape(name)+"/connections", nil, &out)
+	return out, err
+}
+
 // Endpoints returns where a service ("cart.default") is served.
 func (c *Client) Endpoints(ctx context.Context, service string) (*Endpoints, error) {
 	out := new(Endpoints)
