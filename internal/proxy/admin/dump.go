@@ -129,6 +129,7 @@ type proxyDump struct {
 	ClusterDomain string            `json:"cluster_domain,omitempty"`
 	Settings      map[string]string `json:"settings,omitempty"`
 	Limits        map[string]uint32 `json:"limits,omitempty"`
+	PeerProtocol  string            `json:"peer_protocol,omitempty"`
 }
 
 func dumpProxy(p *live.Proxy) proxyDump {
@@ -139,6 +140,12 @@ func dumpProxy(p *live.Proxy) proxyDump {
 	}
 	if p.Role == view.Gateway {
 		d.Role = "gateway"
+	}
+	switch p.Settings.PeerProtocol {
+	case view.PeerHTTP1:
+		d.PeerProtocol = "http1"
+	case view.PeerHTTP2:
+		d.PeerProtocol = "http2"
 	}
 	for name, v := range map[string]time.Duration{
 		"connect_timeout": p.Settings.ConnectTimeout, "head_timeout": p.Settings.HeadTimeout,
