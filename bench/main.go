@@ -25,6 +25,7 @@ type rig struct {
 	tulle   string // bin/tulle
 	proxy   string // bin/tulle-proxy
 	dir     string // configuration, certificates; removed at the end
+	openssl string // OpenSSL's configuration for HAProxy
 
 	origin  *process // nginx, the server behind every proxy
 	address string   // its HOST:PORT

@@ -87,6 +87,9 @@ func (r *rig) prepare(ctx context.Context) error {
 		return err
 	}
 	r.versions()
+	if r.openssl, err = r.file("openssl.cnf", opensslConf); err != nil {
+		return err
+	}
 	ports, err := freePorts(1)
 	if err != nil {
 		return err
@@ -200,11 +203,7 @@ backend b
 	if err != nil {
 		return nil, err
 	}
-	openssl, err := r.file("openssl.cnf", opensslConf)
-	if err != nil {
-		return nil, err
-	}
-	return spawn(name, pinned(proxyCPU), []string{"OPENSSL_CONF=" + openssl}, "haproxy", "-db", "-f", conf)
+	return spawn(name, pinned(proxyCPU), []string{"OPENSSL_CONF=" + r.openssl}, "haproxy", "-db", "-f", conf)
 }
 
 // view has Tulle render one proxy's state file.
@@ -284,7 +283,7 @@ apiVersion: tulle.dev/v1alpha1
 kind: Mesh
 metadata: {name: mesh}
 spec:
-  settings: {peerProtocol: http1} # what the other pairs of this table speak
+  settings: {peerProtocol: %s}
 `
 
 func port(address string) int {
@@ -334,10 +333,25 @@ func (r *rig) plain(ctx context.Context, name string) (*hop, error) {
 // identities is where the certificates of both pairs are: the same files.
 func (r *rig) identities() string { return filepath.Join(r.dir, "ids") }
 
+// form is what a pair's proxies speak between them, inside mutual TLS.
+type form struct {
+	name string
+	// tulle is the Mesh object's peerProtocol; bind and server are added to
+	// HAProxy's lines.
+	tulle, bind, server string
+}
+
+var (
+	// between is HTTP/1.1 on connections that carry one exchange at a time.
+	between = form{"HTTP/1.1", "http1", "", ""}
+	// multiplexed is HTTP/2, many exchanges on a connection.
+	multiplexed = form{"HTTP/2", "http2", " alpn h2,http/1.1", " alpn h2"}
+)
+
 // pair starts two proxies with mutual TLS between them. The address where the
 // inbound one accepts is inbound; the outbound one dials dials, which is the
 // same but for an inspection.
-func (r *rig) pair(ctx context.Context, name string, inbound, dials int) (*hop, error) {
+func (r *rig) pair(ctx context.Context, name string, f form, inbound, dials int) (*hop, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
@@ -347,13 +361,13 @@ func (r *rig) pair(ctx context.Context, name string, inbound, dials int) (*hop, 
 	ids := r.identities()
 	switch name {
 	case "haproxy":
-		in, err = r.haproxy("haproxy-in", fmt.Sprintf("%s ssl crt %s ca-file %s verify required curves X25519", local(inbound), filepath.Join(ids, "cart-both.pem"), filepath.Join(ids, "bundle.pem")), r.address)
+		in, err = r.haproxy("haproxy-in", fmt.Sprintf("%s ssl crt %s ca-file %s verify required curves X25519%s", local(inbound), filepath.Join(ids, "cart-both.pem"), filepath.Join(ids, "bundle.pem"), f.bind), r.address)
 		if err == nil {
-			out, err = r.haproxy("haproxy-out", h.address, fmt.Sprintf("%s ssl crt %s ca-file %s verify required", local(dials), filepath.Join(ids, "web-both.pem"), filepath.Join(ids, "bundle.pem")))
+			out, err = r.haproxy("haproxy-out", h.address, fmt.Sprintf("%s ssl crt %s ca-file %s verify required%s", local(dials), filepath.Join(ids, "web-both.pem"), filepath.Join(ids, "bundle.pem"), f.server))
 		}
 	case "tulle":
 		var mesh, state string
-		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", inbound), fmt.Sprintf(pairMesh, port(r.address), inbound, ports[0])); err != nil {
+		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", inbound), fmt.Sprintf(pairMesh, port(r.address), inbound, ports[0], f.tulle)); err != nil {
 			return nil, err
 		}
 		if state, err = r.view(mesh, "cart", ids); err != nil {
@@ -362,7 +376,7 @@ func (r *rig) pair(ctx context.Context, name string, inbound, dials int) (*hop, 
 		if in, err = r.tulleProxy("tulle-in", state); err != nil {
 			return nil, err
 		}
-		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", dials), fmt.Sprintf(pairMesh, port(r.address), dials, ports[0])); err == nil {
+		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", dials), fmt.Sprintf(pairMesh, port(r.address), dials, ports[0], f.tulle)); err == nil {
 			if state, err = r.view(mesh, "web", ids); err == nil {
 				out, err = r.tulleProxy("tulle-out", state)
 			}

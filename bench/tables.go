@@ -14,15 +14,16 @@ import (
 
 // The limits: shares of HAProxy's CPU per request, and bounds of Tulle's own.
 const (
-	limitFull       = 0.80
-	limitThousand   = 0.75
-	limitSlow       = 1.00 // at 100 and 10 requests a second
-	limitAddedP99   = 1.00 // ms
-	limitIdleMB     = 10.0
-	limitConnKB     = 1.5
-	limitWakeUps    = 2.0 // a second
-	limitIdleCPU    = 0.1 // percent of a core
-	limitStartReady = 50.0
+	limitFull        = 0.80
+	limitMultiplexed = 1.00
+	limitThousand    = 0.75
+	limitSlow        = 1.00 // at 100 and 10 requests a second
+	limitAddedP99    = 1.00 // ms
+	limitIdleMB      = 10.0
+	limitConnKB      = 1.5
+	limitWakeUps     = 2.0 // a second
+	limitIdleCPU     = 0.1 // percent of a core
+	limitStartReady  = 50.0
 )
 
 // idleConns is how many idle client connections are held.
@@ -68,16 +69,16 @@ func (r *rig) plains(ctx context.Context) (hops []*hop, err error) {
 }
 
 // pairs starts every pair, after what they negotiate was compared.
-func (r *rig) pairs(ctx context.Context) (hops []*hop, err error) {
+func (r *rig) pairs(ctx context.Context, f form) (hops []*hop, err error) {
 	names := r.peers("haproxy", "tulle")
-	if err := r.sameTLS(ctx, names); err != nil {
+	if err := r.sameTLS(ctx, names, f); err != nil {
 		return nil, err
 	}
 	for _, name := range names {
 		ports, err := freePorts(1)
 		if err == nil {
 			var h *hop
-			if h, err = r.pair(ctx, name, ports[0], ports[0]); err == nil {
+			if h, err = r.pair(ctx, name, f, ports[0], ports[0]); err == nil {
 				hops = append(hops, h)
 			}
 		}
@@ -103,15 +104,22 @@ func (r *rig) http1(ctx context.Context) error {
 	}
 	r.show("one plain hop", all)
 	r.compare("http1-plain", all, limitFull)
-	if hops, err = r.pairs(ctx); err != nil {
-		return err
+	for _, f := range []form{between, multiplexed} {
+		if hops, err = r.pairs(ctx, f); err != nil {
+			return err
+		}
+		all, err = r.measure(ctx, hops, 0, r.length)
+		stopAll(hops)
+		if err != nil {
+			return err
+		}
+		r.show("pair, mutual TLS 1.3 and "+f.name+" between (CPU of both)", all)
+		if f == between {
+			r.compare("http1-pair", all, limitFull)
+		} else {
+			r.compare("http1-pair-multiplexed", all, limitMultiplexed)
+		}
 	}
-	defer stopAll(hops)
-	if all, err = r.measure(ctx, hops, 0, r.length); err != nil {
-		return err
-	}
-	r.show("pair, mutual TLS 1.3 and HTTP/1.1 between (CPU of both)", all)
-	r.compare("http1-pair", all, limitFull)
 	return nil
 }
 
@@ -123,7 +131,7 @@ func (r *rig) rates(ctx context.Context) error {
 		return err
 	}
 	defer func() { stopAll(plains) }()
-	pairs, err := r.pairs(ctx)
+	pairs, err := r.pairs(ctx, between)
 	if err != nil {
 		return err
 	}
@@ -225,7 +233,9 @@ func (r *rig) rest(h *hop) (idle, anon, each, wakes, cpu float64, err error) {
 	if err != nil {
 		return
 	}
-	watch := max(r.length, 2*time.Second)
+	// What was set for the requests (times for heads, pooled connections) runs out.
+	time.Sleep(3 * r.length)
+	watch := 2 * r.length
 	time.Sleep(watch)
 	u1, err := p.used()
 	if err != nil {

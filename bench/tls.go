@@ -33,7 +33,7 @@ func (r *rig) certificates() error {
 		return err
 	}
 	if r.has("tulle") {
-		mesh, err := r.file("ids-mesh/mesh.yaml", fmt.Sprintf(pairMesh, port(r.address), 1, 2))
+		mesh, err := r.file("ids-mesh/mesh.yaml", fmt.Sprintf(pairMesh, port(r.address), 1, 2, between.tulle))
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (n negotiated) String() string {
 
 // inspect starts the named pair with a relay between the two, reads the
 // ServerHello that passes, then calls the inbound proxy itself.
-func (r *rig) inspect(ctx context.Context, name string) (negotiated, error) {
+func (r *rig) inspect(ctx context.Context, name string, f form) (negotiated, error) {
 	var n negotiated
 	ports, err := freePorts(2)
 	if err != nil {
@@ -131,7 +131,7 @@ func (r *rig) inspect(ctx context.Context, name string) (negotiated, error) {
 		return n, err
 	}
 	defer stop()
-	h, err := r.pair(ctx, name, ports[0], ports[1])
+	h, err := r.pair(ctx, name, f, ports[0], ports[1])
 	if err != nil {
 		return n, err
 	}
@@ -298,13 +298,13 @@ func serverHello(b []byte) (suite, group uint16, err error) {
 
 // sameTLS inspects every pair, prints what was negotiated and refuses to
 // compare what isn't the same.
-func (r *rig) sameTLS(ctx context.Context, names []string) error {
+func (r *rig) sameTLS(ctx context.Context, names []string, f form) error {
 	if err := r.certificates(); err != nil {
 		return err
 	}
 	var first negotiated
 	for i, name := range names {
-		n, err := r.inspect(ctx, name)
+		n, err := r.inspect(ctx, name, f)
 		if err != nil {
 			return err
 		}
