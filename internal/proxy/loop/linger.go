@@ -1,6 +1,41 @@
 package loop
 
-import "tulle.dev/tulle/internal/proxy/poll"
+import (
+	"math"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/poll"
+)
+
+// Lingering: after our last byte we read what still comes, for this long and
+// this much, so that the peer doesn't lose our answer to a reset (RFC 9112, 9.6).
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 4 << 20
+	// stallTime is how long the peer may take none of our last bytes.
+	stallTime = 30 * time.Second
+)
+
+// Linger closes in good order: what is queued is written, our side is ended,
+// and what the peer still sends is read and thrown away until it ends too or
+// time is up. The handler hears nothing more.
+func (c *Conn) Linger() {
+	if !c.Open() {
+		return
+	}
+	if c.err != nil || c.sendErr != nil {
+		c.Close()
+		return
+	}
+	c.in.held = false
+	c.CloseWrite()
+	l := &linger{conn: c, sent: math.MaxUint64}
+	c.handler = l
+	l.timer.Init(c.loop, l)
+	l.timer.Set(lingerTime)
+	c.readable = true
+	c.loop.again(c)
+}
 
 // linger is the handler of a connection that is done but for the goodbye.
 type linger struct {
