@@ -42,8 +42,9 @@ func (st *h2Stream) Response(r *h1.Response) {
 	end := false
 	switch r.Framing {
 	case h1.Length:
-		st.left = r.Length
-		end = r.Length == 0
+		if end = r.Length == 0; !r.Two { // else trailers may follow
+			st.left = r.Length
+		}
 		w.lengthTo(e, r.Length)
 	case h1.NoBody:
 		end = true

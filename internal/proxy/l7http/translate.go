@@ -127,7 +127,7 @@ func http2Response(r *h1.Response, h *h2.Head, end bool, method h1.Method) {
 		if h.Length >= 0 {
 			r.SetLength(h.Length)
 		}
-	case h.Length >= 0:
+	case h.Length > 0 || h.Length == 0 && end:
 		r.Framing, r.Length = h1.Length, h.Length
 	case end:
 		r.Framing = h1.Length
