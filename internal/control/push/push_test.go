@@ -267,10 +267,16 @@ func TestRegistrationLivesWithItsProxy(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.apply(cart)
 		w.grant("cart", "cart.default")
+		l, err := net.Listen("tcp", "127.0.0.1:0") // its proxy's machine answers all along
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		register := serves("cart.default", 80, "127.0.0.1:8080", l.Addr().String())
 		watcher := w.connect("web", "web")
 		defer watcher.close()
 		watcher.subscribe("endpoints/cart.default:80")
-		p := w.connect("cart", "cart-1", serves("cart.default", 80, "127.0.0.1:8080", "127.0.0.1:15080"))
+		p := w.connect("cart", "cart-1", register)
 		eventually(t, "the workload is registered", func() bool { return w.workload("cart-1") != nil })
 		time.Sleep(time.Second)
 		if got := watcher.endpoints("cart.default:80"); len(got) != 0 {
@@ -288,7 +294,7 @@ func TestRegistrationLivesWithItsProxy(t *testing.T) {
 		if len(watcher.endpoints("cart.default:80")) != 1 {
 			t.Error("taken out within the lease time")
 		}
-		p = w.connect("cart", "cart-1", serves("cart.default", 80, "127.0.0.1:8080", "127.0.0.1:15080"))
+		p = w.connect("cart", "cart-1", register)
 		p.status(control.Status{Ready: true})
 		time.Sleep(3 * LeaseTTL)
 		if len(watcher.endpoints("cart.default:80")) != 1 {
@@ -448,6 +454,41 @@ func TestSuspectsThatRefuse(t *testing.T) {
 				t.Errorf("cart-%d is kept although its address refuses", i)
 			}
 		}
+	})
+}
+
+// TestDeadProxy: a proxy that was killed is taken out as soon as its machine
+// refuses connections to it, long before its lease ends; back, it is called again.
+func TestDeadProxy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.apply(cart)
+		w.grant("cart", "cart.default")
+		watcher := w.connect("web", "web")
+		defer watcher.close()
+		watcher.subscribe("endpoints/cart.default:80")
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		register := serves("cart.default", 80, "127.0.0.1:8080", address)
+		p := w.connect("cart", "cart-1", register)
+		p.status(control.Status{Ready: true})
+		eventually(t, "called", func() bool { return len(watcher.endpoints("cart.default:80")) == 1 })
+		p.close() // only its conversation: it still takes connections
+		time.Sleep(5 * time.Second)
+		if len(watcher.endpoints("cart.default:80")) != 1 {
+			t.Error("taken out although it takes connections")
+		}
+		l.Close()
+		eventually(t, "taken out", func() bool { return len(watcher.endpoints("cart.default:80")) == 0 })
+		if wl := w.workload("cart-1"); wl == nil || wl.Status.Lease != v1alpha1.LeaseHeld {
+			t.Errorf("its lease ended early: %+v", wl)
+		}
+		p = w.connect("cart", "cart-1", register)
+		p.status(control.Status{Ready: true})
+		eventually(t, "called again", func() bool { return len(watcher.endpoints("cart.default:80")) == 1 })
+		p.close()
 	})
 }
 

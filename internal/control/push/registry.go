@@ -31,10 +31,10 @@ const (
 	// fewLeases: fewer ends than this are never taken for the control plane's
 	// own trouble.
 	fewLeases  = 2
-	probeEvery = 3 * time.Second
+	probeEvery = time.Second
 	probeLimit = time.Second
-	// refusals is how often in a row a suspect's address must refuse before it
-	// is believed dead.
+	// refusals is how often in a row an address must refuse before its proxy is
+	// believed dead.
 	refusals = 2
 	// statusTimeout bounds writing one workload's status.
 	statusTimeout = 5 * time.Second
@@ -74,7 +74,10 @@ type registry struct {
 	// suspects counts the refusals of each suspect's address, and since when it is one.
 	suspects map[mesh.Name]*suspect
 	writing  map[mesh.Name]*sync.Mutex
-	scanned  time.Time // when judge last looked at every workload
+	// broken are workloads whose proxy's conversation broke off, with how often
+	// their address has refused since.
+	broken  map[mesh.Name]int
+	scanned time.Time // when judge last looked at every workload
 }
 
 type holding struct {
@@ -92,6 +95,7 @@ func (r *registry) init(s *Server) {
 	r.server = s
 	r.held, r.leases = map[mesh.Name]*holding{}, map[mesh.Name]leaseValue{}
 	r.due, r.suspects = map[mesh.Name]time.Time{}, map[mesh.Name]*suspect{}
+	r.broken = map[mesh.Name]int{}
 	r.writing, r.ends = map[mesh.Name]*sync.Mutex{}, map[mesh.Name]time.Time{}
 }
 
@@ -180,6 +184,7 @@ func (r *registry) arrived(ctx context.Context, st *stream) error {
 	delete(r.due, n)
 	delete(r.suspects, n)
 	delete(r.ends, n)
+	delete(r.broken, n)
 	r.mu.Unlock()
 
 	defer r.lock(n)()
@@ -284,7 +289,7 @@ func (r *registry) status(ctx context.Context, st *stream, said control.Status) 
 		return true
 	})
 	unlock()
-	lost := err != nil && !errors.Is(err, store.ErrNotFound)
+	lost := err != nil && st.grpc.Context().Err() == nil && !errors.Is(err, store.ErrNotFound)
 	if lost {
 		r.server.config.Log.Warn("a proxy's status can't be written, it is tried again", "proxy", n.String(), "error", err)
 	}
@@ -314,6 +319,7 @@ func (r *registry) left(st *stream) {
 	st.mu.Unlock()
 	if !draining {
 		r.ends[st.key.Name] = r.now()
+		r.broken[st.key.Name] = 0
 	} else {
 		delete(r.held, st.key.Name)
 	}
@@ -586,6 +592,7 @@ func (r *registry) end(ctx context.Context, w *v1alpha1.Workload, keep bool) {
 	}
 	r.mu.Lock()
 	delete(r.due, n)
+	delete(r.broken, n)
 	if !keep {
 		delete(r.suspects, n)
 		delete(r.writing, n)
@@ -593,54 +600,99 @@ func (r *registry) end(ctx context.Context, w *v1alpha1.Workload, keep bool) {
 	r.mu.Unlock()
 }
 
-// probe asks suspects' addresses: one that refuses connections, twice, is gone,
-// which only its own machine can say. Silence proves nothing.
+// probe asks the addresses of workloads whose proxy isn't heard of. One that
+// refuses connections, twice, is gone: only its own machine can say that, and
+// silence proves nothing. A suspect's lease ends then; one whose conversation
+// just broke off gets no more traffic, without waiting for its lease.
 func (r *registry) probe(ctx context.Context) {
 	snap := r.server.snapshot.Load()
 	if snap == nil {
 		return
 	}
 	r.mu.Lock()
-	var names []mesh.Name
-	for n := range r.suspects {
-		names = append(names, n)
+	names := slices.Collect(maps.Keys(r.suspects))
+	for n := range r.broken {
+		if r.suspects[n] == nil {
+			names = append(names, n)
+		}
 	}
 	r.mu.Unlock()
 	for _, n := range names {
-		mw := snap.Workloads[n]
-		if mw == nil {
-			r.mu.Lock()
+		w := snap.Workloads[n]
+		gone := w != nil && refuses(ctx, w)
+		r.mu.Lock()
+		s, isBroken := r.suspects[n], false
+		count := 0
+		switch {
+		case w == nil:
 			delete(r.suspects, n)
-			r.mu.Unlock()
+			delete(r.broken, n)
+		case s != nil:
+			if s.refused++; !gone {
+				s.refused = 0
+			}
+			count = s.refused
+		default:
+			if count, isBroken = r.broken[n]; isBroken {
+				if count++; !gone {
+					count = 0
+				}
+				r.broken[n] = count
+			}
+		}
+		r.mu.Unlock()
+		if count < refusals {
 			continue
 		}
-		gone := false
-		for i := range mw.Ports {
-			if mw.Ports[i].Mesh.IsValid() {
-				d := net.Dialer{Timeout: probeLimit}
-				c, err := d.DialContext(ctx, "tcp", mw.Ports[i].Mesh.String())
-				if err == nil {
-					c.Close()
-				}
-				gone = errors.Is(err, syscall.ECONNREFUSED)
-				break
+		if isBroken {
+			r.unready(ctx, n)
+			continue
+		}
+		if o, err := r.server.config.Objects.Fetch(ctx, object.Workload, n.Namespace, n.Name); err == nil {
+			if w := o.(*v1alpha1.Workload); w.Status.Lease == v1alpha1.LeaseSuspect {
+				r.end(ctx, w, false)
 			}
 		}
-		r.mu.Lock()
-		s := r.suspects[n]
-		if s != nil && gone {
-			s.refused++
-		} else if s != nil {
-			s.refused = 0
+	}
+}
+
+// refuses reports whether a workload's proxy refuses connections.
+func refuses(ctx context.Context, w *mesh.Workload) bool {
+	for i := range w.Ports {
+		if !w.Ports[i].Mesh.IsValid() {
+			continue
 		}
-		dead := s != nil && s.refused >= refusals
-		r.mu.Unlock()
-		if dead {
-			if o, err := r.server.config.Objects.Fetch(ctx, object.Workload, n.Namespace, n.Name); err == nil {
-				if w := o.(*v1alpha1.Workload); w.Status.Lease == v1alpha1.LeaseSuspect {
-					r.end(ctx, w, false)
-				}
-			}
+		d := net.Dialer{Timeout: probeLimit}
+		c, err := d.DialContext(ctx, "tcp", w.Ports[i].Mesh.String())
+		if err == nil {
+			c.Close()
 		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	return false
+}
+
+// unready takes a workload out whose proxy is dead. When it comes back it says
+// itself whether it is ready.
+func (r *registry) unready(ctx context.Context, n mesh.Name) {
+	defer r.lock(n)()
+	r.mu.Lock()
+	_, still := r.broken[n]
+	delete(r.broken, n)
+	r.mu.Unlock()
+	if !still {
+		return // it came back meanwhile
+	}
+	_, err := r.server.config.Objects.Update(ctx, object.Workload, n.Namespace, n.Name, false, func(o object.Object) bool {
+		s := &o.(*v1alpha1.Workload).Status
+		if s.Lease != v1alpha1.LeaseHeld || s.Ready == nil || !*s.Ready {
+			return false
+		}
+		ready := false
+		s.Ready, s.Detail = &ready, "its proxy is gone: its address refuses connections"
+		return true
+	})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrNotFound) {
+		r.server.config.Log.Warn("a dead proxy's workload can't be taken out", "workload", n.String(), "error", err)
 	}
 }
