@@ -111,10 +111,21 @@ func (l *Live) setAside(corrupt *view.CorruptError) error {
 	return nil
 }
 
+// holding is what is known of one resource's version.
+type holding struct {
+	key     string
+	version uint64
+	absent  bool
+}
+
 // view gathers what there is to save; nil before the proxy knows what it is.
 func (l *Live) view() *view.View {
+	// No update may come between the table and the versions: content saved
+	// with a newer version than its own would never be corrected.
+	l.updating.Lock()
 	t := l.Table()
 	if t.Proxy == nil {
+		l.updating.Unlock()
 		return nil
 	}
 	v := &view.View{
@@ -125,37 +136,49 @@ func (l *Live) view() *view.View {
 		Hosts:        make(map[string]*view.Host),
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	v.Versions = maps.Clone(l.own)
 	if l.bundle != nil {
 		v.Bundle = *l.bundle
 	}
+	held := make([]holding, 0, len(l.interest))
 	for key, i := range l.interest {
-		if !i.answered || !t.has(key) {
+		if i.answered {
+			held = append(held, holding{key, i.version, i.absent})
+		}
+	}
+	l.mu.Unlock()
+	l.updating.Unlock()
+	// The rest takes a while with many resources; the table doesn't change.
+	for _, h := range held {
+		if !t.has(h.key) {
 			continue
 		}
-		v.Versions[key] = i.version
-		if i.absent {
-			continue
-		}
-		switch kind, name := splitResource(key); kind {
-		case control.KeyDestinationPart:
-			d, _ := t.destinations.get(name)
-			v.Destinations[name] = d.Destination
-		case control.KeyEndpointsPart:
-			e, _ := t.endpoints.get(name)
-			v.Endpoints[name] = e.Endpoints
-		case control.KeyHostPart:
-			if addr, err := parseAddr(name); err == nil {
-				h, _ := t.addrs.get(addr)
-				v.Hosts[name] = h.Host
-				continue
-			}
-			h, _ := t.hosts.get(name)
-			v.Hosts[name] = h.Host
+		v.Versions[h.key] = h.version
+		if !h.absent {
+			t.copyTo(v, h.key)
 		}
 	}
 	return v
+}
+
+// copyTo puts a resource of the table into a view.
+func (t *Table) copyTo(v *view.View, key string) {
+	switch kind, name := splitResource(key); kind {
+	case control.KeyDestinationPart:
+		d, _ := t.destinations.get(name)
+		v.Destinations[name] = d.Destination
+	case control.KeyEndpointsPart:
+		e, _ := t.endpoints.get(name)
+		v.Endpoints[name] = e.Endpoints
+	case control.KeyHostPart:
+		if addr, err := parseAddr(name); err == nil {
+			h, _ := t.addrs.get(addr)
+			v.Hosts[name] = h.Host
+			return
+		}
+		h, _ := t.hosts.get(name)
+		v.Hosts[name] = h.Host
+	}
 }
 
 // save writes the state. A failure is logged once, counted and shown, and the

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"runtime"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -186,4 +187,40 @@ func TestMemoryPerDestination(t *testing.T) {
 		t.Errorf("a destination with two endpoints takes %d bytes, want at most %d", each, limit)
 	}
 	runtime.KeepAlive(l)
+}
+
+// TestSavedVersions: while updates come, what is saved always has the version
+// of its own content.
+func TestSavedVersions(t *testing.T) {
+	l := crowded(t, 50)
+	if err := l.update(&control.Update{Version: 1, Resources: []control.Resource{proxyResource(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for version := uint64(2); ; version++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			// The port is the version.
+			r := endpointsResource(version, "service-7.default:8080", fmt.Sprintf("10.0.0.1:%d", 1+version%65535))
+			if err := l.update(&control.Update{Version: version, Resources: []control.Resource{r}}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 300 {
+		v := l.view()
+		port := v.Endpoints["service-7.default:8080"].List[0].Address.Port()
+		if version := v.Versions["endpoints/service-7.default:8080"]; version > 1 && uint64(port) != 1+version%65535 {
+			t.Errorf("content of version %d is saved as version %d", port-1, version)
+			break
+		}
+	}
+	close(stop)
+	running.Wait()
 }
