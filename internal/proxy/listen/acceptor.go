@@ -90,9 +90,11 @@ func (a *Acceptor) accept() {
 	a.loop.Post(a.accept) // the rest in the next turn
 }
 
-// Finish accepts what waits in the socket's queue, then closes.
+// Finish accepts what waits in the socket's queue, then closes. The limit
+// doesn't hold for these: they would be reset, and there will be no more.
 func (a *Acceptor) Finish() {
-	for a.fd != poll.None && a.limit.Take() {
+	for a.fd != poll.None {
+		a.limit.open.Add(1)
 		fd, peer, err := a.loop.Accept(a.fd)
 		if err != nil {
 			a.limit.Give()

@@ -29,11 +29,13 @@ type run struct {
 	backends   []*backend
 	streams    []*stream
 	dead       int  // the endpoint where nobody listens, or -1
+	greets     bool // servers of streams speak first
 	upgrades   bool // streams begin with an offer to upgrade
 	violations []string
 	draining   *node
 	drained    time.Duration     // when the drain began
 	peer       view.PeerProtocol // between proxies
+	few        bool              // connections are allowed at a time
 	drains     bool              // the proxy the clients talk to does
 	faulty     bool              // backends do things wrong
 	stormy     bool              // the network does
@@ -90,6 +92,9 @@ func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) 
 	m := meter.New(loops, "sim")
 	log := slog.New(slog.DiscardHandler)
 	v.Proxy.Settings.PeerProtocol = r.peer
+	if r.few && (name == "edge" || name == "web" || name == "inbound") {
+		v.Proxy.Settings.MaxConnections = 2 // the others wait their turn
+	}
 	told, err := live.Static(v, "", log, m)
 	if err != nil {
 		panic(err)
@@ -129,6 +134,7 @@ func newRun(seed uint64, log io.Writer) *run {
 	r.faulty = plan.IntN(3) == 0
 	r.stormy = plan.IntN(4) == 0
 	r.drains = plan.IntN(5) == 0
+	r.few = plan.IntN(8) == 0
 	r.peer = []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2}[plan.IntN(2)]
 	http := func(p *program, at netip.AddrPort) {
 		b := &backend{run: r, program: p}
@@ -136,7 +142,7 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.backends = append(r.backends, b)
 	}
 	n := 1 + plan.IntN(3)
-	switch kind := plan.IntN(9); kind {
+	switch kind := plan.IntN(10); kind {
 	case 0, 1, 2: // client -> edge -> programs
 		v := edgeView()
 		r.backendsOf(v, n, false, http)
@@ -172,7 +178,31 @@ func newRun(seed uint64, log io.Writer) *run {
 		for _, s := range r.streams {
 			s.asks = asking(method, s.id)
 		}
+	case 9: // from outside the mesh to a sidecar, in plaintext
+		in := base("inbound", view.Sidecar, shopID, view.Detect, view.Listener{
+			Name: "in", Kind: view.Inbound, Address: netip.AddrPortFrom(hostAddr(20), 15443), Destination: shopKey,
+			App: netip.AddrPortFrom(hostAddr(20), 8080), Plaintext: true,
+		})
+		l := &in.Proxy.Listeners[0]
+		streams := plan.IntN(2) == 0
+		if l.Protocol = []view.Protocol{view.Detect, view.HTTP}[plan.IntN(2)]; streams {
+			l.Protocol = []view.Protocol{view.Detect, view.TCP}[plan.IntN(2)]
+		}
+		p := newProgram(r.world, "backend0", hostAddr(20))
+		if streams {
+			r.greets = plan.IntN(2) == 0
+			r.serveStreams(p, l.App)
+		} else {
+			http(p, l.App)
+		}
+		r.startProxy("inbound", hostAddr(20), in, 1+plan.IntN(2))
+		if streams {
+			r.plantStreams(netip.MustParseAddr("10.0.2.1"), l.Address)
+		} else {
+			r.plantClients("client", netip.MustParseAddr("10.0.2.1"), l.Address, "backend0")
+		}
 	default: // the same with opaque streams, with or without mutual TLS
+		r.greets = plan.IntN(3) == 0
 		v := sidecarView([]view.Protocol{view.TCP, view.Detect}[plan.IntN(2)])
 		r.backendsOf(v, n, plan.IntN(3) > 0, r.serveStreams)
 		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))

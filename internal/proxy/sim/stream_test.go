@@ -18,6 +18,7 @@ type stream struct {
 	id       int
 	up, down []byte
 	asks     string // the request that opens it: an upgrade, or CONNECT; or none
+	greeted  bool
 	answer   []byte // the head of the answer to that
 	refused  string // its status line, when it isn't the one hoped for
 	waits    bool   // the server sends all it has only when the client has ended
@@ -57,6 +58,19 @@ func (s *stream) start(p *program, to netip.AddrPort) {
 		if b = s.opened(b); len(b) == 0 {
 			return
 		}
+		if s.run.greets && !s.greeted {
+			s.answer = append(s.answer, b...)
+			if len(s.answer) < len(greeting) {
+				return
+			}
+			if string(s.answer[:len(greeting)]) != greeting {
+				s.run.violate("stream %d is greeted with %q", s.id, s.answer)
+			}
+			s.greeted = true
+			b = s.answer[len(greeting):]
+			s.client.write(s.up)
+			s.client.end()
+		}
 		s.gotDown = append(s.gotDown, b...)
 		if !bytes.HasPrefix(s.down, s.gotDown) {
 			s.run.violate("stream %d: the client got other bytes", s.id)
@@ -73,9 +87,15 @@ func (s *stream) start(p *program, to netip.AddrPort) {
 		s.client.write([]byte(s.asks))
 		return
 	}
+	if s.run.greets {
+		return // the server speaks first
+	}
 	s.client.write(s.up)
 	s.client.end()
 }
+
+// greeting is what a server says that speaks first.
+const greeting = "220 hi\r\n"
 
 // opened takes the answer to the opening request off what the client reads; then
 // the stream begins.
@@ -112,6 +132,9 @@ func asking(method string, id int) string {
 func (r *run) serveStreams(p *program, at netip.AddrPort) {
 	p.serve(at, func(fd poll.FD) {
 		c := p.open(fd)
+		if r.greets {
+			c.write([]byte(greeting))
+		}
 		if r.plan.IntN(3) == 0 {
 			c.pace = 300 + r.plan.IntN(8<<10)
 		}
