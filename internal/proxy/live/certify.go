@@ -327,14 +327,21 @@ func (l *Live) takeBundle(b *view.Bundle, compiled *identity.Bundle) {
 	}
 	l.bundle = b
 	l.credentials.SetBundle(compiled)
-	l.rootsChanged()
+	l.bundleChanged = true
 	wake(l.dirty)
 }
 
-// rootsChanged saves the roots at once: they change seldom, and without them
-// the proxy couldn't know its control plane after a restart. l.mu is held.
-func (l *Live) rootsChanged() {
-	if err := l.storeRoots(l.bundle); err != nil {
+// saveRoots writes the roots when they changed: without them the proxy couldn't
+// know its control plane after a restart with a broken state file.
+func (l *Live) saveRoots() {
+	l.mu.Lock()
+	b, changed := l.bundle, l.bundleChanged
+	l.bundleChanged = false
+	l.mu.Unlock()
+	if b == nil || !changed {
+		return
+	}
+	if err := l.storeRoots(b); err != nil {
 		l.log.Error("can't save the trust bundle", "error", err)
 	}
 }

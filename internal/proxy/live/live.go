@@ -46,6 +46,7 @@ type Live struct {
 	// added are keys to subscribe to, once a session is up.
 	added         []string
 	bundle        *view.Bundle      // as it came
+	bundleChanged bool              // since it was saved
 	own           map[string]uint64 // versions of "proxy" and "bundle"
 	status        control.Status
 	link          Link

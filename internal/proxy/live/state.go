@@ -187,6 +187,7 @@ func (l *Live) save() {
 	if l.config.DataDir == "" {
 		return
 	}
+	l.saveRoots()
 	v := l.view()
 	if v == nil {
 		return
@@ -218,8 +219,13 @@ func (l *Live) keep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			if due != nil {
+			select {
+			case <-l.dirty:
 				l.save()
+			default:
+				if due != nil {
+					l.save()
+				}
 			}
 			return
 		case <-l.dirty:

@@ -117,7 +117,7 @@ func (l *Live) update(u *control.Update) error {
 	l.mu.Lock()
 	if bundle != nil {
 		l.bundle = bundle
-		l.rootsChanged()
+		l.bundleChanged = true
 	}
 	var done []func()
 	for _, r := range applied {
