@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/store"
@@ -36,7 +38,14 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	if len(os.Args) > 3 && os.Args[1] == "etcd-tls" {
+		if err := serveTLS(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
 }
 
 // running is a control plane of a test.

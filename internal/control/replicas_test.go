@@ -2,29 +2,68 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"io"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+
 	"tulle.dev/tulle/internal/control/store"
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/view"
 	wire "tulle.dev/tulle/internal/wire/control"
 )
 
-// externalEtcd runs an etcd as somebody else would, and returns its address.
-func externalEtcd(t *testing.T) string {
+// externalEtcd runs an etcd as somebody else would, with TLS and client
+// certificates, and returns its configuration.
+func externalEtcd(t *testing.T) EtcdConfig {
 	t.Helper()
 	dir := shortDir(t)
+	// Any CA will do; Tulle's own makes certificates without DNS names or
+	// addresses, so this one is made by hand.
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "etcd"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := EtcdConfig{CAFile: filepath.Join(dir, "cert.pem"), CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	if err := identity.WriteCertificates(c.CertFile, [][]byte{der}); err != nil {
+		t.Fatal(err)
+	}
+	if err := identity.WriteKey(c.KeyFile, key); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "etcd", "--dir", dir)
+	cmd := exec.Command(self, "etcd-tls", dir, address)
 	hold, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -34,11 +73,32 @@ func externalEtcd(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
 		hold.Close()
 		cmd.Wait()
 	})
-	return "unix://" + filepath.Join(dir, "client.sock")
+	c.Endpoints = []string{"https://" + address}
+	return c
+}
+
+// serveTLS is the child: an etcd with its files in dir, until stdin ends.
+func serveTLS(dir, address string) error {
+	c := embed.NewConfig()
+	c.Dir = filepath.Join(dir, "data")
+	c.LogLevel = "panic"
+	client := url.URL{Scheme: "https", Host: address}
+	peer := url.URL{Scheme: "unix", Path: filepath.Join(dir, "peer.sock")}
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	c.InitialCluster = c.Name + "=" + peer.String()
+	pem, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	c.ClientTLSInfo = transport.TLSInfo{CertFile: pem, KeyFile: key, TrustedCAFile: pem, ClientCertAuth: true}
+	e, err := embed.StartEtcd(c)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	io.Copy(io.Discard, os.Stdin)
+	return nil
 }
 
 // TestReplicas runs two control planes on one external etcd: both serve, they
@@ -47,10 +107,10 @@ func externalEtcd(t *testing.T) string {
 func TestReplicas(t *testing.T) {
 	etcd := externalEtcd(t)
 	one, two := shortDir(t), shortDir(t)
-	with := func(c *Config) { c.Etcd.Endpoints = []string{etcd} }
+	with := func(c *Config) { c.Etcd = etcd }
 	a := startWith(t, one, with)
 	// Another root is refused; a copy of the first one's CA is right.
-	c, err := New(Config{DataDir: two, Listen: None, Dashboard: None, Etcd: EtcdConfig{Endpoints: []string{etcd}}})
+	c, err := New(Config{DataDir: two, Listen: None, Dashboard: None, Etcd: etcd})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +141,11 @@ func TestReplicas(t *testing.T) {
 	}
 	b.apply(strings.ReplaceAll(cartService, "cart", "after"))
 	eventually(t, "the other writes statuses when it is elected", func() bool {
-		s, err := store.OpenEtcd(t.Context(), store.EtcdConfig{Endpoints: []string{etcd}})
+		files, err := store.LoadTLS(etcd.CAFile, etcd.CertFile, etcd.KeyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := store.OpenEtcd(t.Context(), store.EtcdConfig{Endpoints: etcd.Endpoints, TLS: files})
 		if err != nil {
 			return false
 		}
