@@ -113,7 +113,7 @@ func chaos(t *testing.T, rnd *rand.Rand) {
 		}
 	}
 	for range 400 {
-		env.Now += time.Duration(rnd.IntN(100)) * time.Millisecond
+		env.Now += time.Duration(rnd.IntN(20)) * time.Millisecond
 		for _, d := range []*side{client, server} {
 			act(d.c)
 			k := min(len(d.in), rnd.IntN(20000))
