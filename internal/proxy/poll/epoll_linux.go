@@ -167,7 +167,6 @@ func (p *epoll) Connect(addr netip.AddrPort) (FD, error) {
 // of the program behind the proxy, say). On an error the socket is still the caller's.
 func (p *epoll) ConnectSocket(fd FD, addr netip.AddrPort) error {
 	tune(fd, addr)
-	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
 	_, sa := sockaddr(addr)
 	if err := unix.Connect(int(fd), sa); err != nil && err != unix.EINPROGRESS {
 		return err

@@ -16,6 +16,10 @@ const (
 	// userTimeout is how long sent bytes may stay unacknowledged before the
 	// kernel gives a connection up: a peer that vanished without a word.
 	userTimeout = 30 * time.Second
+	// A silent connection is asked after keepIdle, and then every keepEvery,
+	// whether its peer is still there: it may carry a tunnel that never ends.
+	keepIdle  = 60 * time.Second
+	keepEvery = 15 * time.Second
 )
 
 // Listening sockets share their port between loops: the kernel deals
@@ -82,14 +86,23 @@ func claim(addr netip.AddrPort) error {
 }
 
 // tune makes a connection's socket fit for a proxy: what is written leaves at
-// once. And between two programs of one machine there is no network whose
-// congestion one could control: the simplest algorithm, which every kernel has
-// and allows, costs least (against BBR some 4 % of a request's CPU).
+// once, and a peer that vanished is noticed.
+//
+// A peer on this machine can't vanish without a word, and between two programs
+// of one machine there is no network whose congestion one could control: the
+// simplest algorithm, which every kernel has and allows, costs least (against
+// BBR some 4 % of a request's CPU).
 func tune(fd FD, peer netip.AddrPort) {
-	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	set := func(level, option, value int) { unix.SetsockoptInt(int(fd), level, option, value) }
+	set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if peer.Addr().IsLoopback() {
 		unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+		return
 	}
+	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepIdle.Seconds()))
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepEvery.Seconds()))
 }
 
 // rawSockaddr is room for an address as accept4 writes it.
