@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tulle.dev/tulle/internal/view"
 )
 
 // dial connects to the proxy.
@@ -52,8 +54,20 @@ const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 // behaviours are about more than one message. Each begins with the section it
 // follows.
 func TestBehaviour(t *testing.T) {
+	for name, before := range map[string]func(*testing.T, *origin) string{
+		"edge":      start,
+		"HTTP1pair": func(t *testing.T, o *origin) string { return pair(t, o, view.PeerHTTP1) },
+		"HTTP2pair": func(t *testing.T, o *origin) string { return pair(t, o, view.PeerHTTP2) },
+	} {
+		t.Run(name, func(t *testing.T) { behave(t, before) })
+	}
+}
+
+// behave runs all of them; before puts a proxy before an origin.
+func behave(t *testing.T, before func(*testing.T, *origin) string) {
 	o := startOrigin(t)
-	addr := start(t, o)
+	addr := before(t, o)
+	o.proxy = before
 	for _, b := range []struct {
 		name string
 		run  func(t *testing.T, o *origin, addr string)
@@ -190,7 +204,7 @@ func halfClosed(t *testing.T, o *origin, addr string) {
 }
 
 // rawOrigin is a proxy before an origin that is a function of the connection.
-func rawOrigin(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) string {
+func rawOrigin(t *testing.T, o *origin, serve func(c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -210,7 +224,7 @@ func rawOrigin(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) string {
 			}()
 		}
 	}()
-	return start(t, &origin{addr: l.Addr().(*net.TCPAddr).AddrPort()})
+	return o.proxy(t, &origin{addr: l.Addr().(*net.TCPAddr).AddrPort()})
 }
 
 // readHead reads a head, for origins that answer before the content.
@@ -225,8 +239,8 @@ func readHead(r *bufio.Reader) string {
 	}
 }
 
-func expectContinue(t *testing.T, _ *origin, _ string) {
-	addr := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+func expectContinue(t *testing.T, o *origin, _ string) {
+	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		head := readHead(r)
 		if !strings.Contains(head, "Expect: 100-continue\r\n") {
 			io.WriteString(c, "HTTP/1.1 500 No Expect\r\nContent-Length: 0\r\n\r\n")
@@ -247,8 +261,8 @@ func expectContinue(t *testing.T, _ *origin, _ string) {
 	}
 }
 
-func expectRefused(t *testing.T, _ *origin, _ string) {
-	addr := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+func expectRefused(t *testing.T, o *origin, _ string) {
+	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		readHead(r)
 		io.WriteString(c, "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
 		r.ReadByte()
@@ -299,8 +313,8 @@ func maxForwards(t *testing.T, o *origin, addr string) {
 	}
 }
 
-func upgraded(t *testing.T, _ *origin, _ string) {
-	addr := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+func upgraded(t *testing.T, o *origin, _ string) {
+	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		head := readHead(r)
 		if !strings.Contains(head, "Upgrade: websocket\r\n") || !strings.Contains(head, "Connection: upgrade\r\n") {
 			io.WriteString(c, "HTTP/1.1 500 No Upgrade\r\nContent-Length: 0\r\n\r\n")
@@ -348,9 +362,9 @@ func staleConnection(t *testing.T, o *origin, addr string) {
 	}
 }
 
-func notTwice(t *testing.T, _ *origin, _ string) {
+func notTwice(t *testing.T, o *origin, _ string) {
 	heads := make(chan string, 10)
-	addr := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		readHead(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		heads <- readHead(r) // then closes without an answer
@@ -370,7 +384,7 @@ func notTwice(t *testing.T, _ *origin, _ string) {
 func bigBodies(t *testing.T, o *origin, addr string) {
 	const size = 5 << 20
 	body := strings.Repeat("0123456789abcdef", size/16)
-	addr = rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+	addr = rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		for {
 			head := readHead(r)
 			if head == "" {
@@ -424,8 +438,8 @@ func readMessageOf(r *bufio.Reader, size int) (string, error) {
 	return string(b), err
 }
 
-func earlyAnswer(t *testing.T, _ *origin, _ string) {
-	addr := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+func earlyAnswer(t *testing.T, o *origin, _ string) {
+	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		readHead(r)
 		io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
 		c.(*net.TCPConn).CloseWrite()
@@ -536,8 +550,8 @@ func extraBytes(t *testing.T, o *origin, addr string) {
 	}
 }
 
-func unasked(t *testing.T, _ *origin, _ string) {
-	addr := rawOrigin(t, func(c net.Conn, r *bufio.Reader) {
+func unasked(t *testing.T, o *origin, _ string) {
+	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		readHead(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		time.Sleep(20 * time.Millisecond) // the connection rests in the pool
@@ -554,14 +568,13 @@ func unasked(t *testing.T, _ *origin, _ string) {
 	}
 }
 
-func unreachable(t *testing.T, _ *origin, _ string) {
+func unreachable(t *testing.T, o *origin, _ string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &origin{addr: l.Addr().(*net.TCPAddr).AddrPort()}
 	l.Close() // nobody listens there any more
-	addr := start(t, o)
+	addr := o.proxy(t, &origin{addr: l.Addr().(*net.TCPAddr).AddrPort()})
 	c, r := dial(t, addr)
 	for range 2 { // the connection to the client goes on
 		send(t, c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")

@@ -26,7 +26,8 @@ const wait = 5 * time.Second
 // origin is the server behind the proxy. It keeps what it was sent, and answers
 // as the row says.
 type origin struct {
-	addr netip.AddrPort
+	addr  netip.AddrPort
+	proxy func(*testing.T, *origin) string // puts another one before another origin
 
 	mu       sync.Mutex
 	conns    int
