@@ -148,6 +148,7 @@ func (x *Exchange) looped() bool {
 func (x *Exchange) route() {
 	switch f := x.router.Route(x); f {
 	case nil:
+		x.Timeout = x.grpcTimeout(x.Timeout)
 		if x.Timeout > 0 {
 			x.timer.Set(x.Timeout)
 		}

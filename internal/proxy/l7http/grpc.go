@@ -1,6 +1,10 @@
 package l7http
 
-import "tulle.dev/tulle/internal/wire/h1"
+import (
+	"time"
+
+	"tulle.dev/tulle/internal/wire/h1"
+)
 
 // This file is what gRPC adds to HTTP (its "PROTOCOL-HTTP2" document): a call's
 // outcome is in a trailer, and a proxy's own failures are told in that form.
@@ -11,6 +15,45 @@ func (x *Exchange) grpc() bool {
 	const grpc = "application/grpc"
 	return f != nil && len(f.Value) >= len(grpc) && h1.EqualFold(f.Value[:len(grpc)], grpc)
 }
+
+// grpcTimeout is the time that a gRPC call gives itself, if that is less than
+// the route's.
+func (x *Exchange) grpcTimeout(route time.Duration) time.Duration {
+	if !x.grpc() {
+		return route
+	}
+	f := x.Request.Lookup("grpc-timeout")
+	if f == nil {
+		return route
+	}
+	if d, ok := parseTimeout(f.Value); ok && (route == 0 || d < route) {
+		return d
+	}
+	return route
+}
+
+// parseTimeout reads up to eight digits and a unit.
+func parseTimeout(v []byte) (time.Duration, bool) {
+	if len(v) < 2 || len(v) > 9 {
+		return 0, false
+	}
+	var n time.Duration
+	for _, c := range v[:len(v)-1] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + time.Duration(c-'0')
+	}
+	unit := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second,
+		'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}[v[len(v)-1]]
+	if unit == 0 || n > maxTimeout/unit {
+		return maxTimeout, unit != 0
+	}
+	return max(n*unit, 1), true
+}
+
+// maxTimeout is as good as none.
+const maxTimeout = 1000 * time.Hour
 
 // The codes of gRPC that are used here.
 const (
