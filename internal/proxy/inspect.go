@@ -49,6 +49,11 @@ func (p *Proxy) Pools() any {
 		for _, c := range n.passed {
 			add(c)
 		}
+		for _, s := range n.ports {
+			if in, ok := s.layers.(*inbound); ok {
+				add(in.app)
+			}
+		}
 	})
 	return list
 }
