@@ -101,7 +101,7 @@ func TestEndpointKilled(t *testing.T) {
 	if r.Failed > most {
 		t.Errorf("%d requests failed, want at most %d:\n%s", r.Failed, most, strings.Join(r.Errors, "\n"))
 	}
-	if r.Servers["one"] < 4*rate {
+	if r.Servers["one"] < 3*rate { // of 6 s: one second of both, more than three of one alone
 		t.Errorf("who answered: %v, want one to have answered what two no longer could", r.Servers)
 	}
 }
