@@ -36,7 +36,7 @@ func (p *Proxy) follow(t *live.Table) {
 	if p.draining.Load() {
 		return
 	}
-	p.limit.Max = int64(or(t.Proxy.Settings.MaxConnections, DefaultMaxConnections))
+	p.limit.Set(int64(or(t.Proxy.Settings.MaxConnections, DefaultMaxConnections)))
 	p.mu.Lock()
 	p.fault = nil
 	p.mu.Unlock()

@@ -190,3 +190,25 @@ func TestInboundRefusesPlaintext(t *testing.T) {
 		t.Errorf("not counted:\n%s", m)
 	}
 }
+
+// TestNothingInTheClear: what goes to an endpoint with an identity is a
+// handshake first, however early the request and its body were there.
+func TestNothingInTheClear(t *testing.T) {
+	eachLoops(t, func(t *testing.T, loops int) {
+		for _, protocol := range []view.Protocol{view.HTTP, view.TCP} {
+			first := make(chan []byte, 16)
+			endpoint := serve(t, func(c net.Conn) {
+				b, _ := io.ReadAll(io.LimitReader(c, 1000))
+				first <- b
+				io.Copy(io.Discard, c) // and never answers the handshake
+			})
+			p := start(t, clientView(endpoint, cartID, protocol), loops)
+			c := dialTo(t, p.addr(t, "out"))
+			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 60000\r\n\r\n%s", strings.Repeat("secret", 10_000))
+			b := <-first
+			if len(b) < 6 || b[0] != 22 || b[1] != 3 || bytes.Contains(b, []byte("secret")) || bytes.Contains(b, []byte("POST")) {
+				t.Errorf("protocol %d: the endpoint got %q", protocol, b)
+			}
+		}
+	})
+}

@@ -74,7 +74,7 @@ func New(c Config) (*Proxy, error) {
 		c.Seed = rand.Uint64()
 	}
 	p := &Proxy{config: c, bound: make(map[string]netip.AddrPort)}
-	p.limit.Max = DefaultMaxConnections
+	p.limit.Set(DefaultMaxConnections)
 	for i := range c.Loops {
 		poller, err := c.Poller(i)
 		if err != nil {

@@ -18,13 +18,15 @@ const (
 
 // Limit bounds the connections of the whole proxy. All loops share it.
 type Limit struct {
-	Max  int64
-	open atomic.Int64
+	max, open atomic.Int64
 }
+
+// Set changes the limit; connections above a lower one go on.
+func (l *Limit) Set(max int64) { l.max.Store(max) }
 
 // Take counts a connection, if there may be one more.
 func (l *Limit) Take() bool {
-	if l.open.Add(1) > l.Max {
+	if l.open.Add(1) > l.max.Load() {
 		l.open.Add(-1)
 		return false
 	}
