@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -26,17 +27,16 @@ type loop struct {
 	known   map[string]graph.Ref // keys of the store whose object is in the builder
 
 	snapshot atomic.Pointer[mesh.Snapshot]
-	said     atomic.Pointer[map[graph.Ref]*graph.Status]
 
 	mu       sync.Mutex
+	said     map[graph.Ref]*graph.Status
 	revision int64 // of the store, taken in so far
 	moved    chan struct{}
 }
 
 func newLoop(s *store.LastGood, d identity.TrustDomain, p *push.Server, w *status.Writer, log *slog.Logger) *loop {
 	l := &loop{store: s, builder: graph.NewBuilder(d), push: p, status: w, log: log,
-		known: map[string]graph.Ref{}, moved: make(chan struct{})}
-	l.said.Store(&map[graph.Ref]*graph.Status{})
+		known: map[string]graph.Ref{}, said: map[graph.Ref]*graph.Status{}, moved: make(chan struct{})}
 	l.snapshot.Store(&mesh.Snapshot{Settings: mesh.Settings{TrustDomain: d}})
 	return l
 }
@@ -82,11 +82,13 @@ func (l *loop) take(reset bool, c store.Changes) {
 	l.snapshot.Store(result.Snapshot)
 	l.push.Publish(result.Snapshot, &result.Changed)
 	l.status.Set(result.Statuses)
-	if len(result.Statuses) > 0 || len(changes) > 0 {
-		all := l.builder.Statuses()
-		l.said.Store(&all)
-	}
 	l.mu.Lock()
+	for _, c := range changes {
+		if c.Object == nil {
+			delete(l.said, c.Ref)
+		}
+	}
+	maps.Copy(l.said, result.Statuses)
 	l.revision = c.Revision
 	close(l.moved)
 	l.moved = make(chan struct{})
@@ -121,5 +123,7 @@ func (l *loop) await(ctx context.Context, revision int64) {
 
 // statuses returns what is to be said about every object now.
 func (l *loop) statuses() map[graph.Ref]*graph.Status {
-	return *l.said.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.said)
 }

@@ -67,7 +67,8 @@ type Builder struct {
 	// slicesOf and workloadsOf find what serves a service.
 	slicesOf    map[mesh.Name]map[mesh.Name]bool
 	workloadsOf map[mesh.Name]map[mesh.Name]bool
-	virtual     map[int]mesh.Name // who has which virtual address
+	virtual     map[int]mesh.Name      // who has which virtual address
+	byAge       []*gatewayv1.HTTPRoute // see ordered; nil when a route changed
 
 	snapshot *mesh.Snapshot
 	statuses map[Ref]*Status
@@ -239,6 +240,7 @@ func (b *Builder) take(c Change) {
 		set(b.routes, n, r, there)
 		b.touchParents(r)
 		d.routes[n] = true
+		b.byAge = nil
 	case object.Mesh:
 		b.mesh, _ = c.Object.(*v1alpha1.Mesh)
 		d.all = true

@@ -82,6 +82,9 @@ func backendName(r *gatewayv1.HTTPRoute, b *gatewayv1.HTTPBackendRef) mesh.Name 
 // ordered returns the routes by age, then by name: the order in which equal
 // matches win (Gateway API v1, HTTPRouteRule).
 func (b *Builder) ordered() []*gatewayv1.HTTPRoute {
+	if b.byAge != nil {
+		return b.byAge
+	}
 	out := make([]*gatewayv1.HTTPRoute, 0, len(b.routes))
 	for _, r := range b.routes {
 		out = append(out, r)
@@ -92,6 +95,7 @@ func (b *Builder) ordered() []*gatewayv1.HTTPRoute {
 		}
 		return compareNames(mesh.Name{Namespace: x.Namespace, Name: x.Name}, mesh.Name{Namespace: y.Namespace, Name: y.Name})
 	})
+	b.byAge = out
 	return out
 }
 

@@ -1,0 +1,65 @@
+package graph
+
+import (
+	"fmt"
+	"testing"
+
+	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/control/object"
+)
+
+// big is a mesh of n services with ten workloads and a route each.
+func big(tb testing.TB, n int) []Change {
+	text := ""
+	for i := range n {
+		text += fmt.Sprintf(`
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s%d}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: s%d}
+spec: {parentRefs: [{kind: Service, group: "", name: s%d}], rules: [{backendRefs: [{name: s%d, port: 80}]}]}
+`, i, i, i, i)
+	}
+	out := decode(tb, "big", []byte(text))
+	for i := range n {
+		for j := range 10 {
+			w := object.Workload.New().(*v1alpha1.Workload)
+			w.Name = fmt.Sprintf("s%d-%d", i, j)
+			w.Spec.Ports = []v1alpha1.WorkloadPort{{Service: fmt.Sprintf("s%d", i), Port: 80, MeshPort: int32(1000 + j)}}
+			object.Default(w)
+			out = append(out, ChangeOf(w))
+		}
+	}
+	return out
+}
+
+// BenchmarkWorkloadChange is one workload of ten thousand changing its state.
+func BenchmarkWorkloadChange(b *testing.B) {
+	changes := big(b, 1000)
+	builder := NewBuilder("mesh.local")
+	builder.Apply(1, changes)
+	w := object.Clone(changes[len(changes)-1].Object).(*v1alpha1.Workload)
+	version := uint64(1)
+	for b.Loop() {
+		version++
+		next := *w
+		ready := version%2 == 0
+		next.Status.Ready = &ready
+		if r := builder.Apply(version, []Change{ChangeOf(&next)}); len(r.Changed.Endpoints) != 1 && version > 2 {
+			b.Fatalf("changed %v", r.Changed)
+		}
+	}
+}
+
+// BenchmarkWhole is building that mesh from nothing, as at a start.
+func BenchmarkWhole(b *testing.B) {
+	changes := big(b, 1000)
+	for b.Loop() {
+		NewBuilder("mesh.local").Apply(1, changes)
+	}
+}
