@@ -85,7 +85,7 @@ type Exchange struct {
 	down     Downstream
 	up       Upstream
 	endpoint *balance.Endpoint
-	failed   *balance.Endpoint // the one that was tried in vain
+	failed   dial.Tried // the endpoints that were tried in vain
 	timer    loop.Timer
 	began    time.Duration
 	sent     time.Duration
@@ -100,8 +100,6 @@ type Exchange struct {
 }
 
 const (
-	// maxTries bounds the endpoints a request is offered to.
-	maxTries = 3
 	// maxInterims bounds the 1xx responses to a request.
 	maxInterims = 16
 	// maxVias bounds how often a request may have passed this mesh's proxies.
@@ -184,7 +182,7 @@ func (x *Exchange) Once(bit uint8) bool {
 // connect picks an endpoint and a connection to it.
 func (x *Exchange) connect() {
 	w := x.worker
-	e := x.Cluster.Pick(w.Loop, x.failed)
+	e := x.Cluster.PickUntried(w.Loop, &x.failed)
 	if e == nil {
 		x.Fail(NoEndpoints)
 		return
@@ -225,7 +223,7 @@ func (x *Exchange) Connected(err error) {
 		return
 	}
 	x.leave(true)
-	if x.tries < maxTries && x.Cluster.Len() > 1 {
+	if x.tries < dial.MaxTries && x.Cluster.Untried(&x.failed) {
 		x.connect()
 		return
 	}
@@ -241,7 +239,7 @@ func (x *Exchange) leave(failed bool) {
 		}
 		e.End(int64(now), x.latency, failed)
 		if failed {
-			x.failed = e
+			x.failed.Add(e)
 		}
 	}
 	x.endpoint, x.up, x.latency = nil, nil, 0

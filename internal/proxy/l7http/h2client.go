@@ -477,7 +477,7 @@ func (x *Exchange) upReset(code wire.Code) bool {
 
 // retryable is called for a request that the endpoint has not touched.
 func (*h2Call) retryable(x *Exchange) {
-	if x.tries >= maxTries {
+	if x.tries >= dial.MaxTries {
 		x.upFailed(lost)
 		return
 	}

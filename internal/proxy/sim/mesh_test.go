@@ -118,6 +118,10 @@ func (r *run) backendsOf(v *view.View, n int, sidecars bool, serve func(*program
 			}
 			end = view.Endpoint{Address: mesh, Identity: shopID, Workload: "shop.default"}
 		}
+		if i == dead && r.plan.IntN(2) == 0 {
+			// Not even a host that could refuse: nothing comes back.
+			end.Address = netip.AddrPortFrom(hostAddr(200), end.Address.Port())
+		}
 		v.Endpoints[shopKey].List = append(v.Endpoints[shopKey].List, end)
 	}
 }

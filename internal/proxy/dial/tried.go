@@ -1,0 +1,46 @@
+package dial
+
+import (
+	"slices"
+
+	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/loop"
+)
+
+// MaxTries bounds the endpoints that a request or a connection is offered to.
+const MaxTries = 3
+
+// Tried are the endpoints that one request or connection has tried in vain.
+type Tried struct {
+	list [MaxTries]*balance.Endpoint
+	n    int
+}
+
+// Add adds an endpoint; the last ones are remembered.
+func (t *Tried) Add(e *balance.Endpoint) {
+	t.list[t.n%MaxTries] = e
+	t.n++
+}
+
+// Has reports whether an endpoint was tried.
+func (t *Tried) Has(e *balance.Endpoint) bool {
+	return slices.Contains(t.list[:min(t.n, MaxTries)], e)
+}
+
+// Untried reports whether the cluster has an endpoint, now, that wasn't tried.
+func (c *Cluster) Untried(t *Tried) bool {
+	for _, e := range c.set.All() {
+		if !t.Has(e) {
+			return true
+		}
+	}
+	return false
+}
+
+// PickUntried is Pick among the endpoints that weren't tried, if there are any.
+func (c *Cluster) PickUntried(l *loop.Loop, t *Tried) *balance.Endpoint {
+	if t.n == 0 {
+		return c.Pick(l, nil)
+	}
+	return c.set.Pick(int64(l.Now()), l.Rand, t.Has)
+}
