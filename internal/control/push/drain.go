@@ -51,7 +51,7 @@ func (s *Server) drain(st *stream) {
 		}
 		return true
 	}
-	if !wait(func() bool { return s.offered(st.key.Name) }) {
+	if !wait(func() bool { return s.offered(st.key) }) {
 		return
 	}
 	waits := s.subscribers(st)
@@ -72,8 +72,11 @@ func (s *Server) drain(st *stream) {
 }
 
 // offered reports whether any endpoint of the workload may still be picked.
-func (s *Server) offered(n mesh.Name) bool {
-	snap := s.snapshot.Load()
+func (s *Server) offered(k proxyKey) bool {
+	if k.gateway {
+		return false // nobody finds a gateway through the mesh
+	}
+	n, snap := k.Name, s.snapshot.Load()
 	w := snap.Workloads[n]
 	if w == nil {
 		return false
@@ -114,7 +117,7 @@ func (w *waiting) pending() bool {
 func (s *Server) subscribers(of *stream) []*waiting {
 	snap := s.snapshot.Load()
 	keys := map[mesh.Name][]string{}
-	if w := snap.Workloads[of.key.Name]; w != nil {
+	if w := snap.Workloads[of.key.Name]; w != nil && !of.key.gateway {
 		for i := range w.Ports {
 			k := mesh.PortKey{Service: w.Ports[i].Service, Port: w.Ports[i].Port}
 			keys[k.Service] = append(keys[k.Service], control.KeyEndpointsPart+plan.Key(k))

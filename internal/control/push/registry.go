@@ -266,6 +266,9 @@ func (r *registry) lock(n mesh.Name) (unlock func()) {
 // that serves through its proxy is ready only once the proxy has registered.
 func (r *registry) status(ctx context.Context, st *stream, said control.Status) {
 	if st.key.gateway {
+		if said.Draining {
+			r.server.beginDrain(st)
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)

@@ -98,7 +98,8 @@ func (st *stream) markAll() {
 
 func (st *stream) replace() { st.goneOnce.Do(func() { close(st.gone) }) }
 
-// refuse ends a conversation with a reason the proxy logs.
+// refuse ends a conversation with a reason the proxy logs, before its sender
+// has begun: a gRPC stream has one writer.
 func refuse(gs grpc.ServerStream, reason string) error {
 	out := control.EncodeControlMessage(&control.ControlMessage{Refused: &control.Refused{Reason: reason}})
 	gs.SendMsg(&out)
@@ -229,7 +230,7 @@ func (s *Server) handle(ctx context.Context, st *stream, m *control.ProxyMessage
 	case m.Subscribe != nil:
 		s.unsubscribe(st, m.Subscribe.Remove)
 		if !s.subscribe(st, m.Subscribe.Add) {
-			return refuse(st.grpc, fmt.Sprintf("too many subscriptions: at most %d", maxSubscriptions))
+			return status.Errorf(codes.ResourceExhausted, "too many subscriptions: at most %d", maxSubscriptions)
 		}
 	case m.Ack != nil:
 		st.answered(m.Ack)
