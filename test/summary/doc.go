@@ -1,10 +1,11 @@
 // Command summary runs the repository's tests and says what happened: it is
 // what `make test` calls.
 //
-//	summary [-race auto|on|off] [-web DIR] [-run REGEXP] [package ...]
+//	summary [-race auto|on|off] [-run REGEXP] [package ...]
 //
-// It runs `go test -json` (with the race detector where cgo works), then the
-// dashboard's own tests where Node is installed. A line is printed for each
+// It runs `go test -json`, with the race detector where cgo works. (The
+// dashboard's own tests, in TypeScript and in a browser, are started by
+// internal/dashboard's.) A line is printed for each
 // package, the whole output of what failed, and each skipped test with its
 // reason; the last line is always
 //

@@ -26,9 +26,19 @@ type test struct{ Package, Name string }
 
 func (t test) String() string {
 	if t.Name == "" {
-		return t.Package
+		return short(t.Package)
 	}
-	return t.Package + " " + t.Name
+	return short(t.Package) + " " + t.Name
+}
+
+// module is cut from package names to keep lines short.
+const module = "tulle.dev/tulle"
+
+func short(pkg string) string {
+	if pkg == module {
+		return "(root)"
+	}
+	return strings.TrimPrefix(pkg, module+"/")
 }
 
 // outcome is how a test ended.
@@ -107,7 +117,7 @@ func (r *results) endPackage(t test, e event, out io.Writer) {
 			n[o]++
 		}
 	}
-	line := fmt.Sprintf("%-4s %-58s %6.1fs  %d tests", map[string]string{"pass": "ok", "fail": "FAIL"}[e.Action], strings.TrimPrefix(t.Package, module), e.Elapsed, n[passed])
+	line := fmt.Sprintf("%-4s %-58s %6.1fs  %d tests", map[string]string{"pass": "ok", "fail": "FAIL"}[e.Action], short(t.Package), e.Elapsed, n[passed])
 	if n[failed] > 0 {
 		line += fmt.Sprintf(", %d failed", n[failed])
 	}

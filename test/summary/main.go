@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,14 +8,10 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 )
-
-// module is cut from package names to keep lines short.
-const module = "tulle.dev/tulle/"
 
 // rerunReason is what a skipped test's reason contains when only the race
 // detector was in its way.
@@ -24,7 +19,6 @@ const rerunReason = "race detector"
 
 func main() {
 	race := flag.String("race", "auto", "auto, on or off")
-	web := flag.String("web", "web", "the dashboard's `folder`; empty leaves its tests out")
 	run := flag.String("run", "", "only tests that match this `regexp`")
 	timeout := flag.String("timeout", "15m", "of one package's tests")
 	flag.Parse()
@@ -44,9 +38,6 @@ func main() {
 	} else {
 		r.goTest(slices.Concat([]string{"-race"}, args, packages), os.Stdout)
 		r.withoutRace(*timeout, os.Stdout)
-	}
-	if *web != "" && *run == "" {
-		r.webTest(*web, os.Stdout)
 	}
 	r.report(os.Stdout)
 	if len(r.with(failed)) > 0 {
@@ -119,93 +110,15 @@ func (r *results) report(out io.Writer) {
 	if len(skips) > 0 {
 		fmt.Fprintln(out, "\nskipped:")
 		for _, t := range leaves(skips) {
-			fmt.Fprintf(out, "  %s\n      %s\n", strings.TrimPrefix(t.String(), module), r.reason(t))
+			fmt.Fprintf(out, "  %s\n      %s\n", t, r.reason(t))
 		}
 	}
 	for _, t := range leaves(fails) {
-		fmt.Fprintf(out, "\nfailed: %s\n%s", strings.TrimPrefix(t.String(), module), r.output[t])
+		fmt.Fprintf(out, "\nfailed: %s\n%s", t, r.output[t])
 		// What a test started may have printed to the package's own output.
 		if own := (test{Package: t.Package}); t != own {
 			fmt.Fprint(out, r.output[own])
 		}
 	}
 	fmt.Fprintf(out, "\n%d passed, %d failed, %d skipped\n", len(r.with(passed)), len(fails), len(skips))
-}
-
-// webTest runs the dashboard's tests: `npm test` in dir is Vitest, whose JSON
-// reporter says what happened.
-func (r *results) webTest(dir string, out io.Writer) {
-	t := test{Package: "web", Name: "npm test"}
-	skip := func(why string) {
-		r.set(t, skipped)
-		r.output[t] = why
-	}
-	if _, err := os.Stat(filepath.Join(dir, "package.json")); err != nil {
-		return
-	}
-	if _, err := exec.LookPath("npm"); err != nil {
-		skip("Node is not installed: apt-get install nodejs npm, then npm ci in " + dir)
-		return
-	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil {
-		skip("its packages are not installed: npm ci in " + dir)
-		return
-	}
-	report, err := os.CreateTemp("", "web-*.json")
-	if err != nil {
-		r.set(t, failed)
-		r.output[t] = err.Error()
-		return
-	}
-	report.Close()
-	defer os.Remove(report.Name())
-	cmd := exec.Command("npm", "test", "--silent", "--", "--reporter=default", "--reporter=json", "--outputFile="+report.Name())
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CI=1")
-	text, err := cmd.CombinedOutput()
-	n, bad := r.readWeb(report.Name())
-	status := "ok"
-	if err != nil || bad > 0 {
-		status = "FAIL"
-	}
-	fmt.Fprintf(out, "%-4s %-58s %7s  %d tests\n", status, "web", "", n)
-	if err != nil && bad == 0 || n == 0 {
-		r.set(t, failed)
-		r.output[t] = fmt.Sprintf("npm test: %v\n%s", err, text)
-	}
-}
-
-// readWeb reads what Vitest's JSON reporter wrote.
-func (r *results) readWeb(file string) (n, bad int) {
-	var doc struct {
-		TestResults []struct {
-			AssertionResults []struct {
-				FullName        string   `json:"fullName"`
-				Status          string   `json:"status"`
-				FailureMessages []string `json:"failureMessages"`
-			} `json:"assertionResults"`
-		} `json:"testResults"`
-	}
-	b, err := os.ReadFile(file)
-	if err != nil || json.Unmarshal(b, &doc) != nil {
-		return 0, 0
-	}
-	for _, f := range doc.TestResults {
-		for _, a := range f.AssertionResults {
-			t := test{Package: "web", Name: a.FullName}
-			n++
-			switch a.Status {
-			case "passed":
-				r.set(t, passed)
-			case "failed":
-				bad++
-				r.set(t, failed)
-				r.output[t] = strings.Join(a.FailureMessages, "\n") + "\n"
-			default:
-				r.set(t, skipped)
-				r.output[t] = "the dashboard's tests skipped it (" + a.Status + ")"
-			}
-		}
-	}
-	return n, bad
 }
