@@ -17,7 +17,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/view"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
 )
 
 // raw is a codec of messages that are bytes.
@@ -199,6 +202,34 @@ func grpcCalls(t *testing.T, c *grpc.ClientConn) {
 	big := bytes.Repeat([]byte("y"), 3<<20)
 	if err := c.Invoke(ctx, "/test.Echo/Unary", &big, &b); err != nil || len(b) != len(big)+2 {
 		t.Errorf("large message: %d bytes, %v", len(b), err)
+	}
+}
+
+// A call's own deadline holds although its client doesn't keep to it.
+func TestGRPCDeadline(t *testing.T) {
+	v := edgeView(grpcProgram(t, "a"))
+	v.Destinations[backendKey].Protocol = view.HTTP2
+	e := newEnd(dialTo(t, start(t, v, 1).addr(t, "http")), false)
+	s := e.engine.Open(b("POST"), b("http"), b("echo"), b("/test.Echo/Hang"), nil)
+	for _, f := range [][2]string{{"content-type", "application/grpc"}, {"te", "trailers"}, {"grpc-timeout", "50m"}} {
+		e.engine.Field(b(f[0]), b(f[1]), false)
+	}
+	e.engine.EndHead(s, false)
+	e.engine.Write(s, []byte{0, 0, 0, 0, 0}, true)
+	began := time.Now()
+	if err := e.run(func(ev h2.Event) bool {
+		if ev.Kind == h2.Reset && ev.Code == wire.Cancel {
+			return false // the server was a little faster
+		}
+		if ev.Kind != h2.Response {
+			return true
+		}
+		if code, _ := ev.Head.Get("grpc-status"); string(code) != "4" {
+			t.Errorf("%+v", ev.Head)
+		}
+		return false
+	}); err != nil || time.Since(began) < 40*time.Millisecond {
+		t.Error(err, time.Since(began))
 	}
 }
 
