@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,6 +19,9 @@ import (
 
 // TestMain lets the test binary be the etcd child.
 func TestMain(m *testing.M) {
+	if n, err := strconv.ParseInt(os.Getenv("TULLE_TEST_QUOTA"), 10, 64); err == nil {
+		quota = n
+	}
 	if len(os.Args) > 2 && os.Args[1] == "etcd" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()

@@ -74,7 +74,7 @@ func StartEmbedded(ctx context.Context, dir string, command []string, log *slog.
 		e.Close()
 		return nil, err
 	}
-	e.quota = Quota
+	e.quota = quota
 	e.done.Go(func() { e.tend(run) })
 	return e, nil
 }
@@ -283,7 +283,7 @@ func (e *Embedded) reclaim(ctx context.Context) error {
 	if err != nil {
 		return say(err)
 	}
-	wasteful := s.DbSize > Quota/2 && s.DbSizeInUse < s.DbSize/2
+	wasteful := s.DbSize > quota/2 && s.DbSizeInUse < s.DbSize/2
 	if len(alarms.Alarms) == 0 && !wasteful {
 		return nil
 	}
@@ -298,7 +298,7 @@ func (e *Embedded) reclaim(ctx context.Context) error {
 	if s, err = e.client.Status(ctx, endpoint); err != nil {
 		return say(err)
 	}
-	if s.DbSize < Quota*9/10 {
+	if s.DbSize < quota*9/10 {
 		for _, a := range alarms.Alarms {
 			if _, err := e.client.AlarmDisarm(ctx, (*clientv3.AlarmMember)(a)); err != nil {
 				return say(err)

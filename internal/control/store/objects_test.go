@@ -349,6 +349,57 @@ func TestEtcdEndsWithItsParent(t *testing.T) {
 	}
 }
 
+// TestQuota: with the quota reached writing fails and says why, reading and
+// deleting go on, and what was deleted makes room again.
+func TestQuota(t *testing.T) {
+	old := quota
+	quota = 4 << 20
+	defer func() { quota = old }()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The child gets no variable of ours, so env sets the test's.
+	e, err := StartEmbedded(t.Context(), filepath.Join(shortDir(t), "etcd"),
+		[]string{"/usr/bin/env", fmt.Sprintf("TULLE_TEST_QUOTA=%d", quota), self, "etcd"}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ctx := t.Context()
+	value := make([]byte, 200_000)
+	n := 0
+	for ; err == nil; n++ {
+		if n > 100 {
+			t.Fatal("the quota is never reached")
+		}
+		_, err = e.Put(ctx, fmt.Sprintf("/fill/%03d", n), value, AnyRevision, 0)
+	}
+	if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "quota") {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := e.Status(ctx); !errors.Is(err, ErrFull) {
+		t.Errorf("status: %v", err)
+	}
+	if _, err := e.Get(ctx, "/fill/000"); err != nil {
+		t.Errorf("reading: %v", err)
+	}
+	for i := range n - 1 {
+		if _, err := e.Delete(ctx, fmt.Sprintf("/fill/%03d", i), AnyRevision); err != nil {
+			t.Fatalf("deleting: %v", err)
+		}
+	}
+	if err := e.reclaim(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Put(ctx, "/after", value, AnyRevision, 0); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	if _, err := e.Status(ctx); err != nil {
+		t.Errorf("status: %v", err)
+	}
+}
+
 func TestStartErrors(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

@@ -24,6 +24,9 @@ const (
 	maxSocketPath = 103
 )
 
+// quota is Quota, except in tests.
+var quota int64 = Quota
+
 // ServeEtcd runs the embedded etcd in this process, with its data and sockets
 // in dir, until the context ends or stdin (a pipe held by the parent) does. It
 // is the whole of the hidden command `tulle etcd --dir DIR`.
@@ -44,7 +47,7 @@ func ServeEtcd(ctx context.Context, dir string, parent io.Reader) error {
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	c.InitialCluster = c.Name + "=" + peer.String()
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keptRevisions
-	c.QuotaBackendBytes = Quota
+	c.QuotaBackendBytes = quota
 	c.SnapshotCount = 5000
 	// One member elects itself: no reason to wait long.
 	c.TickMs, c.ElectionMs = 50, 250
