@@ -49,7 +49,7 @@ in it); - reads standard input. Prints created, configured or unchanged for each
 			return a.apply(cmd, conn, documents, dryRun)
 		},
 	}
-	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory with objects, - for standard input; may be repeated")
+	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "`FILE` or directory with objects, - for standard input; may be repeated")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "let the control plane check everything and change nothing")
 	_ = c.MarkFlagRequired("filename")
 	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json")
@@ -277,7 +277,7 @@ func (a *app) deleteCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory whose objects to delete; may be repeated")
+	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "`FILE` or directory whose objects to delete; may be repeated")
 	c.Flags().BoolVar(&missingOK, "ignore-not-found", false, "an object that isn't there is no error")
 	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json")
 	a.namespaceFlag(c)

@@ -100,7 +100,7 @@ Exit codes: 0 when nothing is wrong (warnings are fine), 1 when something is wro
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "short or json")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: short or json")
 	c.Flags().DurationVar(&wait, "wait", 0, "try again until nothing is wrong, at most this long")
 	completeFormats(c, formatShort, formatJSON)
 	return c

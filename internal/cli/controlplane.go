@@ -22,19 +22,19 @@ type controlFlags struct {
 
 func (f *controlFlags) add(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringVar(&f.config.Listen, "listen", control.DefaultListen, "where proxies and remote CLIs connect (TLS); port 0 takes a free one, none for sockets only")
-	flags.StringVar(&f.config.Dashboard, "dashboard", control.DefaultDashboard, "address of the dashboard and the Prometheus query API, or none")
+	flags.StringVar(&f.config.Listen, "listen", control.DefaultListen, "`ADDRESS` where proxies and remote CLIs connect (TLS); port 0 takes a free one, none for sockets only")
+	flags.StringVar(&f.config.Dashboard, "dashboard", control.DefaultDashboard, "`ADDRESS` of the dashboard and the Prometheus query API, or none")
 	flags.StringSliceVar(&f.config.DashboardHosts, "dashboard-host", nil, "further names under which a browser may ask for the dashboard (localhost always may)")
-	flags.StringVar(&f.config.TrustDomain, "trust-domain", "", "trust domain of a new mesh (default mesh.local)")
-	flags.StringSliceVar(&f.config.Etcd.Endpoints, "etcd-endpoints", nil, "an etcd cluster of yours, instead of the embedded one")
-	flags.StringVar(&f.config.Etcd.CAFile, "etcd-ca", "", "PEM file with the roots of that etcd")
-	flags.StringVar(&f.config.Etcd.CertFile, "etcd-certificate", "", "PEM file with the client certificate for it")
-	flags.StringVar(&f.config.Etcd.KeyFile, "etcd-key", "", "PEM file with that certificate's key")
-	flags.StringVar(&f.config.CAFiles.IssuerChain, "ca-issuer", "", "PEM chain of an issuing certificate of yours")
-	flags.StringVar(&f.config.CAFiles.IssuerKey, "ca-key", "", "PEM key of --ca-issuer")
-	flags.StringVar(&f.config.CAFiles.Roots, "ca-roots", "", "PEM roots that --ca-issuer leads to")
+	flags.StringVar(&f.config.TrustDomain, "trust-domain", "", "trust `DOMAIN` of a new mesh (default mesh.local)")
+	flags.StringSliceVar(&f.config.Etcd.Endpoints, "etcd-endpoints", nil, "`URLS` of an etcd cluster of yours, instead of the embedded one")
+	flags.StringVar(&f.config.Etcd.CAFile, "etcd-ca", "", "PEM `FILE` with the roots of that etcd")
+	flags.StringVar(&f.config.Etcd.CertFile, "etcd-certificate", "", "PEM `FILE` with the client certificate for it")
+	flags.StringVar(&f.config.Etcd.KeyFile, "etcd-key", "", "PEM `FILE` with that certificate's key")
+	flags.StringVar(&f.config.CAFiles.IssuerChain, "ca-issuer", "", "PEM `FILE` with the chain of an issuing certificate of yours")
+	flags.StringVar(&f.config.CAFiles.IssuerKey, "ca-key", "", "PEM `FILE` with the key of --ca-issuer")
+	flags.StringVar(&f.config.CAFiles.Roots, "ca-roots", "", "PEM `FILE` with the roots that --ca-issuer leads to")
 	flags.DurationVar(&f.config.Retention, "retention", 6*time.Hour, "how long metrics are kept")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&f.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
 }
 
 func (f *controlFlags) level() (slog.Level, error) {

@@ -64,7 +64,7 @@ func (a *app) diagnosticsEndpoints() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	a.namespaceFlag(c)
 	completeFormats(c, formatJSON, formatYAML)
 	return c
@@ -177,7 +177,7 @@ func (a *app) diagnosticsProxy() *cobra.Command {
 			return a.printDump(dump)
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "wide, json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	a.namespaceFlag(c)
 	completeFormats(c, formatWide, formatJSON, formatYAML)
 	return c
@@ -303,7 +303,7 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "pem, json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: pem, json or yaml")
 	a.namespaceFlag(c)
 	completeFormats(c, formatPEM, formatJSON, formatYAML)
 	return c

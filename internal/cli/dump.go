@@ -273,7 +273,7 @@ func (a *app) diagnosticsConnections() *cobra.Command {
 			return a.printConnections(data)
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	a.namespaceFlag(c)
 	completeFormats(c, formatJSON, formatYAML)
 	return c

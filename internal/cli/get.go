@@ -15,7 +15,7 @@ import (
 
 // namespaceFlag adds -n, with the default namespace.
 func (a *app) namespaceFlag(c *cobra.Command) {
-	c.Flags().StringVarP(&a.namespace, "namespace", "n", "default", "namespace")
+	c.Flags().StringVarP(&a.namespace, "namespace", "n", "default", "`NAMESPACE`")
 	_ = c.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
 }
 
@@ -61,7 +61,7 @@ several kinds may be given with commas.`,
 			return a.get(ctx, conn, wanted, namespace, output)
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "wide, json, yaml or name")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json, yaml or name")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
 	a.namespaceFlag(c)
 	completeFormats(c, formatWide, formatJSON, formatYAML, formatName)

@@ -95,12 +95,12 @@ and look around from another one:
 		return couldNot("see `"+cmd.CommandPath()+" --help`", "%w", err)
 	})
 	f := root.PersistentFlags()
-	f.StringVar(&a.dataDir, "data-dir", "", "directory of the mesh on this machine (TULLE_DATA_DIR; default "+defaultDataDirText+")")
-	f.StringVar(&a.controlPlane, "control-plane", "", "HOST:PORT of a control plane elsewhere, or unix:PATH (TULLE_CONTROL_PLANE)")
-	f.StringVar(&a.tokenFile, "token-file", "", "file with the token for --control-plane (TULLE_TOKEN_FILE)")
-	f.StringVar(&a.caFile, "ca", "", "PEM file with the mesh's root certificates, for --control-plane (TULLE_CA)")
-	f.StringVar(&a.certFile, "certificate", "", "PEM file with a client certificate, for --control-plane (TULLE_CERTIFICATE)")
-	f.StringVar(&a.keyFile, "key", "", "PEM file with the client certificate's key (TULLE_KEY)")
+	f.StringVar(&a.dataDir, "data-dir", "", "`DIRECTORY` of the mesh on this machine (TULLE_DATA_DIR; default "+defaultDataDirText+")")
+	f.StringVar(&a.controlPlane, "control-plane", "", "`HOST:PORT` of a control plane elsewhere, or unix:PATH (TULLE_CONTROL_PLANE)")
+	f.StringVar(&a.tokenFile, "token-file", "", "`FILE` with the token for --control-plane (TULLE_TOKEN_FILE)")
+	f.StringVar(&a.caFile, "ca", "", "PEM `FILE` with the mesh's root certificates, for --control-plane (TULLE_CA)")
+	f.StringVar(&a.certFile, "certificate", "", "PEM `FILE` with a client certificate, for --control-plane (TULLE_CERTIFICATE)")
+	f.StringVar(&a.keyFile, "key", "", "PEM `FILE` with the client certificate's key (TULLE_KEY)")
 	f.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for the control plane's answer")
 	f.SortFlags = false
 
@@ -128,6 +128,7 @@ and look around from another one:
 
 // usageErrors gives wrong arguments of every command the exit code of wrong usage.
 func usageErrors(c *cobra.Command) {
+	c.DisableFlagsInUseLine = true // the lines say what matters
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)

@@ -65,7 +65,7 @@ by the proxies in front of the service over the window. "-" means nothing was se
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "wide, json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	c.Flags().DurationVarP(&window, "window", "w", time.Minute, "how far back to look")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
 	a.namespaceFlag(c)
@@ -159,7 +159,7 @@ func (a *app) edgesCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	c.Flags().DurationVarP(&window, "window", "w", time.Minute, "how far back to look")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
 	a.namespaceFlag(c)

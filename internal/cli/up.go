@@ -49,11 +49,11 @@ kept in the data directory and is there again next time.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, f) },
 	}
-	c.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "file or directory with objects to apply; may be repeated")
+	c.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "`FILE` or directory with objects to apply; may be repeated")
 	c.Flags().BoolVar(&f.demo, "demo", false, "add the sample shop")
 	f.add(c)
-	c.Flags().StringVar(&f.proxyBinary, "proxy-binary", "", "tulle-proxy (default: beside tulle, else in PATH)")
-	c.Flags().StringVar(&f.mode, "mode", string(run.Auto), "how the demo's programs are intercepted: auto, netns or explicit")
+	c.Flags().StringVar(&f.proxyBinary, "proxy-binary", "", "`FILE` of tulle-proxy (default: beside tulle, else in PATH)")
+	c.Flags().StringVar(&f.mode, "mode", string(run.Auto), "`MODE` in which the demo's programs are intercepted: auto, netns or explicit")
 	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json")
 	a.namespaceFlag(c)
 	return c

@@ -78,7 +78,7 @@ func (a *app) versionCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "short, json or yaml")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: short, json or yaml")
 	c.Flags().BoolVar(&clientOnly, "client", false, "don't ask the control plane")
 	completeFormats(c, formatShort, formatJSON, formatYAML)
 	return c

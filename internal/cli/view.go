@@ -77,11 +77,11 @@ proxies from the same DIR speak mutual TLS. It is for trying and testing only.`,
 			return printData(a.Out, output, data)
 		},
 	}
-	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory with objects, - for standard input; may be repeated")
-	c.Flags().StringVar(&proxy, "proxy", "", "name of the Workload or Gateway, NAME or NAME.NAMESPACE")
-	c.Flags().StringVar(&state, "state", "", "write this state file")
-	c.Flags().StringVar(&identityDir, "identity", "", "directory of a throw-away CA and the identities made from it")
-	c.Flags().StringVarP(&output, "output", "o", "", "yaml or json (default yaml, nothing with --state)")
+	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "`FILE` or directory with objects, - for standard input; may be repeated")
+	c.Flags().StringVar(&proxy, "proxy", "", "`NAME` of the Workload or Gateway, or NAME.NAMESPACE")
+	c.Flags().StringVar(&state, "state", "", "`FILE` to write the state to")
+	c.Flags().StringVar(&identityDir, "identity", "", "`DIRECTORY` of a throw-away CA and the identities made from it")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: yaml or json (default yaml, nothing with --state)")
 	_ = c.MarkFlagRequired("filename")
 	_ = c.MarkFlagRequired("proxy")
 	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json")
