@@ -156,7 +156,7 @@ func (f *facts) checkObjects(_ context.Context, add addCheck) {
 
 // newToken says how a proxy that lost its certificate comes back.
 func (f *facts) newToken(who string) string {
-	return fmt.Sprintf("One whose certificate ended more than %d days ago needs a new join token for its --join-token-file: curl --unix-socket %s -d '{\"identity\":\"%s\"}' http://tulle/tulle/v1/join-tokens",
+	return fmt.Sprintf("A new proxy, or one whose certificate ended more than %d days ago, needs a join token for its --join-token-file: curl --unix-socket %s -d '{\"identity\":\"%s\"}' http://tulle/tulle/v1/join-tokens",
 		int(ca.RecoveryWindow.Hours()/24), f.at.ControlSocket, who)
 }
 
@@ -195,10 +195,11 @@ func (f *facts) checkProxies(add addCheck) {
 			return p.Role == "gateway" && p.Name == n.Name && p.Namespace == n.Namespace
 		}) {
 			away = append(away, "gateway "+n.String()+" (never came)")
+			lost = n.Namespace + "/" + n.Name
 		}
 	}
 	add("proxies", "every proxy is connected", problemOf(away, "not connected: %s"), false,
-		"is the program still running? "+f.newToken(lost))
+		"is the program still running? (tulle up -f FILE runs a gateway's proxy as well.) "+f.newToken(lost))
 	add("proxies", "every proxy has taken what it was told", problemOf(rejected, "%s"), false, "the proxy goes on with what it had; tulle diagnostics proxy NAME shows it")
 	add("proxies", "every proxy is up to date", problemOf(behind, "behind: %s"), true, "is the machine overloaded, or the network slow?")
 	add("proxies", "every proxy renews its certificate in time", problemOf(late, "late: %s"), true, "tulle diagnostics proxy NAME shows why it can't renew")

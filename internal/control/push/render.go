@@ -16,6 +16,7 @@ func keyOf(k mesh.PortKey) string { return plan.Key(k) }
 // rendered is a resource, encoded once for every proxy that holds it.
 type rendered struct {
 	source  any // the part of the snapshot it was made of
+	greets  bool
 	version uint64
 	bytes   []byte
 }
@@ -55,17 +56,22 @@ func (s *Server) render(snap *mesh.Snapshot, st *stream, key string) (rendered, 
 		name = st.key.Namespace + "\x00" + key // looked up in the proxy's namespace
 	}
 	source := sourceOf(snap, st.key.Namespace, key)
+	greets := s.greetings.of(key)
 	s.cache.mu.Lock()
 	r, ok := s.cache.items[name]
 	s.cache.mu.Unlock()
-	if ok && r.source == source {
+	if ok && r.source == source && r.greets == greets {
 		return r, true
 	}
 	resource, ok := plan.Resource(snap, st.key.Namespace, key)
 	if !ok {
 		return rendered{}, false
 	}
+	if d := resource.Destination; d != nil && greets && d.Protocol == view.Detect && len(d.Routes.Hosts) == 0 {
+		d.ServerFirst = true
+	}
 	r = encode(resource, source)
+	r.greets = greets
 	s.cache.mu.Lock()
 	if s.cache.items == nil || len(s.cache.items) >= maxCached {
 		s.cache.items = map[string]rendered{}

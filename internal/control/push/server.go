@@ -73,7 +73,10 @@ type Server struct {
 	snapshot atomic.Pointer[mesh.Snapshot]
 	cache    cache
 	registry registry
-	drains   sync.WaitGroup
+
+	greetings greetings
+
+	drains sync.WaitGroup
 
 	mu       sync.Mutex
 	streams  map[*stream]bool
@@ -109,6 +112,7 @@ func New(c Config) *Server {
 		stop: make(chan struct{}), ready: make(chan struct{}),
 	}
 	s.registry.init(s)
+	s.greetings.init(s)
 	return s
 }
 

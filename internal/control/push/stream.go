@@ -239,6 +239,8 @@ func (s *Server) handle(ctx context.Context, st *stream, m *control.ProxyMessage
 		st.status = *m.Status
 		st.mu.Unlock()
 		s.registry.status(ctx, st, *m.Status)
+	case m.Greets != nil:
+		s.greetings.heard(ctx, st, m.Greets.Ports)
 	case m.Hello != nil:
 		return status.Error(codes.InvalidArgument, "Hello was said already")
 	}
