@@ -27,13 +27,14 @@ type Poller struct {
 	// Lag is the most it takes until a turn begins that could.
 	Lag time.Duration
 
-	sockets []*socket // by descriptor
-	dirty   []*socket
-	cut     []partition
-	pipes   map[poll.FD]*[]byte
-	planned bool          // a turn is on the agenda
-	alarm   time.Duration // and this one for a timer
-	woken   bool
+	sockets  []*socket // by descriptor
+	dirty    []*socket
+	cut      []partition
+	pipes    map[poll.FD]*[]byte
+	vanished bool
+	planned  bool          // a turn is on the agenda
+	alarm    time.Duration // and this one for a timer
+	woken    bool
 }
 
 var _ poll.Poller = (*Poller)(nil)
@@ -60,6 +61,9 @@ func (p *Poller) wakeUp() {
 
 func (p *Poller) turn() {
 	p.planned = false
+	if p.vanished {
+		return
+	}
 	p.Turn()
 	p.Sleep()
 }
@@ -83,7 +87,7 @@ func (p *Poller) Sleep() {
 		if p.alarm == p.world.now {
 			p.alarm = poll.Forever
 		}
-		if !p.planned {
+		if !p.planned && !p.vanished {
 			p.turn()
 		}
 	})
@@ -111,6 +115,9 @@ func (p *Poller) adopt(s *socket) {
 	p.sockets = append(p.sockets, s)
 	s.fd = poll.FD(len(p.sockets) - 1)
 }
+
+// Vanished reports whether the host is gone.
+func (p *Poller) Vanished() bool { return p.vanished }
 
 // Open is the number of open descriptors.
 func (p *Poller) Open() int {

@@ -29,6 +29,7 @@ type run struct {
 	backends   []*backend
 	streams    []*stream
 	dead       int  // the endpoint where nobody listens, or -1
+	vanishes   bool // a backend goes without a word: it can't say that it got all
 	greets     bool // servers of streams speak first
 	upgrades   bool // streams begin with an offer to upgrade
 	violations []string
@@ -279,6 +280,10 @@ func (r *run) storm(a, b string) {
 	for range 1 + r.plan.IntN(3) {
 		r.world.After(time.Duration(r.plan.IntN(200))*time.Millisecond, r.world.BreakOne)
 	}
+	if r.vanishes = r.plan.IntN(4) == 0; r.vanishes {
+		r.world.After(time.Duration(r.plan.IntN(150))*time.Millisecond, func() { r.world.Vanish("backend0") })
+		r.world.After(time.Duration(r.plan.IntN(150))*time.Millisecond, func() { r.world.Vanish("inbound0") })
+	}
 	if r.plan.IntN(2) == 0 {
 		r.world.After(time.Duration(r.plan.IntN(100))*time.Millisecond, func() {
 			r.world.Partition(a, b, time.Duration(r.plan.IntN(4000))*time.Millisecond)
@@ -336,6 +341,9 @@ func (r *run) play() {
 		return
 	}
 	for _, n := range r.proxies {
+		if n.pollers[0].Vanished() {
+			continue
+		}
 		if c := n.Connections(); c != 0 {
 			r.violate("%s still counts %d connections", n.name, c)
 		}

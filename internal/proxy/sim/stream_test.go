@@ -205,7 +205,7 @@ func (r *run) serveStreams(p *program, at netip.AddrPort) {
 
 // settle ends a stream whose both directions have ended.
 func (s *stream) settle() {
-	if s.dnBroke != nil || s.downEnd && (s.upEnd || s.upBroke != nil) {
+	if s.dnBroke != nil || s.downEnd && (s.upEnd || s.upBroke != nil || s.run.vanishes) {
 		s.finish(false)
 	}
 }
@@ -216,7 +216,7 @@ func (s *stream) finish(reset bool) {
 	}
 	s.done = true
 	s.run.active--
-	s.client.close(reset)
+	s.client.close(reset || len(s.client.out) > 0)
 	if c := s.server; c != nil {
 		// The server closes when it has heard of the end.
 		s.run.world.After(5*time.Second, func() { c.close(false) })

@@ -120,7 +120,7 @@ func (w *World) hostOf(addr netip.AddrPort) *Poller {
 }
 
 func (s *socket) refused() {
-	if s.fd == poll.None {
+	if s.fd == poll.None || s.owner.vanished {
 		return
 	}
 	s.world.note("%s #%d refused", s.owner.Host, s.serial)
@@ -132,8 +132,8 @@ func (s *socket) refused() {
 func (s *socket) reach(l *socket) {
 	w := s.world
 	switch {
-	case s.dead:
-		return // closed before it got anywhere
+	case s.dead || s.lost() || l.owner.vanished:
+		return // closed before it got anywhere, or it never does
 	case l.fd == poll.None:
 		w.At(s.arrival(s.owner), s.refused)
 		return
@@ -151,7 +151,7 @@ func (s *socket) reach(l *socket) {
 	l.backlog = append(l.backlog, p)
 	l.changed()
 	w.At(p.arrival(s.owner), func() {
-		if s.dead {
+		if s.dead || s.lost() {
 			return
 		}
 		s.connecting = false
@@ -195,7 +195,7 @@ func (s *socket) pump() {
 func (s *socket) arrive(piece []byte) {
 	s.coming -= len(piece)
 	switch {
-	case s.dead:
+	case s.dead || s.lost():
 	case s.fd == poll.None && s.accepted:
 		// Nobody is there any more: the sender is told.
 		s.die(nil)
@@ -208,7 +208,7 @@ func (s *socket) arrive(piece []byte) {
 }
 
 func (s *socket) arriveFin() {
-	if s.dead {
+	if s.dead || s.lost() {
 		return
 	}
 	s.world.note("%s #%d gets the end", s.owner.Host, s.serial)
@@ -217,7 +217,7 @@ func (s *socket) arriveFin() {
 }
 
 func (s *socket) arriveReset() {
-	if s.dead {
+	if s.dead || s.lost() {
 		return
 	}
 	s.world.note("%s #%d gets a reset", s.owner.Host, s.serial)
@@ -373,6 +373,40 @@ func (s *socket) changed() {
 		s.owner.dirty = append(s.owner.dirty, s)
 		s.owner.wakeUp()
 	}
+}
+
+// patience is how long a peer may be silent to what it should acknowledge, or to
+// a keep-alive, before the connection is given up.
+const patience = 30 * time.Second
+
+// Vanish takes a host off the network without a word, as a power failure does.
+// Who is connected to it finds out by its silence.
+func (w *World) Vanish(host string) {
+	w.note("%s vanishes", host)
+	for _, p := range w.pollers {
+		if p.Host == host {
+			p.vanished = true
+		}
+	}
+	for _, s := range w.streams {
+		for _, end := range []*socket{s, s.peer} {
+			if end == nil || end.owner.vanished || end.peer == nil || !end.peer.owner.vanished {
+				continue
+			}
+			w.After(patience, func() {
+				if !end.dead {
+					w.note("%s #%d is given up", end.owner.Host, end.serial)
+					end.die(unix.ETIMEDOUT)
+					end.changed()
+				}
+			})
+		}
+	}
+}
+
+// lost reports whether nothing arrives any more, as one of the hosts is gone.
+func (s *socket) lost() bool {
+	return s.owner.vanished || s.peer != nil && s.peer.owner.vanished
 }
 
 // BreakOne resets one of the connections that are open, if there are any.
