@@ -27,8 +27,6 @@ const (
 
 	// handshakesPerLoop bounds the TLS handshakes in flight.
 	handshakesPerLoop = 4
-	// detectTimeout and detectBytes bound what is read to tell protocols apart.
-	detectTimeout = 10 * time.Second
 	// maxPassThrough bounds the destinations outside the mesh that one loop
 	// remembers.
 	maxPassThrough = 1024

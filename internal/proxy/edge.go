@@ -4,11 +4,13 @@ import (
 	"crypto/tls"
 	"net/netip"
 
+	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/proxy/sniff"
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/h1"
 )
@@ -53,17 +55,18 @@ func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
 		e.lane.http.Serve(fd, peer, e)
 		return
 	}
-	c := e.lane.receive(fd, peer)
+	c := e.lane.receive(meter.Edge, e.listener.Destination, fd, peer)
 	if e.config == nil {
 		e.open(c)
 		return
 	}
-	c.secure(e.config, meter.Edge, "", func(*mtls.Session) { e.open(c) })
+	c.secure(e.config, func(*mtls.Session) { e.open(c) })
 }
 
 func (e *edge) open(c *incoming) {
 	if e.listener.Protocol == view.TCP {
-		c.tcp(e.lane.cluster(meter.Edge, e.listener.Destination), nil)
+		c.found("tcp", sniff.Declared)
+		c.opaque(e.lane.cluster(meter.Edge, e.listener.Destination), nil, l4.Options{})
 		return
 	}
 	c.http(e, nil)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"net/netip"
-	"time"
 
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/dial"
@@ -17,10 +16,6 @@ import (
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/h1"
 )
-
-// silence is how long a plaintext client of a port that is declared opaque may
-// say nothing before it is taken to wait for the server. A proxy speaks at once.
-const silence = 300 * time.Millisecond
 
 // inbound is an Inbound listener on one loop:
 //
@@ -54,19 +49,25 @@ func (in *inbound) update(l *live.Listener) {
 }
 
 func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
-	c := in.lane.receive(fd, peer)
-	limit := detectTimeout
-	if in.listener.Plaintext && in.listener.Protocol == view.TCP {
-		limit = silence
+	c := in.lane.receive(meter.Inbound, in.listener.Destination, fd, peer)
+	// A proxy says at once that it wants TLS. A client from outside the mesh may
+	// wait for the program to speak.
+	var m meet
+	if in.listener.Plaintext && in.listener.Protocol != view.HTTP && in.listener.Protocol != view.HTTP2 {
+		m.server = func(then func(*dial.Cluster)) { then(in.app) }
+		m.learnt = in.lane.greets(in.listener.Destination)
 	}
-	c.detect(limit, func(k sniff.Kind) {
+	c.meet(m, func(v verdict) {
 		switch {
-		case k == sniff.TLS:
-			c.secure(in.config, meter.Inbound, in.listener.Destination, func(s *mtls.Session) { in.authenticated(c, s) })
+		case v.kind == sniff.TLS:
+			v.drop()
+			c.secure(in.config, func(s *mtls.Session) { in.authenticated(c, s) })
+		case !in.listener.Plaintext && v.ended:
+			c.close()
 		case !in.listener.Plaintext:
-			c.refuse(meter.Inbound, in.listener.Destination, "plaintext_refused")
+			c.refuse("plaintext_refused")
 		default:
-			in.plaintext(c, k)
+			in.plaintext(c, v)
 		}
 	})
 }
@@ -76,29 +77,64 @@ func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
 func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 	state := s.State()
 	id := identity.Peer(state)
+	c.about.peer = id.String()
 	series := in.series(id.ServiceAccount+"."+id.Namespace, meter.Mutual)
 	switch state.NegotiatedProtocol {
 	case l7http.ALPN:
-		c.http(&inboundRouter{in, series}, series)
+		c.found("http1", sniff.Told)
+		c.http(&inboundRouter{in, series, c.about}, series)
 	case l7http.MuxALPN:
-		c.lane.http.AdoptPeer(&c.conn, &inboundRouter{in, series}, series)
+		c.found("http2", sniff.Told)
+		c.peerHTTP(&inboundRouter{in, series, c.about}, series)
 	case l4.ALPN:
-		c.tcp(in.app, series)
+		c.found("tcp", sniff.Told)
+		c.opaque(in.app, nil, l4.Options{Series: series, Greeted: in.greeted()})
 	default:
-		c.refuse(meter.Inbound, in.listener.Destination, "alpn_missing")
+		c.refuse("alpn_missing")
 	}
 }
 
 // plaintext goes on with a connection from outside the mesh.
-func (in *inbound) plaintext(c *incoming, k sniff.Kind) {
+func (in *inbound) plaintext(c *incoming, v verdict) {
 	series := in.series("", meter.None)
-	switch {
-	case in.listener.Protocol == view.HTTP, in.listener.Protocol == view.HTTP2,
-		in.listener.Protocol == view.Detect && (k == sniff.HTTP1 || k == sniff.HTTP2):
-		c.http(&inboundRouter{in, series}, series)
+	switch p := in.listener.Protocol; {
+	case p == view.HTTP, p == view.HTTP2:
+		c.found("http", sniff.Declared)
+	case p == view.Detect && v.kind.HTTP():
+		c.found(v.kind.String(), v.how)
 	default:
-		c.tcp(in.app, series)
+		if p == view.TCP {
+			v.how = sniff.Declared
+		}
+		if v.how == sniff.Server {
+			in.learn()
+		}
+		c.found("tcp", v.how)
+		c.opaque(in.app, v.early, l4.Options{Series: series})
+		return
 	}
+	v.drop()
+	c.http(&inboundRouter{in, series, c.about}, series)
+}
+
+// greeted watches whether the program speaks first, where nobody has declared
+// what it speaks and it isn't known yet.
+func (in *inbound) greeted() func([]byte) {
+	if in.listener.Protocol != view.Detect || in.lane.greets(in.listener.Destination) {
+		return nil
+	}
+	return func(b []byte) {
+		if sniff.DetectServer(b, true) == sniff.Opaque {
+			in.learn()
+		}
+	}
+}
+
+// learn remembers that the program speaks first, and tells the control plane;
+// it listens again, and tells again, before that forgets it.
+func (in *inbound) learn() {
+	in.lane.learn(in.listener.Destination, GreetingKept/2)
+	in.lane.proxy.config.Live.Greets(in.listener.Destination)
 }
 
 func (in *inbound) series(peer string, t meter.TLS) *meter.Traffic {
@@ -112,6 +148,7 @@ func (in *inbound) series(peer string, t meter.TLS) *meter.Traffic {
 type inboundRouter struct {
 	*inbound
 	series *meter.Traffic
+	about
 }
 
 // Route sends everything to the program.

@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"net/netip"
-	"time"
 
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/l4"
@@ -16,38 +15,44 @@ import (
 )
 
 // incoming is an accepted connection on its way through the layers, until a
-// protocol takes it over.
+// protocol takes it over. HTTP takes the socket and what was found out; opaque
+// TCP goes on with it to the end.
 type incoming struct {
-	lane *lane
-	conn loop.Conn
+	lane  *lane
+	conn  loop.Conn
+	about about
+	tcp   bool // it is opaque, and carried
+}
+
+// about is what was found out about a connection.
+type about struct {
+	direction meter.Direction
+	service   string // the destination's key; empty outside the mesh
+	peer      string // the SPIFFE id that the client proved
+	how       sniff.How
+}
+
+// Describe tells l7http about the connection, for people.
+func (a *about) Describe() l7http.About {
+	return l7http.About{Direction: a.direction.String(), Service: a.service, Identity: a.peer, Decided: a.how.String()}
 }
 
 // receive makes an accepted socket a connection that goes through layers.
-func (n *lane) receive(fd poll.FD, peer netip.AddrPort) *incoming {
-	c := &incoming{lane: n}
+func (n *lane) receive(d meter.Direction, service string, fd poll.FD, peer netip.AddrPort) *incoming {
+	c := &incoming{lane: n, about: about{direction: d, service: service}}
 	c.conn.Init(n.loop, fd, peer, c)
+	n.incoming[c] = struct{}{}
 	return c
 }
 
 // Ready waits: a layer takes the connection's events when it is at it.
 func (c *incoming) Ready() {}
 
-// detect finds out what is spoken, and goes on with it.
-func (c *incoming) detect(limit time.Duration, then func(sniff.Kind)) {
-	sniff.Start(&c.conn, limit, func(k sniff.Kind, err error) {
-		if err != nil {
-			c.close()
-			return
-		}
-		then(k)
-	})
-}
-
 // secure does the handshake as a server, and goes on when it is done.
-func (c *incoming) secure(config *tls.Config, d meter.Direction, service string, then func(*mtls.Session)) {
+func (c *incoming) secure(config *tls.Config, then func(*mtls.Session)) {
 	c.lane.handshakes.Server(&c.conn, config, func(s *mtls.Session, err error) {
 		if err != nil {
-			c.lane.shard.Error(d, service, "tls_handshake")
+			c.lane.shard.Error(c.about.direction, c.about.service, "tls_handshake")
 			c.lane.proxy.config.Log.Debug("handshake failed", "peer", c.conn.Peer(), "error", err)
 			c.close()
 			return
@@ -59,25 +64,48 @@ func (c *incoming) secure(config *tls.Config, d meter.Direction, service string,
 
 // http serves the connection's requests; router and series are as for Adopt.
 func (c *incoming) http(router l7http.Router, series *meter.Traffic) {
+	delete(c.lane.incoming, c)
 	c.lane.http.Adopt(&c.conn, router, series)
 }
 
-// tcp carries the connection's bytes to an endpoint of the cluster.
-func (c *incoming) tcp(to *dial.Cluster, series *meter.Traffic) {
-	l4.Open(&c.conn, c.lane.dialer, to, l4.Options{
-		Series: series,
-		Done:   c.lane.proxy.limit.Give,
-	})
+// peerHTTP is http for HTTP/2 of another proxy.
+func (c *incoming) peerHTTP(router l7http.Router, series *meter.Traffic) {
+	delete(c.lane.incoming, c)
+	c.lane.http.AdoptPeer(&c.conn, router, series)
+}
+
+// found notes by what it was decided that the connection speaks a protocol.
+func (c *incoming) found(protocol string, how sniff.How) {
+	c.about.how = how
+	c.lane.shard.Detected(c.about.direction, c.about.service, protocol, how.String())
+}
+
+// opaque carries the connection's bytes to an endpoint of the cluster, over the
+// connection that is there already, if one is.
+func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
+	c.tcp = true
+	o.Done = c.gone
+	if early != nil {
+		early.Join(&c.conn, o)
+		return
+	}
+	l4.Open(&c.conn, c.lane.dialer, to, o)
 }
 
 // refuse resets a connection that makes no sense, and counts why.
-func (c *incoming) refuse(d meter.Direction, service, reason string) {
-	c.lane.shard.Error(d, service, reason)
+func (c *incoming) refuse(reason string) {
+	c.lane.shard.Error(c.about.direction, c.about.service, reason)
 	c.conn.Abort()
-	c.lane.proxy.limit.Give()
+	c.gone()
 }
 
 func (c *incoming) close() {
 	c.conn.Close()
+	c.gone()
+}
+
+// gone makes room for another connection.
+func (c *incoming) gone() {
+	delete(c.lane.incoming, c)
 	c.lane.proxy.limit.Give()
 }

@@ -58,18 +58,36 @@ func (p *Proxy) Pools() any {
 	return list
 }
 
-// ConnectionList tells of the open client connections that speak HTTP, and how
-// many there are in all.
+// ConnectionList tells of the open client connections, and how many there are
+// in all.
 func (p *Proxy) ConnectionList() any {
 	type answer struct {
 		Open int                 `json:"open"`
-		HTTP []l7http.Connection `json:"http"`
+		List []l7http.Connection `json:"connections"`
 	}
-	a := answer{Open: p.Connections(), HTTP: []l7http.Connection{}}
+	a := answer{Open: p.Connections(), List: []l7http.Connection{}}
 	p.inspect(func(n *lane) {
-		a.HTTP = n.http.List(a.HTTP, maxShown)
+		a.List = n.http.List(a.List, maxShown)
+		for c := range n.incoming {
+			if len(a.List) >= maxShown {
+				break
+			}
+			a.List = append(a.List, c.describe())
+		}
 	})
 	return a
+}
+
+// describe tells of a connection that is opaque, or not decided yet.
+func (c *incoming) describe() l7http.Connection {
+	d := l7http.Connection{
+		Peer: c.conn.Peer().String(), State: "deciding", Service: c.about.service,
+		Received: c.conn.Received, Sent: c.conn.Sent, About: c.about.Describe(),
+	}
+	if c.tcp {
+		d.State, d.Protocol, d.Streams = "open", "tcp", 1
+	}
+	return d
 }
 
 // inspect calls f on each loop, one after the other.

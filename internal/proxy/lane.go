@@ -28,6 +28,8 @@ type lane struct {
 	services   map[string]*service
 	passed     map[netip.AddrPort]*dial.Cluster
 	resolved   map[string]resolution
+	incoming   map[*incoming]struct{} // those that no HTTP has taken over
+	greeting   greeting
 
 	table   *live.Table // what the clusters follow
 	touched time.Duration
@@ -52,6 +54,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		services: make(map[string]*service),
 		passed:   make(map[netip.AddrPort]*dial.Cluster),
 		resolved: make(map[string]resolution),
+		incoming: make(map[*incoming]struct{}),
 	}
 	n.handshakes = mtls.New(n.loop, handshakesPerLoop, p.config.Steps)
 	n.dialer = &dial.Dialer{

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -17,7 +18,7 @@ import (
 //
 //	accept -> where to? -> which service is that? -> what is spoken?
 //	HTTP:   -> the service's routes -> an endpoint, mutual TLS
-//	opaque: -> an endpoint, mutual TLS
+//	opaque: -> an endpoint, mutual TLS; the server may have been heard already
 //	not a service: -> the address itself, as if there were no mesh
 type outbound struct {
 	lane     *lane
@@ -29,7 +30,7 @@ func newOutbound(n *lane, l *live.Listener) *outbound { return &outbound{lane: n
 func (o *outbound) update(l *live.Listener) { o.listener = l }
 
 func (o *outbound) accept(fd poll.FD, peer netip.AddrPort) {
-	c := o.lane.receive(fd, peer)
+	c := o.lane.receive(meter.Outbound, "", fd, peer)
 	if o.listener.Kind == view.Explicit {
 		o.toService(c, o.listener.Destination)
 		return
@@ -38,7 +39,7 @@ func (o *outbound) accept(fd poll.FD, peer netip.AddrPort) {
 	if err != nil || o.lane.proxy.own(to) {
 		// Nobody redirected it: it was sent to the listener itself, and would be
 		// again and again.
-		c.refuse(meter.Outbound, "", "proxy_loop_detected")
+		c.refuse("proxy_loop_detected")
 		return
 	}
 	o.toAddress(c, to)
@@ -49,7 +50,8 @@ func (o *outbound) toAddress(c *incoming, to netip.AddrPort) {
 	then := func() {
 		h := o.lane.current().HostByAddr(to.Addr())
 		if h == nil || h.Service == "" || !h.HasPort(to.Port()) {
-			c.tcp(o.lane.passThrough(to), nil)
+			c.found("tcp", sniff.Passed)
+			c.opaque(o.lane.passThrough(to), nil, l4.Options{})
 			return
 		}
 		o.toService(c, destinationKey(h.Service, to.Port()))
@@ -63,34 +65,73 @@ func (o *outbound) toAddress(c *incoming, to netip.AddrPort) {
 
 // toService finds out what is spoken on a service's port.
 func (o *outbound) toService(c *incoming, key string) {
+	c.about.service = key
 	o.lane.destination(key, func(d *live.Destination) {
-		protocol := view.Detect
+		protocol, routed, known := view.Detect, false, false
 		if d != nil {
-			protocol = d.Protocol
+			protocol, routed, known = d.Protocol, d.Routes != nil, d.ServerFirst
 		}
 		switch protocol {
 		case view.HTTP, view.HTTP2:
-			o.http(c, key)
+			o.http(c, key, "http", sniff.Declared)
 		case view.TCP:
-			o.tcp(c, key)
+			c.found("tcp", sniff.Declared)
+			o.tcp(c, key, nil)
 		default:
-			c.detect(detectTimeout, func(k sniff.Kind) {
-				if k == sniff.HTTP1 || k == sniff.HTTP2 {
-					o.http(c, key)
-				} else {
-					o.tcp(c, key)
-				}
-			})
+			o.meet(c, key, routed, known)
 		}
 	})
 }
 
-func (o *outbound) http(c *incoming, key string) {
-	c.http(o.lane.service(key), nil)
+// meet looks at what is spoken. What a server says never decides about a port
+// that has routes: it can't talk its way around them.
+func (o *outbound) meet(c *incoming, key string, routed, known bool) {
+	m := meet{learnt: known || o.lane.greets(key)}
+	if !routed {
+		m.server = func(then func(*dial.Cluster)) { o.lane.endpoints(key, then) }
+	}
+	c.meet(m, func(v verdict) {
+		switch {
+		case v.kind.HTTP():
+			v.drop()
+			o.http(c, key, v.kind.String(), v.how)
+			return
+		case routed && (v.how == sniff.Timeout || v.ended):
+			o.http(c, key, "http", v.how) // for it to say that there was no request
+			return
+		case v.how == sniff.Server:
+			o.lane.learn(key, GreetingKept)
+		}
+		c.found(opaqueName(v.kind), v.how)
+		o.tcp(c, key, v.early)
+	})
 }
 
-func (o *outbound) tcp(c *incoming, key string) {
-	o.lane.endpoints(key, func(cluster *dial.Cluster) { c.tcp(cluster, nil) })
+// opaqueName is what a connection that isn't HTTP is called.
+func opaqueName(k sniff.Kind) string {
+	if k == sniff.TLS {
+		return "tls"
+	}
+	return "tcp"
+}
+
+func (o *outbound) http(c *incoming, key, protocol string, how sniff.How) {
+	c.found(protocol, how)
+	c.http(&described{o.lane.service(key), c.about}, nil)
+}
+
+func (o *outbound) tcp(c *incoming, key string, early *l4.Early) {
+	if early != nil {
+		c.opaque(nil, early, l4.Options{})
+		return
+	}
+	o.lane.endpoints(key, func(cluster *dial.Cluster) { c.opaque(cluster, nil, l4.Options{}) })
+}
+
+// described is a service's router with what is known of one connection.
+type described struct {
+	*service
+	about
 }
 
 // service routes requests to one service port by the service's own routes. All

@@ -126,7 +126,7 @@ func drawView(t *rapid.T) *View {
 		v.Bundle.Domains = append(v.Bundle.Domains, d)
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "destinations") {
-		d := &Destination{Key: key.Draw(t, "key"), Protocol: Protocol(rapid.IntRange(0, int(HTTP2)).Draw(t, "protocol")), Addresses: addrs(), Routes: spec.Draw(t, "routes")}
+		d := &Destination{Key: key.Draw(t, "key"), Protocol: Protocol(rapid.IntRange(0, int(HTTP2)).Draw(t, "protocol")), Addresses: addrs(), Routes: spec.Draw(t, "routes"), ServerFirst: rapid.Bool().Draw(t, "server first")}
 		if v.Destinations == nil {
 			v.Destinations = map[string]*Destination{}
 		}
@@ -238,7 +238,7 @@ func TestEveryField(t *testing.T) {
 			Settings:  Settings{second, second, second, second, second, second, 1, 1, 1, PeerHTTP2},
 			Listeners: []Listener{{"l", Edge, at, HTTP, "d", at, true, spec, []byte("c"), []byte("k")}}},
 		Bundle:       Bundle{1, []TrustDomain{{"t", [][]byte{{1}}}}},
-		Destinations: map[string]*Destination{"k": {"k", TCP, []netip.Addr{addr}, spec}},
+		Destinations: map[string]*Destination{"k": {"k", TCP, []netip.Addr{addr}, spec, true}},
 		Endpoints:    map[string]*Endpoints{"k": {"k", []Endpoint{{at, "i", "w", "z", 1, true}}}},
 		Hosts:        map[string]*Host{"h": {"h", "s", []netip.Addr{addr}, []uint16{1}}},
 		Versions:     map[string]uint64{"k": 1},

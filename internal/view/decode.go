@@ -348,6 +348,8 @@ func readDestination(b []byte, d *Destination) error {
 			return readAddress(f, &d.Addresses)
 		case 4:
 			return pb.In("routes", inMessage(f, &d.Routes, readRoutes))
+		case 5:
+			return pb.In("server_first", f.Bool(&d.ServerFirst))
 		}
 		return nil
 	})

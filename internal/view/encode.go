@@ -147,7 +147,8 @@ func AppendDestination(b []byte, d *Destination) []byte {
 	for _, a := range d.Addresses {
 		b = pb.AppendAddr(b, 3, a)
 	}
-	return appendRoutes(b, 4, &d.Routes)
+	b = appendRoutes(b, 4, &d.Routes)
+	return pb.AppendBool(b, 5, d.ServerFirst)
 }
 
 // AppendEndpoints appends the fields of an Endpoints message to b.

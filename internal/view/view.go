@@ -160,6 +160,10 @@ type Destination struct {
 	Addresses []netip.Addr
 	// Routes is the HTTP routing; empty sends everything to Key's endpoints.
 	Routes route.Spec
+	// ServerFirst says that the service's own proxies have lately heard its
+	// program speak first, where Protocol is Detect. It says when to dial, never
+	// what the bytes are.
+	ServerFirst bool
 }
 
 // Endpoints is where one service port is served now.

@@ -25,6 +25,7 @@ func (r *registry) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	all.Go(func() { r.renew(ctx) })
+	all.Go(func() { r.server.greetings.run(ctx) })
 	all.Go(func() {
 		store.Follow(ctx, r.server.config.Objects, leasesPrefix, r.follow)
 	})

@@ -4,42 +4,116 @@ import (
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/poll"
 )
 
 // ALPN is the application protocol between two proxies: one opaque stream.
 const ALPN = "tulle-tcp"
 
-// maxTries bounds the endpoints a connection is offered to.
-const maxTries = 3
+const (
+	// maxTries bounds the endpoints a connection is offered to.
+	maxTries = 3
+	// maxSaid is how much of what a server says first is read before there is a
+	// client to take it; the rest waits in its socket.
+	maxSaid = loop.SmallBuffer
+)
 
-// opening is a client's connection whose other end is being dialled. What the
-// client sends meanwhile waits in its socket.
-type opening struct {
-	client   *loop.Conn
+// Early is a connection to an endpoint that is begun before it is known whether
+// it will be of use. In the end it is either joined with a client's connection
+// or dropped. It belongs to its loop.
+type Early struct {
 	server   *loop.Conn
 	dialer   *dial.Dialer
 	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
-	failed   *balance.Endpoint
-	options  Options
+	refused  *balance.Endpoint // the one that couldn't be reached
+	heard    func()
+	reason   string // why there is no connection
 	tries    int
+
+	connected, over bool
+
+	client  *loop.Conn // since Join
+	options Options
 }
 
 // Open carries the client's connection to an endpoint of the cluster. When none
-// can be reached the connection is reset.
+// can be reached the connection is reset. What the client sends meanwhile waits
+// in its socket.
 func Open(client *loop.Conn, d *dial.Dialer, cluster *dial.Cluster, o Options) {
-	p := &opening{client: client, dialer: d, cluster: cluster, options: o}
-	client.SetHandler(p)
-	p.dial()
+	Begin(d, cluster, nil).Join(client, o)
 }
 
-// Ready waits.
-func (p *opening) Ready() {}
+// Begin dials an endpoint of the cluster. heard, which may be nil, is called from
+// the loop and not from within Begin whenever there may be news: what the server
+// says, or that it can't be reached.
+func Begin(d *dial.Dialer, cluster *dial.Cluster, heard func()) *Early {
+	p := &Early{dialer: d, cluster: cluster, heard: heard}
+	p.dial()
+	return p
+}
 
-func (p *opening) dial() {
-	e := p.cluster.Pick(p.dialer.Loop, p.failed)
+// Said returns what the server has said so far, up to a bound. The error is
+// io.EOF when it has ended its side, or says that the connection broke; before
+// there is a connection it has said nothing.
+func (p *Early) Said() ([]byte, error) {
+	if !p.connected || p.over {
+		return nil, nil
+	}
+	for p.server.In().Len() < maxSaid {
+		_, err := p.server.Fill(maxSaid)
+		switch err {
+		case nil:
+			continue
+		case poll.ErrAgain, loop.ErrFull:
+			err = nil
+		}
+		return p.server.In().Bytes(), err
+	}
+	return p.server.In().Bytes(), nil
+}
+
+// Failed reports whether no endpoint could be reached.
+func (p *Early) Failed() bool { return p.reason != "" }
+
+// Join ties the client's connection to the server's for the rest of their lives,
+// as soon as that is there. When it can't be the client's is reset.
+func (p *Early) Join(client *loop.Conn, o Options) {
+	p.client, p.options, p.heard = client, o, nil
+	client.SetHandler(p)
+	switch {
+	case p.reason != "":
+		p.fail()
+	case p.connected:
+		p.join()
+	}
+}
+
+// Drop ends a connection that is of no use.
+func (p *Early) Drop() {
+	p.heard = nil
+	if p.over {
+		return
+	}
+	p.over = true
+	if p.connected {
+		p.endpoint.Cancel()
+		p.server.Linger()
+	}
+}
+
+// Ready is called for the server's connection, and for the client's while it
+// waits for that.
+func (p *Early) Ready() {
+	if p.heard != nil {
+		p.heard()
+	}
+}
+
+func (p *Early) dial() {
+	e := p.cluster.Pick(p.dialer.Loop, p.refused)
 	if e == nil {
-		p.fail("destination_unavailable")
+		p.reason = "destination_unavailable"
 		return
 	}
 	p.endpoint = e
@@ -50,19 +124,40 @@ func (p *opening) dial() {
 }
 
 // Connected is called when the endpoint is there, or can't be reached.
-func (p *opening) Connected(err error) {
-	now := int64(p.dialer.Loop.Now())
-	if err != nil {
-		p.endpoint.End(now, 0, true)
-		p.failed = p.endpoint
-		if p.tries < maxTries && p.cluster.Len() > 1 {
-			p.dial()
+func (p *Early) Connected(err error) {
+	switch {
+	case err != nil:
+		p.endpoint.End(int64(p.dialer.Loop.Now()), 0, true)
+		p.refused = p.endpoint
+		if p.over {
 			return
 		}
-		p.fail(dial.Reason(err))
+		p.reason = dial.Reason(err)
+		if p.tries < maxTries && p.cluster.Len() > 1 {
+			p.reason = ""
+			p.dial()
+		}
+		if p.reason != "" && p.client != nil {
+			p.fail()
+			return
+		}
+	case p.over:
+		p.endpoint.Cancel()
+		p.server.Linger()
 		return
+	default:
+		p.connected = true
+		if p.client != nil {
+			p.join()
+			return
+		}
 	}
+	p.Ready()
+}
+
+func (p *Early) join() {
 	o, e := p.options, p.endpoint
+	p.over = true
 	if o.Series == nil {
 		o.Series = p.cluster.Series(e)
 	}
@@ -76,8 +171,9 @@ func (p *opening) Connected(err error) {
 	Join(p.client, p.server, o)
 }
 
-func (p *opening) fail(reason string) {
-	p.cluster.Fail(reason)
+func (p *Early) fail() {
+	p.over = true
+	p.cluster.Fail(p.reason)
 	p.client.Abort()
 	if p.options.Done != nil {
 		p.options.Done()

@@ -22,6 +22,9 @@ type Options struct {
 	Idle time.Duration
 	// Done is called when the tunnel has ended; may be nil.
 	Done func()
+	// Greeted, when not nil, is called once with what the server said first, if
+	// the client had sent nothing by then.
+	Greeted func([]byte)
 }
 
 // tunnel is two connections and what flows between them.
@@ -43,6 +46,7 @@ type flow struct {
 	open     bool
 	moved    int
 	ended    bool // the end has been passed on
+	greeted  func([]byte)
 }
 
 // Join ties two connections together for the rest of their lives. What was read
@@ -50,7 +54,7 @@ type flow struct {
 func Join(client, server *loop.Conn, o Options) {
 	t := &tunnel{client: client, server: server, options: o}
 	t.up = flow{from: client, to: server}
-	t.down = flow{from: server, to: client}
+	t.down = flow{from: server, to: client, greeted: o.Greeted}
 	t.received, t.sent = client.Received, client.Sent
 	t.timer.Init(client.Loop(), t)
 	if o.Idle > 0 {
@@ -72,6 +76,9 @@ func (t *tunnel) Ready() {
 	}
 	before := t.moved()
 	for t.up.move() || t.down.move() {
+		if t.down.greeted != nil && t.client.Received > 0 {
+			t.down.greeted = nil
+		}
 	}
 	if t.options.Idle > 0 && t.moved() != before {
 		t.watch()
@@ -164,6 +171,12 @@ func (f *flow) move() bool {
 		default:
 			return false
 		}
+	}
+	if f.greeted != nil {
+		if f.to.Received == 0 {
+			f.greeted(in.Bytes())
+		}
+		f.greeted = nil
 	}
 	n := min(f.to.Room(), in.Len())
 	if n == 0 {

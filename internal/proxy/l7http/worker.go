@@ -133,6 +133,26 @@ type Connection struct {
 	Service  string `json:"service,omitempty"`
 	Received uint64 `json:"received_bytes"`
 	Sent     uint64 `json:"sent_bytes"`
+	// Protocol is "http1" or "http2", Streams how many requests are under way.
+	Protocol string `json:"protocol"`
+	Streams  int    `json:"streams"`
+	About
+}
+
+// About is what a Router knows of the connection it routes for, if it has a
+// Describe method: the peer's identity, and how it was decided that it is HTTP.
+type About struct {
+	Direction string `json:"direction,omitempty"`
+	Service   string `json:"-"`
+	Identity  string `json:"identity,omitempty"`
+	Decided   string `json:"decided,omitempty"`
+}
+
+func (c *Connection) describe(r Router) {
+	if d, ok := r.(interface{ Describe() About }); ok {
+		c.About = d.Describe()
+		c.Service = c.About.Service
+	}
 }
 
 // List appends the client connections, up to max in all.
@@ -141,8 +161,10 @@ func (w *Worker) List(list []Connection, max int) []Connection {
 		if len(list) >= max {
 			break
 		}
-		c := Connection{Peer: s.conn.Peer().String(), State: "idle", Received: s.conn.Received, Sent: s.conn.Sent}
+		c := Connection{Peer: s.conn.Peer().String(), State: "idle", Received: s.conn.Received, Sent: s.conn.Sent, Protocol: "http1"}
+		c.describe(s.router)
 		if st := s.stream; st != nil {
+			c.Streams = 1
 			c.State = "reading a request"
 			if st.begun {
 				c.State = "in an exchange"
@@ -150,6 +172,17 @@ func (w *Worker) List(list []Connection, max int) []Connection {
 			if st.x.Cluster != nil {
 				c.Service = st.x.Cluster.Key
 			}
+		}
+		list = append(list, c)
+	}
+	for s := range w.servers {
+		if len(list) >= max {
+			break
+		}
+		c := Connection{Peer: s.conn.Peer().String(), State: "idle", Received: s.conn.Received, Sent: s.conn.Sent, Protocol: "http2", Streams: s.engine.Streams()}
+		c.describe(s.router)
+		if c.Streams > 0 {
+			c.State = "in exchanges"
 		}
 		list = append(list, c)
 	}

@@ -53,6 +53,8 @@ type Live struct {
 	logged        string    // the last outage's reason that was logged
 	role          view.Role // what Hello says
 	registrations []control.Registration
+	greets        map[string]time.Time    // ports whose program spoke first, and when it was heard
+	greeted       []string                // those to report
 	endSession    context.CancelCauseFunc // nil without a session
 	reprobe       chan struct{}           // wakes the probe: registrations changed
 	suspect       chan struct{}           // wakes the probe: a request to the program failed

@@ -74,6 +74,7 @@ func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
 	}
 	l.added, l.removed = nil, nil
 	status := l.status
+	greets := l.takeGreetings(true)
 	l.mu.Unlock()
 	err := l.say(ctx, stream, &control.ProxyMessage{Hello: &hello})
 	if err == nil {
@@ -81,6 +82,9 @@ func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
 	}
 	if err == nil {
 		err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
+	}
+	if err == nil {
+		err = l.sayGreetings(ctx, stream, greets)
 	}
 	return err
 }
@@ -121,6 +125,7 @@ func (l *Live) send(ctx context.Context, stream *rpc.Stream) {
 			}
 		}
 		status := l.status
+		greets := l.takeGreetings(false)
 		l.mu.Unlock()
 		// What was dropped and is wanted again must be resent: remove first.
 		var err error
@@ -135,6 +140,9 @@ func (l *Live) send(ctx context.Context, stream *rpc.Stream) {
 		if err == nil && status != told {
 			told = status
 			err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
+		}
+		if err == nil {
+			err = l.sayGreetings(ctx, stream, greets)
 		}
 		if err != nil {
 			return // the receiver sees the stream's end; greet says it all again

@@ -16,6 +16,7 @@ type Registry struct {
 	mu         sync.Mutex
 	series     map[Labels]struct{}
 	reasons    map[reasonKey]struct{}
+	detections map[detectionKey]struct{}
 	collectors []func(*Writer)
 
 	identityExpiry atomic.Int64 // Unix seconds, 0 when there is none
@@ -30,12 +31,15 @@ func New(loops int, version string) *Registry {
 		start:   time.Now(),
 		series:  make(map[Labels]struct{}),
 		reasons: make(map[reasonKey]struct{}),
+
+		detections: make(map[detectionKey]struct{}),
 	}
 	for range loops {
 		r.shards = append(r.shards, &Shard{
-			registry: r,
-			traffic:  make(map[Labels]*Traffic),
-			reasons:  make(map[reasonKey]*Counter),
+			registry:   r,
+			traffic:    make(map[Labels]*Traffic),
+			reasons:    make(map[reasonKey]*Counter),
+			detections: make(map[detectionKey]*Counter),
 		})
 	}
 	return r

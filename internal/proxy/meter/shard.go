@@ -29,12 +29,15 @@ func (c *Counter) Add(n uint64) { c.n.Store(c.n.Load() + n) }
 type Shard struct {
 	registry *Registry
 	// The maps belong to the loop alone. The lists are for scrapes.
-	traffic map[Labels]*Traffic
-	reasons map[reasonKey]*Counter
+	traffic    map[Labels]*Traffic
+	reasons    map[reasonKey]*Counter
+	detections map[detectionKey]*Counter
 
 	mu         sync.Mutex // guards the lists
 	list       []*Traffic
 	reasonList []reasonCounter
+
+	detectionList []detectionCounter
 }
 
 type reasonKey struct {

@@ -23,6 +23,9 @@ func (k Kind) String() string {
 	return [...]string{"more", "http1", "http2", "tls", "opaque"}[k]
 }
 
+// HTTP reports whether it is HTTP of any version.
+func (k Kind) HTTP() bool { return k == HTTP1 || k == HTTP2 }
+
 const (
 	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	// maxMethod is the longest method that is taken for one.

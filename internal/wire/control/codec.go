@@ -25,6 +25,7 @@ const (
 	maxSignature     = 4096
 	maxRegistrations = 1024
 	maxHeld          = 1 << 18
+	maxGreets        = 1024
 	maxKeys          = 1 << 18
 	maxResources     = 1 << 18
 )
@@ -189,6 +190,13 @@ func EncodeProxyMessage(m *ProxyMessage) []byte {
 			b = pb.AppendBool(b, 2, m.Status.Draining)
 			return pb.AppendString(b, 3, m.Status.Detail)
 		})
+	case m.Greets != nil:
+		return pb.AppendMessage(nil, 5, func(b []byte) []byte {
+			for _, port := range m.Greets.Ports {
+				b = pb.AppendElement(b, 1, port)
+			}
+			return b
+		})
 	}
 	return nil
 }
@@ -241,6 +249,9 @@ func DecodeProxyMessage(b []byte) (*ProxyMessage, error) {
 		case 4:
 			m.Status, set = &Status{}, set+1
 			return pb.In("status", message(f, m.Status, readStatus))
+		case 5:
+			m.Greets, set = &Greets{}, set+1
+			return pb.In("greets", message(f, m.Greets, readGreets))
 		}
 		return nil
 	})
@@ -346,6 +357,15 @@ func readStatus(b []byte, m *Status) error {
 			return pb.In("draining", f.Bool(&m.Draining))
 		case 3:
 			return pb.In("detail", f.String(maxText, &m.Detail))
+		}
+		return nil
+	})
+}
+
+func readGreets(b []byte, m *Greets) error {
+	return pb.Fields(b, pb.Repeated(1), func(f pb.Field) error {
+		if f.Number == 1 {
+			return texts(f, "ports", &m.Ports, maxGreets)
 		}
 		return nil
 	})

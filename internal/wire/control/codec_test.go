@@ -45,6 +45,8 @@ var (
 		{Ack: &Ack{Nonce: 7, Error: "proxy: no"}},
 		{Status: &Status{Ready: true, Draining: true, Detail: "d"}},
 		{Status: &Status{}},
+		{Greets: &Greets{Ports: []string{"db.default:3306", "mail.default:25"}}},
+		{Greets: &Greets{}},
 	}
 	controlMessages = []*ControlMessage{
 		{Update: &Update{Nonce: 1, Version: 2, Resources: []Resource{

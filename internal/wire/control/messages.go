@@ -33,6 +33,7 @@ type ProxyMessage struct {
 	Subscribe *Subscribe
 	Ack       *Ack
 	Status    *Status
+	Greets    *Greets
 }
 
 // Hello opens the conversation.
@@ -80,6 +81,12 @@ type Status struct {
 	Ready    bool
 	Draining bool
 	Detail   string
+}
+
+// Greets names service ports ("SERVICE.NAMESPACE:PORT") whose program was heard
+// to speak first.
+type Greets struct {
+	Ports []string
 }
 
 // ControlMessage is what the control plane sends; exactly one field is set.
