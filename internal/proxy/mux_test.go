@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -271,5 +272,38 @@ func TestMultiplexedDrainLosesNothing(t *testing.T) {
 	clients.Wait()
 	if lost.Load() > 0 || sent.Load() < 150 {
 		t.Errorf("%d of %d requests were lost", lost.Load(), sent.Load())
+	}
+}
+
+// A request that ends every server it meets is not tried for ever.
+func TestMultiplexedDeadlyRequest(t *testing.T) {
+	var seen atomic.Int64
+	app := serve(t, func(c net.Conn) {
+		e := newEnd(c, true)
+		e.run(func(ev h2.Event) bool {
+			if ev.Kind == h2.Request && string(ev.Head.Path) == "/deadly" {
+				seen.Add(1)
+				return false // and the connection is closed
+			}
+			if ev.Kind == h2.Request {
+				e.engine.BeginResponse(ev.Stream, 204)
+				e.engine.EndHead(ev.Stream, true)
+			}
+			return true
+		})
+	})
+	v := edgeView(app)
+	v.Destinations[backendKey].Protocol = view.HTTP2
+	addr := start(t, v, 1).addr(t, "http")
+	for range 3 {
+		if got := talk(t, addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 204") {
+			t.Fatalf("%q", got)
+		}
+		if got := talk(t, addr, "GET /deadly HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 502") {
+			t.Fatalf("%q", got)
+		}
+	}
+	if n := seen.Load(); n > 9 {
+		t.Errorf("sent %d times for 3", n)
 	}
 }

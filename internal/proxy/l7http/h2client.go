@@ -59,6 +59,7 @@ func (m *mux) Retire() {
 func (m *mux) join(x *Exchange) {
 	call := m.worker.getH2Call()
 	call.x, x.up = x, call
+	x.reused = false
 	for _, c := range m.conns {
 		if c.ready && c.engine.CanOpen() {
 			x.reused = true
@@ -446,7 +447,7 @@ func (c *h2Call) lost(code wire.Code) {
 	case code == wire.RefusedStream && !begun:
 		c.retryable(x)
 	case whole && x.upReset(code):
-	case begun:
+	case begun || x.tries >= dial.MaxTries: // it may be the request that ends them
 		x.upFailed(lost)
 	default:
 		x.upLost(true)

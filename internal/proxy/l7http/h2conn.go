@@ -231,8 +231,11 @@ const (
 	ownFields = 16
 	ownBytes  = 8 << 10
 
-	pingAfter = time.Minute
-	pingTime  = 20 * time.Second
+	// A silent connection with open streams is asked whether it lives. gRPC
+	// servers end one that asks more often than every five minutes.
+	pingAfter        = time.Minute
+	pingProgramAfter = 6 * time.Minute
+	pingTime         = 20 * time.Second
 )
 
 func or(v, otherwise int) int {
@@ -259,6 +262,7 @@ func newH2Configs(l *Limits) *h2Configs {
 	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
 		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true
 	}
+	c.up.PingAfter = pingProgramAfter
 	// A program, and a client behind another proxy, may take their time, and
 	// send whatever HTTP/1.1 may have, with what we add.
 	head, fields := or(l.Head.MaxHead, h1.DefaultMaxHead), or(l.Head.MaxFields, h1.DefaultMaxFields)
