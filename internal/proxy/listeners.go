@@ -112,7 +112,7 @@ func (p *Proxy) close(name string) {
 		n.loop.Post(func() {
 			if port := n.ports[name]; port != nil {
 				if port.acceptor != nil {
-					port.acceptor.Close()
+					port.acceptor.Finish() // nobody in its queue is reset
 				}
 				delete(n.ports, name)
 			}
