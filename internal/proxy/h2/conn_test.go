@@ -344,3 +344,20 @@ func TestPing(t *testing.T) {
 	r.frame(0xbe, 0xff, 9, "unknown")
 	expect(t, r.turn(), "> PING 12345678 ack=true")
 }
+
+// A connection whose stream identifiers are used up takes no more, and ends in
+// good order.
+func TestIdentifiersUsedUp(t *testing.T) {
+	r := newRig(t, false)
+	r.c.nextID = wire.MaxStream - 2
+	s := r.open("GET", true)
+	if r.c.Usable() || r.c.CanOpen() {
+		t.Fatal("usable beyond its last identifier")
+	}
+	r.c.Drain()
+	r.turn()
+	r.headers(s.ID, true, ":status: 204")
+	r.turn()
+	r.c.Done(s)
+	expect(t, r.turn(), "closed <nil>")
+}

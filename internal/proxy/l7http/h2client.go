@@ -60,6 +60,7 @@ func (m *mux) join(x *Exchange) {
 	call := m.worker.getH2Call()
 	call.x, x.up = x, call
 	x.reused = false
+	m.retireSpent()
 	for _, c := range m.conns {
 		if c.ready && c.engine.CanOpen() {
 			x.reused = true
@@ -77,6 +78,19 @@ func (m *mux) join(x *Exchange) {
 	}
 	call.client = c
 	c.waiting = append(c.waiting, call)
+}
+
+// retireSpent lets connections go that have used up their stream identifiers.
+func (m *mux) retireSpent() {
+	for i := 0; i < len(m.conns); i++ {
+		if c := m.conns[i]; c.ready && !c.engine.Usable() {
+			c.engine.Drain()
+			c.schedule()
+			m.remove(c)
+			c.failWaiting(errGoingAway)
+			i--
+		}
+	}
 }
 
 // waitable returns a connection that an exchange can wait for.
