@@ -43,6 +43,21 @@ func TestRapidReset(t *testing.T) {
 		r.c.Done(r.streams[id])
 	}
 
+	// Between proxies they are the resets of many clients.
+	cfg := testConfig(true)
+	cfg.Peer = true
+	r = newRigConfig(t, cfg)
+	for i := range 10 * MaxEarlyResets {
+		id := uint32(2*i + 1)
+		r.get(id)
+		r.in = wire.AppendRSTStream(r.in, id, wire.Cancel)
+		r.turn()
+		r.c.Done(r.streams[id])
+	}
+	if r.c.Err() != nil {
+		t.Fatal(r.c.Err())
+	}
+
 	// A client that cancels much, but less than half of what it asks, goes on;
 	// and so does one that takes its time.
 	r = newRig(t, true)
