@@ -229,12 +229,12 @@ func (r *rig) rest(h *hop) (idle, anon, each, wakes, cpu float64, err error) {
 	if err != nil {
 		return
 	}
+	// What was set for the requests (times for heads, pooled connections) runs out.
+	time.Sleep(3 * r.length)
 	u0, err := p.used()
 	if err != nil {
 		return
 	}
-	// What was set for the requests (times for heads, pooled connections) runs out.
-	time.Sleep(3 * r.length)
 	watch := 2 * r.length
 	time.Sleep(watch)
 	u1, err := p.used()
