@@ -50,6 +50,7 @@ func (c *incoming) Ready() {}
 
 // secure does the handshake as a server, and goes on when it is done.
 func (c *incoming) secure(config *tls.Config, then func(*mtls.Session)) {
+	c.conn.Received -= uint64(c.conn.In().Len()) // the handshake's, not the stream's
 	c.lane.handshakes.Server(&c.conn, config, func(s *mtls.Session, err error) {
 		if err != nil {
 			c.lane.shard.Error(c.about.direction, c.about.service, "tls_handshake")
