@@ -52,11 +52,45 @@ func newDemo(m *upMesh) (*demo, error) {
 	return d, nil
 }
 
-func (d *demo) start() {
+// start starts all programs; those that only call others begin when the others
+// are ready, so that the figures don't begin with errors.
+func (d *demo) start(ctx context.Context) {
 	for _, p := range shop.Programs() {
 		one := &demoProgram{demo: d, what: p, done: make(chan struct{})}
 		d.programs = append(d.programs, one)
-		go one.keep()
+		go func() {
+			if p.Service == "" {
+				d.awaitReady(ctx)
+			}
+			one.keep()
+		}()
+	}
+}
+
+// awaitReady waits until every program that serves is ready, but not for long.
+func (d *demo) awaitReady(ctx context.Context) {
+	const most, pause = 15 * time.Second, 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		ready := map[string]bool{}
+		if proxies, err := d.mesh.conn.Proxies(ctx); err == nil {
+			for _, p := range proxies {
+				ready[p.Name] = p.Ready && p.Connected
+			}
+		}
+		all := true
+		for _, p := range shop.Programs() {
+			all = all && (p.Service == "" || ready[p.Name])
+		}
+		if all {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
 	}
 }
 
@@ -103,10 +137,16 @@ func (p *demoProgram) keep() {
 	defer close(p.done)
 	wait := demoRestart
 	for {
+		p.mu.Lock()
+		stopping := p.stopping
+		p.mu.Unlock()
+		if stopping {
+			return
+		}
 		began := time.Now()
 		err := p.run()
 		p.mu.Lock()
-		stopping := p.stopping
+		stopping = p.stopping
 		p.mu.Unlock()
 		if stopping {
 			return

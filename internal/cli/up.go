@@ -182,7 +182,7 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 	m.gateways = newGateways(m, target)
 	defer m.gateways.stop(hurry)
 	if m.shop != nil {
-		m.shop.start()
+		m.shop.start(ctx)
 		defer m.shop.stop(hurry)
 	}
 	if err := m.gateways.follow(ctx); err != nil && ctx.Err() == nil {

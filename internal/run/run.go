@@ -142,11 +142,11 @@ func (c *Config) prepare(ctx context.Context, lock *os.File) (*running, error) {
 		Name: c.Name, Namespace: c.Namespace, Binary: c.ProxyBinary, Dir: c.dir(), ControlPlane: c.ControlPlane,
 		Admin: netip.AddrPortFrom(c.Address, 0).String(), TokenFile: tokenFile, LogLevel: c.LogLevel, Say: c.say, Lock: lock,
 	}, r.namespace)
+	if tokenFile != "" {
+		_ = os.Remove(tokenFile) // used, or of no use any more
+	}
 	if err != nil {
 		return nil, err
-	}
-	if tokenFile != "" {
-		_ = os.Remove(tokenFile)
 	}
 	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopKeep, r.kept = stop, make(chan struct{})
