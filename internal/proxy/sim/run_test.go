@@ -28,7 +28,8 @@ type run struct {
 	proxies    []*node
 	backends   []*backend
 	streams    []*stream
-	dead       int  // the endpoint where nobody listens, or -1
+	dead       int // the endpoint where nobody listens, or -1
+	nuisances  bool
 	vanishes   bool // a backend goes without a word: it can't say that it got all
 	greets     bool // servers of streams speak first
 	upgrades   bool // streams begin with an offer to upgrade
@@ -209,6 +210,7 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
 		r.plantStreams(hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)])
 	}
+	r.plantNuisances()
 	if r.drains {
 		r.draining = r.proxies[len(r.proxies)-1]
 		if plan.IntN(3) == 0 {
@@ -426,7 +428,8 @@ func (r *run) mayFail(q *request) bool {
 		// the request reaches it; one that could do harm twice, or that is no
 		// longer all there, can't be sent again then.
 		for _, other := range r.requests {
-			if other.hangsUp || other.early || other.fault != noFault {
+			silent := other.method == "HEAD" && other.answered == untilClose // closes unsaid
+			if other.hangsUp || other.early || silent || other.fault != noFault {
 				return true
 			}
 		}
