@@ -361,3 +361,30 @@ func TestIdentifiersUsedUp(t *testing.T) {
 	r.c.Done(s)
 	expect(t, r.turn(), "closed <nil>")
 }
+
+// A client that lets go of many streams at once ignores what is still under way
+// on them, and the connection goes on.
+func TestManyLetGo(t *testing.T) {
+	r := newRig(t, false)
+	r.in = wire.AppendSettings(r.in, wire.Setting{ID: wire.MaxConcurrentStreams, Value: 1000})
+	r.turn()
+	for range 1000 {
+		r.open("GET", true)
+	}
+	for id := uint32(1); id < 2000; id += 2 {
+		r.headers(id, false, ":status: 200")
+	}
+	r.turn()
+	for _, s := range r.streams {
+		r.c.Done(s)
+	}
+	r.turn()
+	for id := uint32(1); id < 2000; id += 2 {
+		r.data(id, false, "x")
+		r.headers(id, true, "a: b")
+	}
+	expect(t, r.turn())
+	if r.c.Err() != nil || r.c.recvWindow+r.c.owed != int64(r.c.cfg.ConnWindow) {
+		t.Fatal(r.c.Err(), r.c.recvWindow, r.c.owed)
+	}
+}

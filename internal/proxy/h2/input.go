@@ -80,10 +80,18 @@ func (c *Conn) streamError(e wire.StreamError) {
 		}
 		c.close(s)
 	}
+	if !c.cfg.Server {
+		return // a client's own streams bound what a server can make it reset
+	}
 	if err := c.guard.early(c.env.Now); err != nil {
 		c.failed(err)
 	}
 }
+
+// stray says whether a frame on a closed stream is to be ignored: it may have
+// been under way when we reset the stream. A client has reset, or seen the end
+// of, whatever stream of its own is closed.
+func (c *Conn) stray(id uint32) bool { return !c.cfg.Server || c.forgone.has(id) }
 
 // step takes the front of in: some of a preface, a frame, or some of a DATA
 // frame. It returns 0 when it needs more bytes.
@@ -231,8 +239,8 @@ func (c *Conn) dataStream(id uint32, total, data int64, end bool) (*Stream, erro
 		switch {
 		case c.idle(id):
 			return nil, wire.ConnectionError{Code: wire.ProtocolError, Reason: "DATA on an idle stream"}
-		case c.forgone.has(id):
-			return nil, nil // it was under way when we reset the stream
+		case c.stray(id):
+			return nil, nil
 		}
 		return nil, wire.StreamError{Stream: id, Code: wire.StreamClosed, Reason: "DATA on a closed stream"}
 	}

@@ -73,10 +73,10 @@ func (c *Conn) takeBlock(id uint32, bytes []byte, end, self bool) error {
 	if !c.cfg.Server || !c.idle(id) {
 		h, _, err := c.decode(bytes, trailers)
 		c.env.PutHead(h)
-		if err != nil || c.forgone.has(id) {
+		if err != nil || c.stray(id) {
 			return err
 		}
-		if !c.cfg.Server || c.quit.has(id) {
+		if c.quit.has(id) {
 			return wire.StreamError{Stream: id, Code: wire.StreamClosed, Reason: "HEADERS on a closed stream"}
 		}
 		return wire.ConnectionError{Code: wire.StreamClosed, Reason: "HEADERS on a stream that has ended"}

@@ -226,18 +226,25 @@ func (g *gaps) has(id uint32) bool {
 	return false
 }
 
-// lastFew remembers some streams of a kind: the latest ones.
+// lastFew remembers some streams of a kind: the latest ones, at least as many
+// as may be open at once at an edge.
 type lastFew struct {
-	list [64]uint32
+	list *[256]uint32 // nil while there are none
 	n    uint8
 }
 
 func (r *lastFew) add(id uint32) {
-	r.list[r.n%64] = id
+	if r.list == nil {
+		r.list = new([256]uint32)
+	}
+	r.list[r.n] = id
 	r.n++
 }
 
 func (r *lastFew) has(id uint32) bool {
+	if r.list == nil {
+		return false
+	}
 	for _, x := range r.list {
 		if x == id {
 			return true
