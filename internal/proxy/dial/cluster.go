@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/balance"
-	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/view"
 )
@@ -56,15 +55,6 @@ func (c *Cluster) Len() int { return c.set.Len() }
 
 // Endpoints are the cluster's endpoints; the slice must not be changed or kept.
 func (c *Cluster) Endpoints() []*balance.Endpoint { return c.set.All() }
-
-// Pick chooses an endpoint, or nil when there is none. The endpoint avoid (which
-// may be nil) is chosen only when there is no other.
-func (c *Cluster) Pick(l *loop.Loop, avoid *balance.Endpoint) *balance.Endpoint {
-	if avoid == nil {
-		return c.set.Pick(int64(l.Now()), l.Rand, nil)
-	}
-	return c.set.Pick(int64(l.Now()), l.Rand, func(e *balance.Endpoint) bool { return e == avoid })
-}
 
 // Series is where traffic to the endpoint is counted.
 func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {

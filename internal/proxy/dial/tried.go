@@ -37,10 +37,11 @@ func (c *Cluster) Untried(t *Tried) bool {
 	return false
 }
 
-// PickUntried is Pick among the endpoints that weren't tried, if there are any.
-func (c *Cluster) PickUntried(l *loop.Loop, t *Tried) *balance.Endpoint {
+// Pick chooses an endpoint, or nil when there is none; one that was tried is
+// chosen only when there is no other.
+func (c *Cluster) Pick(l *loop.Loop, t *Tried) *balance.Endpoint {
 	if t.n == 0 {
-		return c.Pick(l, nil)
+		return c.set.Pick(int64(l.Now()), l.Rand, nil)
 	}
 	return c.set.Pick(int64(l.Now()), l.Rand, t.Has)
 }

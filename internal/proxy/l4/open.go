@@ -11,8 +11,6 @@ import (
 const ALPN = "tulle-tcp"
 
 const (
-	// maxTries bounds the endpoints a connection is offered to.
-	maxTries = 3
 	// maxSaid is how much of what a server says first is read before there is a
 	// client to take it; the rest waits in its socket.
 	maxSaid = loop.SmallBuffer
@@ -26,7 +24,7 @@ type Early struct {
 	dialer   *dial.Dialer
 	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
-	refused  *balance.Endpoint // the one that couldn't be reached
+	refused  dial.Tried // those that couldn't be reached
 	heard    func()
 	reason   string // why there is no connection
 	tries    int
@@ -111,7 +109,7 @@ func (p *Early) Ready() {
 }
 
 func (p *Early) dial() {
-	e := p.cluster.Pick(p.dialer.Loop, p.refused)
+	e := p.cluster.Pick(p.dialer.Loop, &p.refused)
 	if e == nil {
 		p.reason = "destination_unavailable"
 		return
@@ -128,12 +126,12 @@ func (p *Early) Connected(err error) {
 	switch {
 	case err != nil:
 		p.endpoint.End(int64(p.dialer.Loop.Now()), 0, true)
-		p.refused = p.endpoint
+		p.refused.Add(p.endpoint)
 		if p.over {
 			return
 		}
 		p.reason = dial.Reason(err)
-		if p.tries < maxTries && p.cluster.Len() > 1 {
+		if p.tries < dial.MaxTries && p.cluster.Untried(&p.refused) {
 			p.reason = ""
 			p.dial()
 		}

@@ -182,7 +182,7 @@ func (x *Exchange) Once(bit uint8) bool {
 // connect picks an endpoint and a connection to it.
 func (x *Exchange) connect() {
 	w := x.worker
-	e := x.Cluster.PickUntried(w.Loop, &x.failed)
+	e := x.Cluster.Pick(w.Loop, &x.failed)
 	if e == nil {
 		x.Fail(NoEndpoints)
 		return
