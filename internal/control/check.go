@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -154,10 +155,11 @@ func (f *facts) checkObjects(_ context.Context, add addCheck) {
 		"tulle diagnostics endpoints SERVICE shows what is there; start the program with tulle run --service NAME, or apply a Workload or an EndpointSlice")
 }
 
-// newToken says how a proxy that lost its certificate comes back.
+// newToken says how a proxy that lost its certificate comes back. who is
+// "NAMESPACE/SERVICE-ACCOUNT".
 func (f *facts) newToken(who string) string {
-	return fmt.Sprintf("A new proxy, or one whose certificate ended more than %d days ago, needs a join token for its --join-token-file: curl --unix-socket %s -d '{\"identity\":\"%s\"}' http://tulle/tulle/v1/join-tokens",
-		int(ca.RecoveryWindow.Hours()/24), f.at.ControlSocket, who)
+	return fmt.Sprintf("A program under tulle run: run it again. Another proxy, if it is new or its certificate ended more than %d days ago, needs a join token: tulle --data-dir %s join-token %s > FILE; then tulle-proxy --join-token-file FILE",
+		int(ca.RecoveryWindow.Hours()/24), filepath.Dir(f.at.ControlSocket), who)
 }
 
 func (f *facts) checkProxies(add addCheck) {
