@@ -25,7 +25,7 @@ func (a *app) ask(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 }
 
 func (a *app) getCommand() *cobra.Command {
-	var output string
+	var output, selector string
 	var all bool
 	c := &cobra.Command{
 		Use:   "get KIND [NAME...] | get KIND/NAME...",
@@ -36,6 +36,7 @@ several kinds may be given with commas.`,
 		Example: `  tulle get services
   tulle get workloads -o wide
   tulle get svc,wl -A
+  tulle get workloads -l app=cart
   tulle get httproute shop -o yaml
   tulle get service -o name | xargs -n1 tulle describe`,
 		Args:              cobra.MinimumNArgs(1),
@@ -58,10 +59,15 @@ several kinds may be given with commas.`,
 			if all {
 				namespace = ""
 			}
-			return a.get(ctx, conn, wanted, namespace, output)
+			only, err := parseSelector(selector)
+			if err != nil {
+				return err
+			}
+			return a.get(ctx, conn, wanted, namespace, output, only)
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json, yaml or name")
+	c.Flags().StringVarP(&selector, "selector", "l", "", "only those with these labels, `KEY=VALUE,...`")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
 	a.namespaceFlag(c)
 	completeFormats(c, formatWide, formatJSON, formatYAML, formatName)
@@ -110,7 +116,7 @@ func (a *app) parseRefs(args []string, bareKind bool) ([]ref, error) {
 }
 
 // get prints objects. Those of one kind share a table.
-func (a *app) get(ctx context.Context, conn *client.Client, refs []ref, namespace, output string) error {
+func (a *app) get(ctx context.Context, conn *client.Client, refs []ref, namespace, output string, only map[string]string) error {
 	var all []object.Object
 	var raw []json.RawMessage
 	for _, r := range refs {
@@ -119,7 +125,11 @@ func (a *app) get(ctx context.Context, conn *client.Client, refs []ref, namespac
 			if err != nil {
 				return err
 			}
-			all, raw = append(all, objects...), append(raw, items...)
+			for i, o := range objects {
+				if selects(only, o.GetLabels()) {
+					all, raw = append(all, o), append(raw, items[i])
+				}
+			}
 			continue
 		}
 		if namespace == "" && r.kind.Namespaced {
@@ -160,6 +170,32 @@ func (a *app) get(ctx context.Context, conn *client.Client, refs []ref, namespac
 	}
 	a.printTables(all, namespace == "", output == formatWide, len(refs) > 1 && !sameKind(refs))
 	return nil
+}
+
+// parseSelector reads "KEY=VALUE,...".
+func parseSelector(s string) (map[string]string, error) {
+	only := map[string]string{}
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(part, "=")
+		if !ok || key == "" || strings.HasSuffix(key, "!") {
+			return nil, couldNot("", "--selector %q: want KEY=VALUE, several with commas", part)
+		}
+		only[key] = strings.TrimPrefix(value, "=")
+	}
+	return only, nil
+}
+
+// selects reports whether labels hold all that a selector wants.
+func selects(only, labels map[string]string) bool {
+	for key, value := range only {
+		if have, ok := labels[key]; !ok || have != value {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *app) printTables(all []object.Object, withNamespace, wide, prefix bool) {

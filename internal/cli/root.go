@@ -117,7 +117,7 @@ and look around from another one:
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, a.upCommand(), a.controlPlaneCommand(), a.runCommand())
+	add(groupRun, a.upCommand(), a.controlPlaneCommand(), a.runCommand(), a.joinTokenCommand())
 	add(groupObjects, a.applyCommand(), a.deleteCommand(), a.viewCommand())
 	add(groupLook, a.checkCommand(), a.statCommand(), a.edgesCommand(), a.getCommand(), a.describeCommand(), a.diagnosticsCommand())
 	add(groupOther, a.versionCommand(), a.completionCommand())
