@@ -90,8 +90,9 @@ func (c *Conn) streamError(e wire.StreamError) {
 
 // stray says whether a frame on a closed stream is to be ignored: it may have
 // been under way when we reset the stream. A client has reset, or seen the end
-// of, whatever stream of its own is closed.
-func (c *Conn) stray(id uint32) bool { return !c.cfg.Server || c.forgone.has(id) }
+// of, whatever stream of its own is closed; and of another proxy's streams any
+// number may be reset at once.
+func (c *Conn) stray(id uint32) bool { return !c.cfg.Server || c.cfg.Peer || c.forgone.has(id) }
 
 // step takes the front of in: some of a preface, a frame, or some of a DATA
 // frame. It returns 0 when it needs more bytes.

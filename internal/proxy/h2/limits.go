@@ -37,8 +37,8 @@ const (
 	// MaxEarlyResets is how many streams may end early within ResetPeriod
 	// (reset by the peer before they were answered, or by us for the peer's
 	// errors, or refused), if these are more than half of those it opened:
-	// calm. Between proxies only what is an error counts. Rapid Reset: CVE-2023-44487, CVE-2023-39325, CVE-2019-9514;
-	// MadeYouReset: CVE-2025-8671.
+	// calm. Between proxies only what is an error counts. Rapid Reset:
+	// CVE-2023-44487, CVE-2023-39325, CVE-2019-9514; MadeYouReset: CVE-2025-8671.
 	MaxEarlyResets = 100
 	ResetPeriod    = 10 * time.Second
 

@@ -189,6 +189,10 @@ func (c *h2Client) failWaiting(err error) {
 
 // closed is called when the connection is over.
 func (c *h2Client) closed(err error) {
+	var broken wire.ConnectionError
+	if errors.As(err, &broken) && broken.Code != wire.NoError {
+		c.mux.cluster.Fail(badResponse.Error)
+	}
 	c.mux.remove(c)
 	c.failWaiting(errGoingAway)
 	c.conn.Linger()
