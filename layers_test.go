@@ -51,6 +51,8 @@ var layers = []layer{
 		why:   "what the protocols are built from doesn't know them: only internal/proxy sees all of it"},
 	{of: []string{"internal/proxy/l7http", "internal/proxy/dial"}, never: []string{"internal/proxy", "internal/proxy/admin", "internal/proxy/live"},
 		why: "a protocol is handed what it needs by internal/proxy"},
+	{of: []string{"internal/...", "cmd/..."}, except: []string{"internal/proxy/sim"}, never: []string{"internal/proxy/sim"},
+		why: "the simulation is for tests"},
 	{of: []string{"internal/control/graph", "internal/control/plan"}, never: []string{"net/http/...", "os", "os/exec", "log/slog", "sync/...", "math/rand/...", "google.golang.org/grpc/...", "go.etcd.io/..."},
 		why: "objects to model, model to view: pure functions without I/O, clocks, logs or goroutines"},
 	{of: []string{"internal/control/plan"}, never: []string{"k8s.io/...", "sigs.k8s.io/...", "internal/control/object", "internal/control/store"},
