@@ -307,3 +307,39 @@ func TestMultiplexedDeadlyRequest(t *testing.T) {
 		t.Errorf("sent %d times for 3", n)
 	}
 }
+
+// Many clients that leave at once don't cost the others the connection that
+// they all share.
+func TestManyLeaveAtOnce(t *testing.T) {
+	app := program(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			endless(w)
+			return
+		}
+		w.Write(make([]byte, 20_000)) // is under way when they leave
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	p := muxPair(t, app, view.Detect, view.PeerHTTP2)
+	addr := p.addr(t, "out")
+	long := dialTo(t, addr)
+	long.SetDeadline(time.Now().Add(time.Minute))
+	io.WriteString(long, "GET /long HTTP/1.1\r\nHost: cart\r\n\r\n")
+	for range 3 {
+		var group []net.Conn
+		for range 200 {
+			c := dialTo(t, addr)
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: cart\r\n\r\n")
+			group = append(group, c)
+		}
+		for _, c := range group {
+			c.Read(make([]byte, 100))
+		}
+		for _, c := range group {
+			c.Close()
+		}
+		if _, err := io.CopyN(io.Discard, long, 5<<20); err != nil {
+			t.Fatalf("the long answer ended: %v", err)
+		}
+	}
+}

@@ -230,7 +230,7 @@ func repeat(n int, s string) (out []string) {
 // HTTP/2 Bomb again: what is held counts, whatever it cost to send.
 func TestHeldHeads(t *testing.T) {
 	cfg := testConfig(true)
-	cfg.MaxStreams = 1000
+	cfg.MaxStreams, cfg.MaxHeldHeads = 1000, 1<<20
 	r := newRigConfig(t, cfg)
 	// The owner keeps the heads.
 	refused := 0
@@ -248,7 +248,7 @@ func TestHeldHeads(t *testing.T) {
 		}
 		r.c.Flushed()
 		r.c.Unsent(0)
-		if r.c.heldHeads > MaxHeldHeads+MaxList {
+		if r.c.heldHeads > cfg.MaxHeldHeads+MaxList {
 			t.Fatal(r.c.heldHeads)
 		}
 	}

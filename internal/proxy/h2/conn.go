@@ -30,6 +30,8 @@ type Config struct {
 	// MaxFields, MaxCookie and MaxList bound the fields of a message; 0 is the
 	// constant of that name. Between proxies they are what HTTP/1.1 may have.
 	MaxFields, MaxCookie, MaxList int
+	// MaxHeldHeads is as the constant, 0 the same.
+	MaxHeldHeads int
 	// StallTime and StallBytes are the least that a stream which waits for the
 	// peer must move, or it is reset; the constants of that name where the peer
 	// isn't trusted. A StallTime of 0 waits for ever.
@@ -46,6 +48,8 @@ type Config struct {
 func (c *Config) maxFields() int { return cmp.Or(c.MaxFields, MaxFields) }
 func (c *Config) maxCookie() int { return cmp.Or(c.MaxCookie, MaxCookie) }
 func (c *Config) maxList() int   { return cmp.Or(c.MaxList, MaxList) }
+
+func (c *Config) maxHeld() int   { return cmp.Or(c.MaxHeldHeads, MaxHeldHeads) }
 
 // maxBlock and maxContinuations bound a compressed block: at the constants'
 // limits for what the constants allow, in proportion for more.

@@ -28,7 +28,7 @@ const (
 	// streams hold, in bytes, whatever they cost the peer to send; beyond it
 	// new streams are refused. HTTP/2 Bomb: the memory was pinned by a closed
 	// window, so what counts is what is held, not what was sent.
-	MaxHeldHeads = 1 << 20
+	MaxHeldHeads = 4 << 20
 	// MaxInterim bounds the interim (1xx) responses before the final one.
 	MaxInterim = 8
 

@@ -111,7 +111,7 @@ func (c *Conn) takeRequest(id uint32, bytes []byte, end, self bool) error {
 		return wire.StreamError{Stream: id, Code: wire.ProtocolError, Reason: fault.malformed}
 	case fault.tooLarge:
 		return c.tooLarge(id, end)
-	case c.heldHeads > MaxHeldHeads:
+	case c.heldHeads > c.cfg.maxHeld():
 		c.env.PutHead(h)
 		return wire.StreamError{Stream: id, Code: wire.EnhanceYourCalm, Reason: "heads hold too much memory"}
 	case end && h.Length > 0:

@@ -227,6 +227,8 @@ const (
 	meshStreamWindow = 256 << 10
 	meshConnWindow   = 16 << 20
 
+	// meshHeldHeads is h2.MaxHeldHeads for many clients' requests.
+	meshHeldHeads = 64 << 20
 	// ownFields and ownBytes is how much a proxy adds to a head.
 	ownFields = 16
 	ownBytes  = 8 << 10
@@ -261,6 +263,7 @@ func newH2Configs(l *Limits) *h2Configs {
 	c.edge.Server, c.mesh.Server = true, true
 	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
 		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true
+		m.MaxHeldHeads = meshHeldHeads
 	}
 	c.up.PingAfter = pingProgramAfter
 	// A program, and a client behind another proxy, may take their time, and
