@@ -49,7 +49,7 @@ func (c *Config) maxFields() int { return cmp.Or(c.MaxFields, MaxFields) }
 func (c *Config) maxCookie() int { return cmp.Or(c.MaxCookie, MaxCookie) }
 func (c *Config) maxList() int   { return cmp.Or(c.MaxList, MaxList) }
 
-func (c *Config) maxHeld() int   { return cmp.Or(c.MaxHeldHeads, MaxHeldHeads) }
+func (c *Config) maxHeld() int { return cmp.Or(c.MaxHeldHeads, MaxHeldHeads) }
 
 // maxBlock and maxContinuations bound a compressed block: at the constants'
 // limits for what the constants allow, in proportion for more.
