@@ -185,7 +185,7 @@ func (f *facts) checkProxies(add addCheck) {
 		if p.Sent != p.Acknowledged && now.Sub(p.Since) > 10*time.Second {
 			behind = append(behind, n)
 		}
-		if left := p.CertificateExpires.Sub(now); !p.CertificateExpires.IsZero() && left < snap.Settings.CertificateTTL/lateRenewal && now.Sub(p.Since) < snap.Settings.CertificateTTL {
+		if left := p.CertificateExpires.Sub(now); !p.CertificateExpires.IsZero() && left < snap.Settings.CertificateTTL/lateRenewal {
 			late = append(late, n)
 		}
 		if p.Mode == "explicit" && p.Role != "gateway" {

@@ -14,14 +14,19 @@ const maxLately = 1000
 // record is a proxy that is gone, as it was.
 type record struct{ client.Proxy }
 
+// describe is called with the server's mu held.
 func (st *stream) describe() client.Proxy {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	expires := st.expires
+	if t := st.server.ends[st.identity]; t.After(expires) {
+		expires = t
+	}
 	return client.Proxy{
 		Name: st.key.Name.Name, Namespace: st.key.Namespace, Role: st.role(), Identity: st.identity.String(),
 		Version: st.hello.Version, UID: st.hello.UID, PID: st.hello.PID, Mode: st.hello.Mode, Zone: st.hello.Zone, Admin: st.hello.Admin,
 		Connected: true, Since: st.since, Ready: st.status.Ready, Draining: st.status.Draining, Detail: st.status.Detail,
-		CertificateExpires: st.expires, Sent: st.sent, Acknowledged: st.acked, Rejected: st.reason(), Subscriptions: len(st.subs),
+		CertificateExpires: expires, Sent: st.sent, Acknowledged: st.acked, Rejected: st.reason(), Subscriptions: len(st.subs),
 	}
 }
 

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
@@ -346,6 +348,34 @@ func TestStatusIsNotLost(t *testing.T) {
 			t.Error("the status was lost")
 		}
 		all[0].close()
+	})
+}
+
+// TestRenewalIsSeen: what is said of a proxy's certificate is its newest, though
+// the conversation began with an older one.
+func TestRenewalIsSeen(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.apply(cart)
+		p := w.connect("web", "web")
+		defer p.close()
+		eventually(t, "connected", func() bool { return w.server.Connected() == 1 })
+		before := w.server.Proxies()[0].CertificateExpires
+		key, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := control.EncodeCertifyRequest(&control.CertifyRequest{CSR: csr})
+		var out []byte
+		if err := p.conn.Invoke(t.Context(), control.MethodCertify, &in, &out, grpc.ForceCodecV2(rawCodec{})); err != nil {
+			t.Fatal(err)
+		}
+		if after := w.server.Proxies()[0].CertificateExpires; !after.After(before) {
+			t.Errorf("%s after the renewal, %s before", after, before)
+		}
 	})
 }
 

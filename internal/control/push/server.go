@@ -3,9 +3,11 @@ package push
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +85,7 @@ type Server struct {
 	byName   map[proxyKey]*stream
 	index    map[mesh.Name]map[*stream]map[string]bool // service → stream → resource keys
 	lately   map[proxyKey]*record                      // proxies that are gone
+	ends     map[identity.ID]time.Time                 // when the last certificate of each ends; at most maxStreams
 	stopping bool
 	stop     chan struct{}
 	ready    chan struct{} // closed at the first snapshot
@@ -108,7 +111,7 @@ func New(c Config) *Server {
 	s := &Server{
 		config: c, replica: c.Replica, started: c.Now(),
 		streams: map[*stream]bool{}, byName: map[proxyKey]*stream{},
-		index: map[mesh.Name]map[*stream]map[string]bool{}, lately: map[proxyKey]*record{},
+		index: map[mesh.Name]map[*stream]map[string]bool{}, lately: map[proxyKey]*record{}, ends: map[identity.ID]time.Time{},
 		stop: make(chan struct{}), ready: make(chan struct{}),
 	}
 	s.registry.init(s)
@@ -229,8 +232,27 @@ func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
+	s.issued(id, chain[0])
 	s.config.Log.Debug("issued a certificate", "identity", id.String(), "by", how)
 	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: s.config.CA.Bundle(), Identity: id.String()}), nil
+}
+
+// issued notes when an identity's newest certificate ends: a proxy that renews
+// keeps the conversation it began with an older one.
+func (s *Server) issued(id identity.ID, leaf []byte) {
+	c, err := x509.ParseCertificate(leaf)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ends) >= maxStreams {
+		now := s.config.Now()
+		maps.DeleteFunc(s.ends, func(_ identity.ID, t time.Time) bool { return t.Before(now) })
+	}
+	if len(s.ends) < maxStreams {
+		s.ends[id] = c.NotAfter
+	}
 }
 
 // storeStatus says whether an error is the store's fault (try again) or the caller's.
