@@ -70,6 +70,12 @@ type Upstream interface {
 type Exchange struct {
 	// Request is the request's head. Its slices are good until it was sent.
 	Request h1.Request
+	serial  uint64 // tells exchanges apart that use the same memory
+	exchangeState
+}
+
+// exchangeState is what belongs to one request alone: reset forgets it.
+type exchangeState struct {
 	// Cluster is where it goes; the Router sets it.
 	Cluster *dial.Cluster
 	// Series is where it is counted; the Router may set it, else it is the
@@ -94,9 +100,8 @@ type Exchange struct {
 	tries    int
 	interims int
 	asked    uint8
-	serial   uint64 // tells exchanges apart that use the same memory
-	reused   bool   // the connection has carried a request before
-	fresh    bool   // must not be sent on a reused connection
+	reused   bool // the connection has carried a request before
+	fresh    bool // must not be sent on a reused connection
 }
 
 const (
@@ -365,8 +370,7 @@ func (x *Exchange) count(status int) {
 // reset makes the exchange ready for another request. Its memory is kept.
 func (x *Exchange) reset() {
 	x.timer.Stop()
-	request, serial := x.Request, x.serial
-	*x = Exchange{serial: serial + 1}
-	x.Request = request
+	x.exchangeState = exchangeState{}
+	x.serial++
 	x.Request.Reset()
 }

@@ -25,7 +25,7 @@ func TestParseTimeout(t *testing.T) {
 
 func TestGRPCOutcome(t *testing.T) {
 	for code, want := range map[string]int{"0": 200, "2": 500, "5": 200, "7": 200, "12": 501, "13": 500, "14": 503, "4": 504, "15": 500, "x": 500} {
-		x := Exchange{status: 200}
+		x := Exchange{exchangeState: exchangeState{status: 200}}
 		x.noteGRPC([]h1.Field{{Name: []byte("a"), Value: []byte("1")}, {Name: []byte("Grpc-Status"), Value: []byte(code)}})
 		if x.status != want {
 			t.Errorf("grpc-status %s counts as %d, want %d", code, x.status, want)

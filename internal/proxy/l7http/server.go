@@ -36,9 +36,14 @@ type serverConn struct {
 
 // stream is one request of a connection, as HTTP/1.1 frames it.
 type stream struct {
-	x        Exchange
-	body     h1.Body // of the request
-	mark     int     // where the body begins in the read buffer
+	x    Exchange
+	body h1.Body // of the request
+	streamState
+}
+
+// streamState is what reset forgets.
+type streamState struct {
+	mark     int // where the body begins in the read buffer
 	framing  h1.Framing
 	begun    bool // the head is complete
 	waiting  bool // the head is not, and its time runs
@@ -51,7 +56,7 @@ type stream struct {
 
 func (st *stream) reset() {
 	st.x.reset()
-	*st = stream{x: st.x, body: st.body}
+	st.streamState = streamState{}
 }
 
 // Serve answers the requests of a client's connection, which was just accepted.
@@ -144,7 +149,6 @@ func (s *serverConn) awake() bool {
 		return false // the answers to what it asked before aren't taken
 	}
 	s.stream = s.worker.getStream()
-	s.stream.x.Request.Reset()
 	return true
 }
 

@@ -69,7 +69,9 @@ const maxFreeStreams = 64
 func (w *Worker) getStream() *stream {
 	n := len(w.streams)
 	if n == 0 {
-		return &stream{}
+		st := &stream{}
+		st.x.Request.Reset()
+		return st
 	}
 	st := w.streams[n-1]
 	w.streams = w.streams[:n-1]

@@ -37,8 +37,8 @@ func (t *Timer) On() bool { return t.at != 0 }
 func (t *Timer) Set(d time.Duration) {
 	t.at = t.loop.now + max(d, 1)
 	if t.next != nil {
-		if t.place <= t.at {
-			return
+		if t.place-t.at < 1<<shift(levelOf(d)) {
+			return // its place comes before, or hardly later
 		}
 		t.loop.wheel.remove(t)
 	}
@@ -90,12 +90,17 @@ func (w *wheel) init(now time.Duration) {
 
 func shift(level int) int { return wheelShift + 3*level }
 
-func (w *wheel) add(t *Timer, now time.Duration) {
-	delay := t.at - now
+// levelOf is the level for timers that run out after d.
+func levelOf(d time.Duration) int {
 	level := 0
-	for level < wheelLevels-1 && delay >= (wheelSlots-2)<<shift(level) {
+	for level < wheelLevels-1 && d >= (wheelSlots-2)<<shift(level) {
 		level++
 	}
+	return level
+}
+
+func (w *wheel) add(t *Timer, now time.Duration) {
+	level := levelOf(t.at - now)
 	l := &w.levels[level]
 	width := time.Duration(1) << shift(level)
 	n := min((t.at+width-1)>>shift(level), l.done+wheelSlots-1)

@@ -69,7 +69,7 @@ func TestTimers(t *testing.T) {
 				w.at = 0
 			default:
 				w.alarm.timer.Set(d)
-				w.set, w.at = max(w.set, d), l.Now()+d
+				w.set, w.at = d, l.Now()+d
 			}
 		}
 		l.Turn(l.Now() + time.Duration(rng.Int64N(int64(100*time.Millisecond))))
