@@ -143,6 +143,99 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
+// FuzzClient throws any frames at a client with requests under way: a proxy is
+// the client of servers that may be hostile.
+func FuzzClient(f *testing.F) {
+	seed := func(build func(r *rig)) {
+		r := newRig(f, false)
+		build(r)
+		f.Add(r.in, uint8(3))
+	}
+	seed(func(r *rig) { r.headers(1, false, ":status: 200", "content-length: 3"); r.data(1, true, "abc") })
+	seed(func(r *rig) {
+		r.headers(1, false, ":status: 103")
+		r.headers(1, false, ":status: 200")
+		r.headers(1, true, "grpc-status: 0")
+	})
+	seed(func(r *rig) {
+		r.in = wire.AppendRSTStream(r.in, 3, wire.RefusedStream)
+		r.in = wire.AppendGoAway(r.in, 1, 0, "bye")
+	})
+	seed(func(r *rig) {
+		r.in = wire.AppendSettings(r.in, wire.Setting{ID: wire.InitialWindowSize, Value: 0}, wire.Setting{ID: wire.MaxFrameSize, Value: 0})
+		r.in = wire.AppendWindowUpdate(r.in, 1, wire.MaxWindow)
+	})
+	f.Fuzz(func(t *testing.T, in []byte, mode uint8) {
+		r := newRig(t, false)
+		var owned []*Stream
+		for i := range 4 {
+			s := r.open([]string{"GET", "HEAD", "POST", "CONNECT"}[i], i < 2)
+			if i == 2 {
+				r.c.Write(s, make([]byte, 70000), mode%2 == 0)
+			}
+			owned = append(owned, s)
+		}
+		end := func(s *Stream) {
+			for i, x := range owned {
+				if x == s {
+					owned = append(owned[:i], owned[i+1:]...)
+					r.c.Done(s)
+					return
+				}
+			}
+			t.Fatalf("an event for stream %d, which isn't owned", s.ID)
+		}
+		act := func(ev *Event) {
+			r.env.PutHead(ev.Head)
+			switch {
+			case ev.Kind == Body && mode%3 > 0:
+				r.c.Consumed(ev.Stream, len(ev.Data))
+			case ev.Kind == Reset:
+				end(ev.Stream)
+				return
+			}
+			if ev.End && mode%5 > 0 {
+				end(ev.Stream)
+			}
+		}
+		for len(in) > 0 {
+			k := min(len(in), 1+int(mode)*13)
+			r.in = append(r.in, in[:k]...)
+			in = in[k:]
+			for {
+				n, ev := r.c.Feed(r.in)
+				r.in = r.in[n:]
+				if n == 0 && ev.Kind == None {
+					break
+				}
+				act(ev)
+				check(t, r.c)
+			}
+			for ev := r.c.Poll(); ev.Kind != None; ev = r.c.Poll() {
+				act(ev)
+			}
+			r.c.Flush(int(mode) * 1000)
+			r.c.Flushed()
+			r.c.Unsent(0)
+			r.env.Now += time.Duration(mode) * time.Millisecond
+			r.c.Tick()
+			check(t, r.c)
+		}
+		r.c.Fail(errTest("end"))
+		for ev := r.c.Poll(); ev.Kind != None; ev = r.c.Poll() {
+			act(ev)
+		}
+		for len(owned) > 0 {
+			end(owned[0])
+		}
+		for ev := r.c.Poll(); ev.Kind != None; ev = r.c.Poll() {
+		}
+		if r.c.Streams() != 0 || r.c.heldHeads != 0 {
+			t.Fatalf("%d streams left over, %d bytes of heads", r.c.Streams(), r.c.heldHeads)
+		}
+	})
+}
+
 func pollAll(r *rig, owned []*Stream, mode uint8) []*Stream {
 	for ev := r.c.Poll(); ev.Kind != None; ev = r.c.Poll() {
 		owned = play(r, ev, owned, mode)
