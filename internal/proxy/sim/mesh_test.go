@@ -127,12 +127,12 @@ func (r *run) backendsOf(v *view.View, n int, sidecars bool, serve func(*program
 }
 
 // edgeView is a gateway's.
-func edgeView() *view.View {
+func (r *run) edgeView() *view.View {
 	return base("edge", view.Gateway, edgeID, view.HTTP, view.Listener{
 		Name: "http", Kind: view.Edge, Protocol: view.HTTP, Address: netip.AddrPortFrom(hostAddr(1), 80),
 		Routes: route.Spec{Hosts: []route.Host{{
 			Hostnames: []string{"*"},
-			Rules:     []route.Rule{{Name: "all", Backends: []route.Backend{{Destination: shopKey, Weight: 1}}}},
+			Rules:     []route.Rule{{Name: "all", Backends: []route.Backend{{Destination: shopKey, Weight: 1}}, Timeout: r.timeout}},
 		}}},
 	})
 }

@@ -37,6 +37,7 @@ type run struct {
 	draining   *node
 	drained    time.Duration     // when the drain began
 	peer       view.PeerProtocol // between proxies
+	timeout    time.Duration     // of the edge's route; 0 for none
 	few        bool              // connections are allowed at a time
 	drains     bool              // the proxy the clients talk to does
 	faulty     bool              // backends do things wrong
@@ -136,6 +137,9 @@ func newRun(seed uint64, log io.Writer) *run {
 	r.faulty = plan.IntN(3) == 0
 	r.stormy = plan.IntN(4) == 0
 	r.drains = plan.IntN(5) == 0
+	if plan.IntN(6) == 0 {
+		r.timeout = time.Duration(20+plan.IntN(300)) * time.Millisecond
+	}
 	r.few = plan.IntN(8) == 0
 	r.peer = []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2}[plan.IntN(2)]
 	http := func(p *program, at netip.AddrPort) {
@@ -146,12 +150,12 @@ func newRun(seed uint64, log io.Writer) *run {
 	n := 1 + plan.IntN(3)
 	switch kind := plan.IntN(10); kind {
 	case 0, 1, 2: // client -> edge -> programs
-		v := edgeView()
+		v := r.edgeView()
 		r.backendsOf(v, n, false, http)
 		r.startProxy("edge", hostAddr(1), v, 1+plan.IntN(2))
 		r.plantClients("client", netip.MustParseAddr("10.0.2.1"), v.Proxy.Listeners[0].Address, "edge")
 	case 3: // client -> edge -> mutual TLS -> sidecars -> programs
-		v := edgeView()
+		v := r.edgeView()
 		r.backendsOf(v, n, true, http)
 		r.startProxy("edge", hostAddr(1), v, 1+plan.IntN(2))
 		r.plantClients("client", netip.MustParseAddr("10.0.2.1"), v.Proxy.Listeners[0].Address, "edge")
@@ -171,7 +175,7 @@ func newRun(seed uint64, log io.Writer) *run {
 		if !r.upgrades {
 			to = v.Proxy.Listeners[2].Address
 		} else if plan.IntN(3) == 0 {
-			v = edgeView()
+			v = r.edgeView()
 			to = v.Proxy.Listeners[0].Address
 		}
 		r.backendsOf(v, n, plan.IntN(3) > 0, r.serveStreams)
@@ -393,13 +397,9 @@ func (r *run) judge() {
 // innerDrain says that a proxy drains behind the one that the clients talk to.
 func (r *run) innerDrain() bool { return r.drains && r.draining != r.proxies[len(r.proxies)-1] }
 
-// replayable is a body that a proxy surely still has when its connection turns
-// out to be closed.
-const replayable = 12 << 10
-
 // mayFail says that a request may go without a good answer.
 func (r *run) mayFail(q *request) bool {
-	if r.stormy || q.fault != noFault {
+	if r.stormy || r.timeout > 0 || q.fault != noFault {
 		return true
 	}
 	for _, c := range r.clients {
@@ -423,7 +423,7 @@ func (r *run) mayFail(q *request) bool {
 			}
 		}
 	}
-	if !q.idempotent() || len(q.body) > replayable {
+	if !q.idempotent() || len(q.body) > 0 {
 		// A backend that hangs up without a word may do so in the very moment
 		// the request reaches it; one that could do harm twice, or that is no
 		// longer all there, can't be sent again then.
