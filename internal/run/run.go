@@ -17,6 +17,7 @@ import (
 
 	"tulle.dev/tulle/api/v1alpha1"
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/run/namespace"
 	"tulle.dev/tulle/internal/run/sockets"
 )
@@ -166,7 +167,8 @@ func (r *running) enter(ctx context.Context) error {
 		c.say("%s runs in explicit mode: its environment says where services are, and callers could go around its proxy", c.Name)
 		return nil
 	}
-	n, err := namespace.Start(ctx, namespace.Config{Resolv: resolvConf(), IPv6: hostReachesIPv6(), Resolvers: loopbackResolvers()})
+	host, _ := os.ReadFile("/etc/resolv.conf") // without one there are no search domains
+	n, err := namespace.Start(ctx, namespace.Config{Resolv: resolvConf(string(host), c.searchDomains(ctx)), IPv6: hostReachesIPv6(), Resolvers: loopbackResolvers()})
 	var none *namespace.UnavailableError
 	switch {
 	case errors.As(err, &none) && c.Mode == Auto:
@@ -388,19 +390,35 @@ func (c *Config) lock() (*os.File, error) {
 	}
 }
 
-// resolvConf is /etc/resolv.conf with the proxy as its only name server: search
-// domains and options stay.
-func resolvConf() string {
-	lines := []string{"nameserver " + namespace.Resolver.String()}
-	data, err := os.ReadFile("/etc/resolv.conf")
-	if err == nil {
-		for line := range strings.Lines(string(data)) {
-			line = strings.TrimSpace(line)
-			if word, _, _ := strings.Cut(line, " "); word == "search" || word == "options" || word == "domain" {
-				lines = append(lines, line)
-			}
+// searchDomains are where a name without a dot is looked up first, as in
+// Kubernetes: in the mesh, before anything is asked of the host's resolver.
+func (c *Config) searchDomains(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cluster := object.DefaultClusterDomain
+	if status, err := c.Mesh.Status(ctx); err == nil && status.ClusterDomain != "" {
+		cluster = status.ClusterDomain
+	}
+	return []string{c.Namespace + ".svc." + cluster, "svc." + cluster, cluster}
+}
+
+// resolvConf is the host's resolv.conf with the proxy as its only name server:
+// options stay, search domains come after the mesh's.
+func resolvConf(host string, search []string) string {
+	var options []string
+	for line := range strings.Lines(host) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		switch fields[0] {
+		case "search", "domain":
+			search = append(search, fields[1:]...)
+		case "options":
+			options = append(options, strings.Join(fields, " "))
 		}
 	}
+	lines := append([]string{"nameserver " + namespace.Resolver.String(), "search " + strings.Join(search, " ")}, options...)
 	return strings.Join(lines, "\n") + "\n"
 }
 

@@ -3,6 +3,7 @@ package run
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,13 +77,15 @@ func TestOutboundAddress(t *testing.T) {
 }
 
 func TestResolvConf(t *testing.T) {
-	lines := strings.Split(resolvConf(), "\n")
-	if lines[0] != "nameserver "+namespace.Resolver.String() {
-		t.Errorf("first line %q, want the proxy's names", lines[0])
-	}
-	for _, line := range lines[1:] {
-		if strings.HasPrefix(line, "nameserver") {
-			t.Errorf("another name server: %q", line)
+	mesh := []string{"shop.svc.cluster.local", "svc.cluster.local", "cluster.local"}
+	for _, test := range []struct{ host, want string }{
+		{"", "nameserver 192.0.0.1\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n"},
+		{"# by hand\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch example.com lan\n",
+			"nameserver 192.0.0.1\nsearch shop.svc.cluster.local svc.cluster.local cluster.local example.com lan\noptions edns0 trust-ad\n"},
+		{"domain example.com\nnameserver 192.0.2.1\nnameserver 192.0.2.2", "nameserver 192.0.0.1\nsearch shop.svc.cluster.local svc.cluster.local cluster.local example.com\n"},
+	} {
+		if diff := cmp.Diff(test.want, resolvConf(test.host, slices.Clone(mesh))); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.host, diff)
 		}
 	}
 }
