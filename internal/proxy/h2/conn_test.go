@@ -388,3 +388,35 @@ func TestManyLetGo(t *testing.T) {
 		t.Fatal(r.c.Err(), r.c.recvWindow, r.c.owed)
 	}
 }
+
+// A window that shrinks below 0 while a stream waits for room in the output.
+func TestWindowShrinksUnderQueue(t *testing.T) {
+	r := newRig(t, true)
+	r.get(1)
+	r.turn()
+	s := r.streams[1]
+	r.c.BeginResponse(s, 200)
+	r.c.EndHead(s, false)
+	r.c.Write(s, make([]byte, 65535), false)
+	r.c.Write(s, make([]byte, 10), false)
+	r.in = wire.AppendWindowUpdate(r.in, 1, 100)
+	r.in = wire.AppendWindowUpdate(r.in, 0, 1000)
+	r.in = wire.AppendSettings(r.in, wire.Setting{ID: wire.InitialWindowSize, Value: 0})
+	for {
+		n, _ := r.c.Feed(r.in)
+		if r.in = r.in[n:]; n == 0 {
+			break
+		}
+	}
+	check(t, r.c)
+	r.log = nil
+	for _, l := range r.rest()[1:] {
+		if strings.HasSuffix(l, "DATA 1 (10)") {
+			t.Fatal("sent beyond the window")
+		}
+	}
+	r.in = wire.AppendWindowUpdate(r.in, 1, 1<<20)
+	if got := r.turn(); got[0] != "> DATA 1 \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" {
+		t.Fatalf("%q", got)
+	}
+}

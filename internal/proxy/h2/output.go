@@ -256,10 +256,13 @@ func (c *Conn) dropQueue(s *Stream) {
 	c.ready.remove(s)
 }
 
-// reready puts a stream in the queue of those that can send, if it can.
+// reready puts a stream in the queue of those that can send, if it can; a
+// window that shrank takes it out.
 func (c *Conn) reready(s *Stream) {
 	if s.queued > 0 && s.sendWindow > 0 {
 		c.ready.push(s)
+	} else {
+		c.ready.remove(s)
 	}
 }
 
