@@ -32,11 +32,20 @@ func main() {
 		args = append(args, "-run", *run)
 	}
 	withRace := *race == "on" || *race == "auto" && raceWorks()
-	if !withRace {
-		fmt.Println("without the race detector: it needs cgo and a C compiler (apt-get install gcc libc6-dev)")
-		r.goTest(slices.Concat(args, packages), os.Stdout)
+	if withRace {
+		args = append([]string{"-race"}, args...)
 	} else {
-		r.goTest(slices.Concat([]string{"-race"}, args, packages), os.Stdout)
+		fmt.Println("without the race detector: it needs cgo and a C compiler (apt-get install gcc libc6-dev)")
+	}
+	together, alone, err := divide(packages)
+	if err != nil {
+		fmt.Println(err)
+		fmt.Println("0 passed, 1 failed, 0 skipped")
+		os.Exit(1)
+	}
+	r.goTest(args, together, os.Stdout)
+	r.goTest(append([]string{"-p", "1"}, args...), alone, os.Stdout)
+	if withRace {
 		r.withoutRace(*timeout, os.Stdout)
 	}
 	r.report(os.Stdout)
@@ -59,10 +68,33 @@ func raceWorks() bool {
 	return err == nil
 }
 
-// goTest runs `go test -json ARGS`. That it failed with no failing test to
+// divide lists the packages that the patterns name: those whose tests run beside
+// each other, and those that run one after the other because real programs and
+// real time are in them.
+func divide(patterns []string) (together, alone []string, err error) {
+	cmd := exec.Command("go", append([]string{"list"}, patterns...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, nil, fmt.Errorf("go list: %w", err)
+	}
+	for _, p := range strings.Fields(string(out)) {
+		if p == module+"/internal/proxy" || p == module+"/internal/control" || strings.HasPrefix(p, module+"/test/") {
+			alone = append(alone, p)
+		} else {
+			together = append(together, p)
+		}
+	}
+	return together, alone, nil
+}
+
+// goTest runs `go test -json ARGS PACKAGES`. That it failed with no failing test to
 // show for it is a failure too.
-func (r *results) goTest(args []string, out io.Writer) {
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+func (r *results) goTest(args, packages []string, out io.Writer) {
+	if len(packages) == 0 {
+		return
+	}
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-json"}, args, packages)...)
 	r.run(cmd, "go test", out, r.read)
 }
 
@@ -100,7 +132,7 @@ func (r *results) withoutRace(timeout string, out io.Writer) {
 	}
 	fmt.Fprintln(out, "again without the race detector:")
 	for _, p := range slices.Sorted(maps.Keys(again)) {
-		r.goTest([]string{"-timeout", timeout, "-run", "^(" + strings.Join(again[p], "|") + ")$", p}, out)
+		r.goTest([]string{"-timeout", timeout, "-run", "^(" + strings.Join(again[p], "|") + ")$"}, []string{p}, out)
 	}
 }
 
