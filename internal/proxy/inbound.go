@@ -50,12 +50,12 @@ func (in *inbound) update(l *live.Listener) {
 
 func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
 	c := in.lane.receive(meter.Inbound, in.listener.Destination, fd, peer)
-	// A proxy says at once that it wants TLS. A client from outside the mesh may
-	// wait for the program to speak.
-	var m meet
+	// A proxy says soon that it wants TLS, and must be waited for even where the
+	// program is known to speak first. A client from outside the mesh may wait
+	// for the program.
+	m := meet{silence: peerSilence}
 	if in.listener.Plaintext && in.listener.Protocol != view.HTTP && in.listener.Protocol != view.HTTP2 {
 		m.server = func(then func(*dial.Cluster)) { then(in.app) }
-		m.learnt = in.lane.greets(in.listener.Destination)
 	}
 	c.meet(m, func(v verdict) {
 		switch {

@@ -14,6 +14,10 @@ const (
 	// clientSilence is how long a client may say nothing before the server is
 	// dialled to hear whether it speaks first.
 	clientSilence = 75 * time.Millisecond
+	// peerSilence is the same where the client may be a proxy that is about to
+	// begin TLS, and busy: its connection must not be taken for a plaintext one
+	// because its first bytes are late.
+	peerSilence = 300 * time.Millisecond
 	// decideTimeout bounds the time from the first byte to the decision: a client
 	// that has begun what may be a request must go on with it.
 	decideTimeout = 10 * time.Second
@@ -41,6 +45,8 @@ type meet struct {
 	// server finds where the connection goes if it is opaque; nil when the
 	// client must speak first, within decideTimeout.
 	server func(then func(*dial.Cluster))
+	// silence is how long the client may say nothing before the server is dialled.
+	silence time.Duration
 	// learnt says that the server is known to speak first: it is dialled at once.
 	learnt bool
 }
@@ -79,7 +85,7 @@ func (c *incoming) meet(o meet, decided func(verdict)) {
 	case o.learnt:
 		m.dial()
 	default:
-		m.silence.Set(clientSilence)
+		m.silence.Set(o.silence)
 	}
 }
 

@@ -86,7 +86,7 @@ func (o *outbound) toService(c *incoming, key string) {
 // meet looks at what is spoken. What a server says never decides about a port
 // that has routes: it can't talk its way around them.
 func (o *outbound) meet(c *incoming, key string, routed, known bool) {
-	m := meet{learnt: known || o.lane.greets(key)}
+	m := meet{silence: clientSilence, learnt: known || o.lane.greets(key)}
 	if !routed {
 		m.server = func(then func(*dial.Cluster)) { o.lane.endpoints(key, then) }
 	}
