@@ -151,7 +151,7 @@ func naiveRequest(in []byte) string {
 		return "reject"
 	}
 	authority := ""
-	if len(hosts) == 1 && !(minor == "0" && hosts[0] == "") {
+	if len(hosts) == 1 && !(hosts[0] == "" && (minor == "0" || method == "CONNECT" || naiveAbsolute.MatchString(target))) {
 		if _, ok := naiveHost(hosts[0]); !ok {
 			return "reject"
 		}

@@ -321,8 +321,8 @@ func (r *Request) decideHost(host int) fault {
 		return fine
 	}
 	value := r.Fields[host].Value
-	if len(value) == 0 && r.Minor == 0 {
-		return fine
+	if len(value) == 0 && (r.Minor == 0 || r.Form == AbsoluteForm || r.Form == AuthorityForm) {
+		return fine // the target says it, and Host is ignored
 	}
 	if _, ok := checkAuthority(value); !ok {
 		return faultHost
