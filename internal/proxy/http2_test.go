@@ -299,3 +299,65 @@ func TestCancelReachesProgram(t *testing.T) {
 		<-gone
 	}
 }
+
+// Responses without a body keep what they say about one, in every version.
+func TestBodilessResponses(t *testing.T) {
+	app := program(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/none":
+			w.WriteHeader(204)
+		case "/same":
+			w.Header().Set("ETag", `"x"`)
+			w.WriteHeader(304)
+		case "/empty":
+			w.Header().Set("Content-Length", "0")
+		case "/hints":
+			w.Header().Set("Link", "</x>; rel=preload")
+			w.WriteHeader(103)
+			io.WriteString(w, "late")
+		default:
+			w.Header().Set("Content-Length", "5")
+			io.WriteString(w, "hello")
+		}
+	})
+	for _, declared := range []view.Protocol{view.HTTP, view.HTTP2} {
+		v := edgeView(app)
+		v.Destinations[backendKey].Protocol = declared
+		for name, addr := range map[string]string{
+			"edge": start(t, v, 1).addr(t, "http"),
+			"pair": muxPair(t, app, declared, view.PeerHTTP2).addr(t, "out"),
+		} {
+			for _, two := range []bool{false, true} {
+				for _, row := range []struct {
+					method, path string
+					status       int
+					length       int64
+					body         string
+				}{
+					{"GET", "/", 200, 5, "hello"},
+					{"HEAD", "/", 200, 5, ""},
+					{"GET", "/none", 204, 0, ""},
+					{"GET", "/same", 304, 0, ""},
+					{"GET", "/empty", 200, 0, ""},
+					{"HEAD", "/empty", 200, 0, ""},
+					{"GET", "/hints", 200, 4, "late"},
+					{"OPTIONS", "/", 200, 5, "hello"},
+					{"DELETE", "/", 200, 5, "hello"},
+				} {
+					req, _ := http.NewRequest(row.method, "http://"+addr+row.path, nil)
+					resp, err := client(t, two).Do(req)
+					if err != nil {
+						t.Errorf("%s, declared %d, two %t, %s %s: %v", name, declared, two, row.method, row.path, err)
+						continue
+					}
+					b, err := io.ReadAll(resp.Body)
+					resp.Body.Close()
+					if resp.StatusCode != row.status || max(resp.ContentLength, 0) != row.length || string(b) != row.body || err != nil {
+						t.Errorf("%s, declared %d, two %t, %s %s: %d, length %d, %q, %v", name, declared, two, row.method, row.path,
+							resp.StatusCode, resp.ContentLength, b, err)
+					}
+				}
+			}
+		}
+	}
+}
