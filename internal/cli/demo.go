@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -135,6 +136,7 @@ const (
 
 func (p *demoProgram) keep() {
 	defer close(p.done)
+	runtime.LockOSThread() // childAttributes wants it; the thread ends with the goroutine
 	wait := demoRestart
 	for {
 		p.mu.Lock()
