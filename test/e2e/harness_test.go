@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(loadMain())
 	case "server":
 		os.Exit(serverMain())
+	case "greet":
+		os.Exit(greetMain())
 	}
 	if bin = os.Getenv("TULLE_BIN"); bin != "" { // programs that are built already
 		os.Exit(m.Run())

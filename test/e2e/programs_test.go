@@ -63,7 +63,7 @@ func TestRedis(t *testing.T) {
 	t.Parallel()
 	server, cli := need(t, "redis-server", "redis-server"), need(t, "redis-cli", "redis-tools")
 	m := newMesh(t)
-	m.serve("--service", "cache", "--port", "6379", "--app-protocol", "tcp", "--", server, "--save", "", "--bind", "127.0.0.1", "--dir", t.TempDir())
+	m.serve("--service", "cache", "--port", "6379", "--", server, "--save", "", "--bind", "127.0.0.1", "--dir", t.TempDir())
 	m.ready("cache", 1)
 	for _, step := range []struct{ command, want string }{
 		{"PING", "PONG\n"},
@@ -125,30 +125,39 @@ func TestPostgres(t *testing.T) {
 	}
 }
 
-// The server speaks first: declared with appProtocol tcp.
+// The server speaks first, and nobody has declared it.
 func TestMariaDB(t *testing.T) {
 	needNamespaces(t)
 	t.Parallel()
-	server, client, install := need(t, "mariadbd", "mariadb-server"), need(t, "mariadb", "mariadb-client"), need(t, "mariadb-install-db", "mariadb-server")
-	dir := publicDir(t)
-	user, chown := asUser(t, "mysql")
-	data := filepath.Join(dir, "data")
-	if err := os.Mkdir(data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	chown(dir)
-	setup := append(user, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")
-	if out, err := exec.Command(setup[0], setup[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
-	}
+	client := need(t, "mariadb", "mariadb-client")
+	server := mariadb(t, "3306")
 	m := newMesh(t)
-	args := append([]string{"--service", "orders", "--port", "3306", "--app-protocol", "tcp", "--"}, user...)
-	args = append(args, server, "--no-defaults", "--datadir="+data, "--bind-address=127.0.0.1", "--port=3306", "--socket="+filepath.Join(dir, "socket"), "--skip-grant-tables", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0")
-	m.serve(args...)
+	m.serve(append([]string{"--service", "orders", "--port", "3306", "--"}, server...)...)
 	m.ready("orders", 1)
-	out := m.tulle("run", "-q", "--", client, "--no-defaults", "-h", "orders", "-u", "root", "--connect-timeout=10", "-N", "-e", "select 6*7")
-	if out != "42\n" {
-		t.Errorf("select 6*7: %q, want 42", out)
+	for range 2 { // before it is known, and then
+		out := m.tulle("run", "-q", "--", client, "--no-defaults", "-h", "orders", "-u", "root", "--connect-timeout=10", "-N", "-e", "select 6*7")
+		if out != "42\n" {
+			t.Errorf("select 6*7: %q, want 42", out)
+		}
+	}
+}
+
+// An SMTP session from its greeting to the end, and nobody has declared it.
+func TestSMTP(t *testing.T) {
+	needNamespaces(t)
+	t.Parallel()
+	curl := need(t, "curl", "curl")
+	server := exim(t, "25")
+	m := newMesh(t)
+	m.serve(append([]string{"--service", "mail", "--port", "25", "--"}, server...)...)
+	m.ready("mail", 1)
+	letter := filepath.Join(publicDir(t), "letter")
+	write(t, letter, "Subject: hello\r\n\r\n"+strings.Repeat("a line of the letter\r\n", 1000))
+	for range 2 {
+		out := m.tulle("run", "-q", "--", curl, "-sS", "-v", "smtp://mail/", "--mail-from", "a@test", "--mail-rcpt", "b@test", "--upload-file", letter)
+		if !strings.Contains(out, "250 OK id=") {
+			t.Errorf("the letter wasn't taken:\n%s", out)
+		}
 	}
 }
 
