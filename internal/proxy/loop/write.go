@@ -95,6 +95,19 @@ func (c *Conn) Write(p []byte) {
 			return
 		}
 	}
+	if len(p) >= direct && c.layer != nil && c.writable && !c.unsealed && !c.connecting && c.out.Len() == 0 {
+		for len(p) > 0 {
+			n, err := c.layer.Write(c, p)
+			p = p[n:]
+			if err == poll.ErrAgain {
+				break
+			} else if err != nil {
+				c.Sent -= uint64(len(p))
+				c.fail(err)
+				return
+			}
+		}
+	}
 	if len(p) > 0 {
 		c.ensure(len(p))
 		c.out.w += copy(c.out.b[c.out.w:], p)
