@@ -103,7 +103,7 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 	flags.SetInterspersed(false) // everything after the program is the program's
 	flags.StringArrayVarP(&f.services, "service", "s", nil, "service that the program serves, `NAME` or NAME.NAMESPACE; may be repeated")
 	flags.StringArrayVarP(&f.ports, "port", "p", nil, "`PORT` of the service, or SERVICE-PORT:PROGRAM-PORT; may be repeated")
-	flags.StringArrayVar(&f.protocols, "app-protocol", nil, "`PROTOCOL`, http or tcp; say tcp where the server speaks first (SMTP, MySQL); for all ports, or one for each")
+	flags.StringArrayVar(&f.protocols, "app-protocol", nil, "`PROTOCOL`, http or tcp; left out, the first bytes tell; for all ports, or one for each")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label `KEY=VALUE` of the workload; may be repeated")
 	flags.StringVar(&f.name, "name", "", "`NAME` of the workload (default: the service's or the program's, with a number when it is taken)")
 	flags.StringVar(&f.serviceAccount, "service-account", "", "last part of its identity, a `NAME` (default: the service's name, else the workload's)")

@@ -336,11 +336,15 @@ type gateways struct {
 	target  string
 	mu      sync.Mutex // guards running
 	running map[string]*run.Proxy
-	failed  map[string]bool
+	failed  map[string]time.Time // when it last couldn't be started
 }
 
+// gatewayRetry parts two attempts to start a gateway's proxy that couldn't be
+// started: its port may have become free.
+const gatewayRetry = 10 * time.Second
+
 func newGateways(m *upMesh, target string) *gateways {
-	return &gateways{mesh: m, target: target, running: map[string]*run.Proxy{}, failed: map[string]bool{}}
+	return &gateways{mesh: m, target: target, running: map[string]*run.Proxy{}, failed: map[string]time.Time{}}
 }
 
 // follow starts a proxy for each Gateway that has none, and stops those whose
@@ -357,21 +361,27 @@ func (g *gateways) follow(ctx context.Context) error {
 		gateway := o.(*gatewayv1.Gateway)
 		name := gateway.Name + "." + gateway.Namespace
 		wanted[name] = true
-		if g.running[name] != nil || g.failed[name] {
+		failed, again := g.failed[name]
+		if g.running[name] != nil || again && time.Since(failed) < gatewayRetry {
 			continue
 		}
 		began := time.Now()
-		g.mesh.board.progress("gateway " + gateway.Name + " starts")
+		if !again {
+			g.mesh.board.progress("gateway " + gateway.Name + " starts")
+		}
 		p, err := run.StartGateway(ctx, run.GatewayConfig{Name: gateway.Name, Namespace: gateway.Namespace, Mesh: g.mesh.conn,
 			ControlPlane: g.target, DataDir: g.mesh.dir, ProxyBinary: g.mesh.proxy, Say: g.mesh.board.note})
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			g.failed[name] = true // said once; the object's status has it too
-			g.mesh.board.bad("gateway "+gateway.Name, err.Error())
+			g.failed[name] = time.Now()
+			if !again { // said once
+				g.mesh.board.bad("gateway "+gateway.Name, err.Error())
+			}
 			continue
 		}
+		delete(g.failed, name)
 		g.running[name] = p
 		g.mesh.board.done("gateway "+gateway.Name, fmt.Sprintf("%s, ready after %s", gatewayListeners(gateway), since(began)))
 	}
