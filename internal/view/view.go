@@ -110,10 +110,10 @@ const (
 type Protocol uint8
 
 const (
-	// Detect reads the first bytes: HTTP/1.x is parsed, anything else is opaque.
+	// Detect finds out: HTTP is parsed, anything else is opaque.
 	Detect Protocol = iota
 	HTTP
-	// TCP is never looked at: needed where the server speaks first.
+	// TCP is never looked at, and never waited for.
 	TCP
 	// HTTP2 is HTTP whose server takes HTTP/2 without TLS (h2c, gRPC).
 	HTTP2
