@@ -14,12 +14,18 @@ type Config struct {
 	// Server is the role.
 	Server bool
 	// MaxStreams is how many streams the peer of a server may have open at
-	// once (SETTINGS_MAX_CONCURRENT_STREAMS); at least 1.
+	// once (SETTINGS_MAX_CONCURRENT_STREAMS), and how many a client opens at
+	// most, whatever its server allows; at least 1.
 	MaxStreams uint32
 	// StreamWindow and ConnWindow are how many bytes of bodies the peer may
 	// send before they were Consumed, on one stream and on all together:
 	// wire.InitialWindow to wire.MaxWindow.
 	StreamWindow, ConnWindow int32
+	// Shared says that the streams are many clients': the connection's window
+	// opens again as soon as bytes have come, so that readers who have stopped,
+	// however many, don't hold up the others. What is buffered is bounded by
+	// the streams' windows then.
+	Shared bool
 	// ConnectProtocol makes a server take extended CONNECT (RFC 8441).
 	ConnectProtocol bool
 	// Peer says that the other end is one of us, over mutual TLS: requests
@@ -212,7 +218,7 @@ func (c *Conn) PeerConnect() bool { return c.peerConnect }
 
 // CanOpen says whether a client may open a stream now.
 func (c *Conn) CanOpen() bool {
-	return !c.cfg.Server && c.Usable() && uint32(c.taken) < c.peerStreams
+	return !c.cfg.Server && c.Usable() && uint32(c.taken) < min(c.peerStreams, c.cfg.MaxStreams)
 }
 
 // Usable says whether a client may open streams on the connection, now or

@@ -365,7 +365,9 @@ func TestIdentifiersUsedUp(t *testing.T) {
 // A client that lets go of many streams at once ignores what is still under way
 // on them, and the connection goes on.
 func TestManyLetGo(t *testing.T) {
-	r := newRig(t, false)
+	cfg := testConfig(false)
+	cfg.MaxStreams = 1000
+	r := newRigConfig(t, cfg)
 	r.in = wire.AppendSettings(r.in, wire.Setting{ID: wire.MaxConcurrentStreams, Value: 1000})
 	r.turn()
 	for range 1000 {
@@ -417,4 +419,31 @@ func TestWindowShrinksUnderQueue(t *testing.T) {
 	if r.turn(); s.queued != 0 {
 		t.Fatalf("%d bytes wait for nothing", s.queued)
 	}
+}
+
+// On a connection that clients share, what one of them doesn't take costs the
+// others no credit; what it may hold is its stream's window.
+func TestSharedCredit(t *testing.T) {
+	cfg := testConfig(true)
+	cfg.Shared = true
+	r := newRigConfig(t, cfg)
+	r.keep = true
+	for id := uint32(1); id < 12; id += 2 {
+		r.post(id)
+		for range 4 {
+			r.data(id, false, strings.Repeat("x", 16000))
+		}
+		r.turn()
+		check(t, r.c)
+	}
+	if r.c.Err() != nil || r.c.recvWindow < int64(cfg.ConnWindow)/2 {
+		t.Fatal(r.c.Err(), r.c.recvWindow)
+	}
+	r.data(1, false, strings.Repeat("x", 2000))
+	if got := strings.Join(r.turn(), "\n"); !strings.Contains(got, "reset 1 FLOW_CONTROL_ERROR") {
+		t.Fatal(got)
+	}
+	r.c.Consumed(r.streams[3], 40000)
+	expect(t, r.turn(), "> WINDOW_UPDATE 3 40000")
+	check(t, r.c)
 }

@@ -13,8 +13,16 @@ func (c *Conn) Consumed(s *Stream, n int) {
 	}
 	s.held -= k
 	s.owed += k
-	c.giveBack(k)
+	c.credit(k)
 	c.update(s)
+}
+
+// credit returns credit for the connection's window, unless that was done when
+// the bytes came.
+func (c *Conn) credit(n int64) {
+	if !c.cfg.Shared {
+		c.giveBack(n)
+	}
 }
 
 // giveBack returns credit for the connection's window, in few frames.

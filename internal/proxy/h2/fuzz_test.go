@@ -51,7 +51,8 @@ func check(t testing.TB, c *Conn) {
 	if c.cfg.Server && c.taken > int(c.cfg.MaxStreams) || c.taken > c.slots || c.taken < open {
 		t.Fatalf("%d slots taken, %d streams given out, %d open", c.taken, c.slots, open)
 	}
-	if c.recvWindow < 0 || c.recvWindow+c.owed+held != int64(c.cfg.ConnWindow) && c.err == nil {
+	if c.recvWindow < 0 || !c.cfg.Shared && c.recvWindow+c.owed+held != int64(c.cfg.ConnWindow) && c.err == nil ||
+		c.cfg.Shared && c.recvWindow+c.owed != int64(c.cfg.ConnWindow) && c.err == nil {
 		t.Fatalf("connection's window %d, owed %d, held %d", c.recvWindow, c.owed, held)
 	}
 	if c.sendWindow < 0 || c.sendWindow > wire.MaxWindow && c.err == nil {
@@ -465,6 +466,8 @@ func newSide(env *Env, server bool, rnd *rand.Rand) *side {
 	cfg := testConfig(server)
 	cfg.StreamWindow += int32(rnd.IntN(100000))
 	cfg.ConnWindow += int32(rnd.IntN(100000))
+	cfg.Shared = rnd.IntN(2) == 0
+	cfg.MaxStreams = uint32(1 + rnd.IntN(20))
 	d.c.Init(env, cfg)
 	return d
 }

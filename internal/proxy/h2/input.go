@@ -207,20 +207,23 @@ func (c *Conn) beginData(in []byte, h wire.Header) (int, error) {
 		return 0, wire.ConnectionError{Code: wire.FlowControlError, Reason: "DATA beyond the connection's window"}
 	}
 	c.recvWindow -= total
+	if c.cfg.Shared {
+		c.giveBack(total)
+	}
 	c.frame = frame{data: data, pad: pad, end: end, any: true}
 	s, err := c.dataStream(h.Stream, total, int64(data), end)
 	if err != nil || s == nil {
-		c.giveBack(total)
+		c.credit(total)
 		if err != nil {
 			return n, err
 		}
 		return n + c.takeData(in[n:]), nil
 	}
 	s.recvWindow -= total
-	c.giveBack(total - int64(data)) // padding is consumed at once
+	c.credit(total - int64(data)) // padding is consumed at once
 	s.owed += total - int64(data)
 	if s.done { // nobody reads it any more
-		c.giveBack(int64(data))
+		c.credit(int64(data))
 		s.owed += int64(data)
 	} else {
 		s.held += int64(data)

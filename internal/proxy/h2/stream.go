@@ -107,7 +107,7 @@ func (c *Conn) close(s *Stream) {
 		c.frame.stream = nil
 	}
 	c.dropQueue(s)
-	c.giveBack(s.held) // what the owner holds is its own from now on
+	c.credit(s.held) // what the owner holds is its own from now on
 	s.held = 0
 	if !c.cfg.Server || s.done || s.localEnd && s.remoteEnd {
 		c.freeSlot(s)
@@ -121,7 +121,7 @@ func (c *Conn) freeSlot(s *Stream) {
 		return
 	}
 	s.slot = false
-	if !c.cfg.Server && uint32(c.taken) >= c.peerStreams {
+	if !c.cfg.Server && uint32(c.taken) >= min(c.peerStreams, c.cfg.MaxStreams) {
 		c.noticed.capacity = true
 	}
 	c.taken--
@@ -144,7 +144,7 @@ func (c *Conn) Done(s *Stream) {
 	s.done, s.Owner, s.watched = true, nil, false
 	if !s.closed && c.err == nil {
 		if c.cfg.Server && s.pendingEnd() {
-			c.giveBack(s.held)
+			c.credit(s.held)
 			s.held = 0
 			c.endedEarly(s)
 		} else {

@@ -18,7 +18,7 @@ const MuxALPN = "tulle-h2"
 const (
 	// maxMuxConns bounds the HTTP/2 connections of one loop to one endpoint:
 	// a second one is made when the first has no room for another stream.
-	maxMuxConns = 4
+	maxMuxConns = 16
 	// maxMuxWaiting bounds the exchanges that wait for one of them.
 	maxMuxWaiting = 1024
 )

@@ -216,12 +216,13 @@ func (c *h2Conn) Expire(*loop.Timer) {
 // HTTP/2's own limits between this proxy and others.
 const (
 	// edgeStreams and meshStreams are how many streams a client, and another
-	// proxy of the mesh, may have open at once on one connection.
+	// proxy of the mesh, may have open at once on one connection; the latter
+	// also how many we open on one to a program.
 	edgeStreams = 100
 	meshStreams = 1000
-	// Windows: how much of a body is on its way or buffered. A stalled stream
-	// keeps its window's worth of the connection's, so that the latter is many
-	// times as large.
+	// Windows: how much of a body is on its way or buffered. A client's streams
+	// share its connection's window; on connections that clients share only the
+	// streams' windows hold anything back.
 	edgeStreamWindow = 64 << 10
 	edgeConnWindow   = 1 << 20
 	meshStreamWindow = 256 << 10
@@ -261,9 +262,11 @@ func newH2Configs(l *Limits) *h2Configs {
 	}
 	c := &h2Configs{limits: *l, edge: base, mesh: base, up: base, peer: base}
 	c.edge.Server, c.mesh.Server = true, true
+	for _, m := range []*h2.Config{&c.mesh, &c.peer, &c.up} {
+		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Shared = meshStreams, meshStreamWindow, meshConnWindow, true
+	}
 	for _, m := range []*h2.Config{&c.mesh, &c.peer} {
-		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Peer = meshStreams, meshStreamWindow, meshConnWindow, true
-		m.MaxHeldHeads = meshHeldHeads
+		m.Peer, m.MaxHeldHeads = true, meshHeldHeads
 	}
 	c.up.PingAfter = pingProgramAfter
 	// A program, and a client behind another proxy, may take their time, and
