@@ -343,31 +343,3 @@ func TestManyLeaveAtOnce(t *testing.T) {
 		}
 	}
 }
-
-// So many readers that have stopped that their windows add up to more than any
-// connection's: the others go on.
-func TestManyStalledReaders(t *testing.T) {
-	app := program(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/endless" {
-			endless(w)
-			return
-		}
-		io.WriteString(w, "small")
-	})
-	for _, declared := range []view.Protocol{view.HTTP, view.HTTP2} { // the program's connection is shared too, in HTTP/2
-		p := muxPair(t, app, declared, view.PeerHTTP2)
-		addr := p.addr(t, "out")
-		for range 100 {
-			c := dialTo(t, addr)
-			c.(*net.TCPConn).SetReadBuffer(4 << 10)
-			io.WriteString(c, "GET /endless HTTP/1.1\r\nHost: cart\r\n\r\n")
-		}
-		time.Sleep(300 * time.Millisecond)
-		for range 5 {
-			got := talk(t, addr, "GET /small HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n")
-			if !strings.HasSuffix(got, "small") {
-				t.Fatalf("%q", got)
-			}
-		}
-	}
-}
