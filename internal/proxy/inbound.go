@@ -41,7 +41,7 @@ func (in *inbound) update(l *live.Listener) {
 		in.app.Update(&view.Endpoints{
 			Key:  l.Destination,
 			List: []view.Endpoint{{Address: l.App, Workload: "the program"}},
-		}, in.lane.loop.Now())
+		})
 		in.app.Failed = func(string) { in.lane.proxy.config.Live.Suspect() }
 	}
 	in.app.Protocol = l.Protocol

@@ -113,7 +113,7 @@ func (n *lane) current() *live.Table {
 	if now := n.loop.Now(); t != n.table || now-n.touched > touchEvery {
 		n.table, n.touched = t, now
 		for k, c := range n.clusters {
-			c.Update(t.Endpoints(k.key), now)
+			c.Update(t.Endpoints(k.key))
 			c.Protocol = protocolOf(t, k)
 		}
 		for _, s := range n.services {
@@ -132,7 +132,7 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 		c = dial.NewCluster(key, d, n.shard)
 		c.ServerName = n.serverName(key)
 		c.Protocol = protocolOf(n.current(), k)
-		c.Update(n.current().Endpoints(key), n.loop.Now())
+		c.Update(n.current().Endpoints(key))
 		n.clusters[k] = c
 	}
 	return c

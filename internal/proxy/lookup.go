@@ -21,6 +21,7 @@ const (
 	askHost = 1 << iota
 	askEndpoints
 	askName
+	introduced
 )
 
 // ask asks for resources and reports whether there is nothing to wait for;
@@ -60,7 +61,7 @@ func (n *lane) endpoints(key string, then func(*dial.Cluster)) {
 		return
 	}
 	n.lookup(func() {
-		c.Update(n.current().Endpoints(key), n.loop.Now())
+		c.Update(n.current().Endpoints(key))
 		then(c)
 	}, live.EndpointsKey(key))
 }
@@ -74,7 +75,7 @@ func (n *lane) known(x *l7http.Exchange) *l7http.Failure {
 	if !n.ask(x.Resume(), live.EndpointsKey(c.Key)) {
 		return l7http.Later
 	}
-	c.Update(n.current().Endpoints(c.Key), n.loop.Now())
+	c.Update(n.current().Endpoints(c.Key))
 	return nil
 }
 
@@ -87,7 +88,7 @@ func (n *lane) passThrough(to netip.AddrPort) *dial.Cluster {
 		n.forgetPassed()
 	}
 	c := dial.NewCluster("", meter.Outbound, n.shard)
-	c.Update(&view.Endpoints{List: []view.Endpoint{{Address: to}}}, n.loop.Now())
+	c.Update(&view.Endpoints{List: []view.Endpoint{{Address: to}}})
 	n.passed[to] = c
 	return c
 }
@@ -95,7 +96,7 @@ func (n *lane) passThrough(to netip.AddrPort) *dial.Cluster {
 // forgetPassed makes room; what is in use goes on with the cluster it has.
 func (n *lane) forgetPassed() {
 	for to, c := range n.passed {
-		c.Update(&view.Endpoints{}, n.loop.Now())
+		c.Update(&view.Endpoints{})
 		delete(n.passed, to)
 	}
 }

@@ -13,8 +13,14 @@ const (
 	// decay is how fast an old latency is forgotten: after one decay it counts
 	// for 1/e.
 	decay = 10 * time.Second
-	// seedLatency is what an endpoint is thought to take before it was tried.
+	// seedLatency is what an endpoint is thought to take while its first
+	// requests are under way. Before them it is thought to take nothing, so
+	// that a new endpoint is tried at once, but by few requests at first.
 	seedLatency = 30 * time.Millisecond
+	// alike is the ratio of two loads up to which chance decides: a difference
+	// that small is noise, and following it would send everything to one of two
+	// equal endpoints while there is little traffic.
+	alike = 1.5
 	// failureLatency is what a failed request counts as, so that an endpoint
 	// that fails fast doesn't look fast.
 	failureLatency = 5 * time.Second
@@ -28,6 +34,7 @@ type Endpoint struct {
 	cost    float64 // peak-EWMA latency, ns
 	stamp   int64   // when cost was last updated, ns
 	pending int     // requests in flight
+	known   bool    // a request has ended: cost is a measurement
 	// Gone is set when the endpoint left the set: requests in flight end, new
 	// ones and pooled connections must not use it.
 	Gone bool
@@ -47,6 +54,12 @@ func (e *Endpoint) load(now int64) float64 {
 // latency is the cost, decayed towards zero since it was last updated, so that
 // an endpoint that was slow once is tried again.
 func (e *Endpoint) latency(now int64) float64 {
+	if !e.known {
+		if e.pending == 0 {
+			return 0
+		}
+		return float64(seedLatency)
+	}
 	if dt := now - e.stamp; dt > 0 {
 		return e.cost * math.Exp(-float64(dt)/float64(decay))
 	}
@@ -71,13 +84,13 @@ func (e *Endpoint) End(now int64, latency time.Duration, failed bool) {
 	}
 	took := float64(latency)
 	switch dt := now - e.stamp; {
-	case took > e.cost:
+	case !e.known || took > e.cost:
 		e.cost = took // a peak counts at once
 	case dt > 0:
 		w := math.Exp(-float64(dt) / float64(decay))
 		e.cost = e.cost*w + took*(1-w)
 	}
-	e.stamp = now
+	e.stamp, e.known = now, true
 }
 
 // Cancel takes a Begin back without a verdict: the client went away.
@@ -94,9 +107,9 @@ type key struct {
 	identity string
 }
 
-// Update makes the set hold exactly list, at now (ns). Endpoints that stay keep
-// what was learnt about them; those that leave are marked Gone and returned.
-func (s *Set) Update(list []view.Endpoint, now int64) (gone []*Endpoint) {
+// Update makes the set hold exactly list. Endpoints that stay keep what was
+// learnt about them; those that leave are marked Gone and returned.
+func (s *Set) Update(list []view.Endpoint) (gone []*Endpoint) {
 	old := make(map[key]*Endpoint, len(s.endpoints))
 	for _, e := range s.endpoints {
 		old[key{e.Address, e.Identity}] = e
@@ -106,7 +119,7 @@ func (s *Set) Update(list []view.Endpoint, now int64) (gone []*Endpoint) {
 		k := key{v.Address, v.Identity}
 		e := old[k]
 		if e == nil {
-			e = &Endpoint{cost: float64(seedLatency), stamp: now}
+			e = &Endpoint{}
 		}
 		delete(old, k)
 		e.Endpoint = v
@@ -164,8 +177,10 @@ func (s *Set) Pick(now int64, rng *rand.Rand, avoid func(*Endpoint) bool) *Endpo
 	return better(a, b, now)
 }
 
+// better is the endpoint with the lower load; a, which was drawn by chance,
+// when they are alike.
 func better(a, b *Endpoint, now int64) *Endpoint {
-	if b.load(now) < a.load(now) {
+	if b.load(now)*alike < a.load(now) {
 		return b
 	}
 	return a

@@ -1,8 +1,6 @@
 package dial
 
 import (
-	"time"
-
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/view"
@@ -33,7 +31,7 @@ func NewCluster(key string, d meter.Direction, shard *meter.Shard) *Cluster {
 
 // Update makes the cluster follow what the proxy was told. What is the same
 // pointer as last time is the same set.
-func (c *Cluster) Update(told *view.Endpoints, now time.Duration) {
+func (c *Cluster) Update(told *view.Endpoints) {
 	if told == c.told {
 		return
 	}
@@ -42,7 +40,7 @@ func (c *Cluster) Update(told *view.Endpoints, now time.Duration) {
 	if told != nil {
 		list = told.List
 	}
-	for _, gone := range c.set.Update(list, int64(now)) {
+	for _, gone := range c.set.Update(list) {
 		PoolOf(gone).Drop()
 	}
 }

@@ -76,7 +76,7 @@ func TestClusterUpdate(t *testing.T) {
 	if c.Known() {
 		t.Error("known before it was told")
 	}
-	c.Update(&view.Endpoints{List: []view.Endpoint{at(1), at(2)}}, 0)
+	c.Update(&view.Endpoints{List: []view.Endpoint{at(1), at(2)}})
 	stays, leaves := &spare{}, &spare{}
 	for _, e := range c.Endpoints() {
 		if e.Address.Port() == 1 {
@@ -85,7 +85,7 @@ func TestClusterUpdate(t *testing.T) {
 			PoolOf(e).Put(leaves)
 		}
 	}
-	c.Update(&view.Endpoints{List: []view.Endpoint{at(1), at(3)}}, 1)
+	c.Update(&view.Endpoints{List: []view.Endpoint{at(1), at(3)}})
 	if stays.retired || !leaves.retired {
 		t.Errorf("stays retired: %v, leaves retired: %v", stays.retired, leaves.retired)
 	}

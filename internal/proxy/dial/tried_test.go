@@ -25,7 +25,7 @@ func TestTried(t *testing.T) {
 	w := sim.New(1, sim.Weather{}, nil)
 	l := loop.New(w.Poller("host", netip.MustParseAddr("10.0.0.2")), 0, 1)
 	c := NewCluster("a.b:1", meter.Outbound, meter.New(1, "test").Shard(0))
-	c.Update(endpoints(1, 2, 3), 0)
+	c.Update(endpoints(1, 2, 3))
 
 	for range 100 {
 		var tried Tried
@@ -50,15 +50,15 @@ func TestTried(t *testing.T) {
 	}
 
 	// The one that was tried leaves, the one that stays is another.
-	c.Update(endpoints(1, 2), 0)
+	c.Update(endpoints(1, 2))
 	var tried Tried
 	gone := c.Endpoints()[0]
 	tried.Add(gone)
-	c.Update(endpoints(2), 0)
+	c.Update(endpoints(2))
 	if !c.Untried(&tried) || c.Pick(l, &tried) == gone {
 		t.Error("the endpoint that is left counts as tried")
 	}
-	c.Update(endpoints(), 0)
+	c.Update(endpoints())
 	if c.Untried(&tried) || c.Pick(l, &tried) != nil {
 		t.Error("there is an endpoint where there is none")
 	}

@@ -71,6 +71,7 @@ type Exchange struct {
 	// Request is the request's head. Its slices are good until it was sent.
 	Request h1.Request
 	serial  uint64 // tells exchanges apart that use the same memory
+	from    []byte // the client's address, for Introduce
 	exchangeState
 }
 
@@ -222,6 +223,8 @@ func (x *Exchange) Connected(err error) {
 		if x.Series == nil {
 			x.Series = x.Cluster.Series(x.endpoint)
 		}
+		// What it took to connect says nothing of the endpoint's load.
+		x.sent = x.worker.Loop.Now()
 		if x.up.Send(x); x.up != nil { // it may have ended the exchange
 			x.down.Pull()
 		}
