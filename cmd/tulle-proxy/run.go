@@ -107,7 +107,10 @@ func serve(ctx context.Context, stop context.CancelFunc, f *flags, p *proxy.Prox
 	beside, end := context.WithCancelCause(context.Background())
 	var running sync.WaitGroup
 	if f.controlPlane != "" {
-		told.OnChange(func(*live.Table) { told.Register(registrations(p)) })
+		told.OnChange(func(*live.Table) {
+			told.Register(registrations(p))
+			told.Fault(p.Fault())
+		})
 		running.Go(func() {
 			if err := told.Run(beside); err != nil {
 				end(err)

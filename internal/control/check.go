@@ -163,7 +163,7 @@ func (f *facts) newToken(who string) string {
 }
 
 func (f *facts) checkProxies(add addCheck) {
-	var away, rejected, behind, late, bypass []string
+	var away, rejected, deaf, behind, late, bypass []string
 	lost := "NAMESPACE/SERVICE-ACCOUNT"
 	proxies := f.push.Proxies()
 	now := time.Now()
@@ -181,6 +181,9 @@ func (f *facts) checkProxies(add addCheck) {
 		}
 		if p.Rejected != "" {
 			rejected = append(rejected, n+": "+p.Rejected)
+		}
+		if p.Role == "gateway" && !p.Ready && p.Detail != "" {
+			deaf = append(deaf, n+": "+p.Detail)
 		}
 		if p.Sent != p.Acknowledged && now.Sub(p.Since) > 10*time.Second {
 			behind = append(behind, n)
@@ -203,6 +206,7 @@ func (f *facts) checkProxies(add addCheck) {
 	add("proxies", "every proxy is connected", problemOf(away, "not connected: %s"), false,
 		"is the program still running? (tulle up -f FILE runs a gateway's proxy as well.) "+f.newToken(lost))
 	add("proxies", "every proxy has taken what it was told", problemOf(rejected, "%s"), false, "the proxy goes on with what it had; tulle diagnostics proxy NAME shows it")
+	add("proxies", "every gateway's listeners are open", problemOf(deaf, "%s"), false, "is the port another program's? (ss -ltnp shows whose) Stop that, or change the Gateway's port; it is tried again every few seconds")
 	add("proxies", "every proxy is up to date", problemOf(behind, "behind: %s"), true, "is the machine overloaded, or the network slow?")
 	add("proxies", "every proxy renews its certificate in time", problemOf(late, "late: %s"), true, "tulle diagnostics proxy NAME shows why it can't renew")
 	var suspects []string

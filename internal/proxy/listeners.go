@@ -37,17 +37,20 @@ func (p *Proxy) follow(t *live.Table) {
 		return
 	}
 	p.limit.Set(int64(or(t.Proxy.Settings.MaxConnections, DefaultMaxConnections)))
-	p.mu.Lock()
-	p.fault = nil
-	p.mu.Unlock()
+	var fault error
 	told := make(map[string]*live.Listener)
 	for _, l := range t.Proxy.Listeners {
 		if l.Kind == view.Names {
 			continue // proxy/names has its own sockets
 		}
 		told[l.Name] = l
-		p.open(l)
+		if err := p.open(l); err != nil {
+			fault = err
+		}
 	}
+	p.mu.Lock()
+	p.fault = fault
+	p.mu.Unlock()
 	for name := range p.Bound() {
 		if told[name] == nil {
 			p.close(name)
@@ -58,8 +61,9 @@ func (p *Proxy) follow(t *live.Table) {
 	}
 }
 
-// open makes sure that a listener is open on every loop.
-func (p *Proxy) open(l *live.Listener) {
+// open makes sure that a listener is open on every loop. What keeps it from that
+// is logged once.
+func (p *Proxy) open(l *live.Listener) error {
 	p.mu.Lock()
 	bound, there := p.bound[l.Name]
 	p.mu.Unlock()
@@ -71,18 +75,18 @@ func (p *Proxy) open(l *live.Listener) {
 		for _, n := range p.lanes {
 			n.loop.Post(func() { n.ports[l.Name].follow(l) })
 		}
-		return
+		return nil
 	}
 	at := l.Address
 	for i, n := range p.lanes {
 		fd, addr, err := p.listen(n, l, at, i > 0)
 		if err != nil {
-			p.mu.Lock()
-			p.fault = fmt.Errorf("listener %s: %w", l.Name, err)
-			p.mu.Unlock()
-			p.config.Log.Error("cannot listen", "listener", l.Name, "address", at, "error", err)
+			if p.logged[l.Name] != err.Error() {
+				p.logged[l.Name] = err.Error()
+				p.config.Log.Error("cannot listen, will try again", "listener", l.Name, "address", at, "error", err)
+			}
 			p.close(l.Name)
-			return
+			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		at = addr // port 0: the other loops share what the first one got
 		p.mu.Lock()
@@ -90,6 +94,8 @@ func (p *Proxy) open(l *live.Listener) {
 		p.mu.Unlock()
 		n.loop.Post(func() { n.open(l, fd) })
 	}
+	delete(p.logged, l.Name)
+	return nil
 }
 
 // listen opens one loop's socket of a listener.
@@ -192,6 +198,11 @@ func (p *Proxy) Ready() error {
 	if p.draining.Load() {
 		return errDraining
 	}
+	return p.Fault()
+}
+
+// Fault says why some listener isn't open.
+func (p *Proxy) Fault() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fault

@@ -62,6 +62,8 @@ type Proxy struct {
 	mu    sync.Mutex
 	bound map[string]netip.AddrPort // listeners that are open, by name
 	fault error                     // why some listener isn't
+
+	logged map[string]string // why listeners aren't, as it was logged; follow's own
 }
 
 // New makes a proxy. Nothing runs yet.
@@ -73,7 +75,7 @@ func New(c Config) (*Proxy, error) {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
 	}
-	p := &Proxy{config: c, bound: make(map[string]netip.AddrPort)}
+	p := &Proxy{config: c, bound: make(map[string]netip.AddrPort), logged: make(map[string]string)}
 	p.limit.Set(DefaultMaxConnections)
 	for i := range c.Loops {
 		poller, err := c.Poller(i)

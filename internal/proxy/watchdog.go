@@ -16,7 +16,8 @@ const (
 
 // Watch looks whether the loops make progress, until the context ends or one
 // doesn't: a handler that hangs takes every connection of its loop with it, and
-// the process is better started anew. The error says which loop.
+// the process is better started anew. The error says which loop. What couldn't
+// be listened on, since the port was taken, is tried again.
 func (p *Proxy) Watch(ctx context.Context) error {
 	type seen struct {
 		turn  uint64
@@ -30,6 +31,9 @@ func (p *Proxy) Watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
+			if p.Fault() != nil {
+				p.config.Live.Again()
+			}
 			for i, n := range p.lanes {
 				turn, working := n.loop.Beat()
 				if !working || turn != last[i].turn || last[i].since.IsZero() {

@@ -56,7 +56,8 @@ type Live struct {
 	greets        map[string]time.Time    // ports whose program spoke first, and when it was heard
 	greeted       []string                // those to report
 	endSession    context.CancelCauseFunc // nil without a session
-	reprobe       chan struct{}           // wakes the probe: registrations changed
+	fault         string                  // why the proxy itself isn't ready
+	reprobe       chan struct{}           // wakes the probe: registrations or fault changed
 	suspect       chan struct{}           // wakes the probe: a request to the program failed
 	drained       chan struct{}           // closed when the control plane acknowledged a drain
 	news          chan struct{}           // wakes the sender: added, removed or status changed
@@ -170,6 +171,20 @@ func (l *Live) OnChange(f func(*Table)) {
 	l.onChange = append(l.onChange, f)
 	l.mu.Unlock()
 	f(l.Table())
+}
+
+// Again calls the functions of OnChange with the table of now: what one of them
+// couldn't do then, such as listen on a port that was taken, may work now.
+func (l *Live) Again() {
+	l.updating.Lock()
+	defer l.updating.Unlock()
+	l.mu.Lock()
+	onChange := l.onChange
+	l.mu.Unlock()
+	t := l.Table()
+	for _, f := range onChange {
+		f(t)
+	}
 }
 
 // HostKey is the resource key of a look-up: a DNS name in lower case without

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -387,6 +388,17 @@ func TestRegister(t *testing.T) {
 		time.Sleep(time.Second)
 		if m := <-s.in; m.Status == nil || m.Status.Ready || !strings.Contains(m.Status.Detail, "cart.default:8080 at 127.0.0.1:8080") {
 			t.Errorf("status of a program that is gone: %+v", m.Status)
+		}
+		l.Fault(errors.New("listener http: taken"))
+		time.Sleep(time.Second)
+		if m := <-s.in; m.Status == nil || m.Status.Ready || m.Status.Detail != "listener http: taken" {
+			t.Errorf("status of a proxy with a fault: %+v", m.Status)
+		}
+		up.Store(true)
+		l.Fault(nil)
+		time.Sleep(time.Second)
+		if m := <-s.in; m.Status == nil || !m.Status.Ready || m.Status.Detail != "" {
+			t.Errorf("status after the fault: %+v", m.Status)
 		}
 		stop()
 		c.stop()

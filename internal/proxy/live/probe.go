@@ -25,9 +25,11 @@ const (
 func (l *Live) probe(ctx context.Context) {
 	for {
 		l.mu.Lock()
-		registrations := l.registrations
+		registrations, detail := l.registrations, l.fault
 		l.mu.Unlock()
-		detail := ""
+		if detail != "" {
+			registrations = nil // Fault wakes when that is over
+		}
 		for _, r := range registrations {
 			if err := l.probeOne(ctx, r.App); err != nil {
 				detail = fmt.Sprintf("%s:%d at %s: %v", r.Service, r.Port, r.App, err)
@@ -41,7 +43,7 @@ func (l *Live) probe(ctx context.Context) {
 		l.setStatus(func(s *control.Status) { s.Ready, s.Detail = detail == "", detail })
 		var again <-chan time.Time // never, with nothing to watch
 		switch {
-		case detail != "":
+		case detail != "" && len(registrations) > 0:
 			again = time.After(probeSoon)
 		case len(registrations) > 0:
 			again = time.After(probeReady)
@@ -57,6 +59,21 @@ func (l *Live) probe(ctx context.Context) {
 				return
 			}
 		}
+	}
+}
+
+// Fault says why the proxy itself can't serve, such as a port that is taken; the
+// control plane is told. Nil: it can.
+func (l *Live) Fault(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if text != l.fault {
+		l.fault = text
+		wake(l.reprobe)
 	}
 }
 
