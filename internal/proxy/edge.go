@@ -77,6 +77,9 @@ func (e *edge) Route(x *l7http.Exchange) *l7http.Failure {
 	if x.Request.Method == h1.CONNECT {
 		return l7http.NotAProxy
 	}
+	if x.Once(introduced) {
+		x.Introduce(e.config != nil)
+	}
 	e.lane.current()
 	if f := e.routes.route(x, nil); f != nil {
 		return f

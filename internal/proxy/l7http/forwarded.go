@@ -1,0 +1,89 @@
+package l7http
+
+import (
+	"net/netip"
+
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// Names of the fields that say from where a request came.
+var (
+	nameForwarded       = []byte("Forwarded")
+	nameXRealIP         = []byte("X-Real-IP")
+	prefixXForwarded    = []byte("X-Forwarded-")
+	nameXForwardedFor   = []byte("X-Forwarded-For")
+	nameXForwardedProto = []byte("X-Forwarded-Proto")
+	nameXForwardedHost  = []byte("X-Forwarded-Host")
+
+	schemeHTTPS = []byte("https")
+)
+
+// Introduce says in the request from where it came: X-Forwarded-For is the
+// client's address, X-Forwarded-Proto what it spoke, X-Forwarded-Host what it
+// asked for. Whatever the client said of that itself, also in Forwarded (RFC
+// 7239) and X-Real-IP, is dropped: a Router calls this, once for an exchange,
+// where anybody may be the client.
+func (x *Exchange) Introduce(https bool) {
+	r := &x.Request
+	for i := range r.Fields {
+		if f := &r.Fields[i]; introduces(f.Name) {
+			f.Drop = true
+		}
+	}
+	x.from = x.Peer().Addr().Unmap().WithZone("").AppendTo(x.from[:0])
+	scheme := schemeHTTP
+	if https {
+		scheme = schemeHTTPS
+	}
+	r.Fields = append(r.Fields,
+		h1.Field{Name: nameXForwardedFor, Value: x.from, ID: h1.XForwardedFor},
+		h1.Field{Name: nameXForwardedProto, Value: scheme})
+	if len(r.Authority) > 0 {
+		r.Fields = append(r.Fields, h1.Field{Name: nameXForwardedHost, Value: r.Authority})
+	}
+}
+
+// introduces reports whether a field is one of those that Introduce replaces.
+// Programs that take fields from their environment can't tell "_" from "-".
+func introduces(name []byte) bool {
+	switch {
+	case len(name) == len(nameForwarded): // as long as X-Real-IP
+		return alike(name, nameForwarded) || alike(name, nameXRealIP)
+	case len(name) > len(prefixXForwarded):
+		return alike(name[:len(prefixXForwarded)], prefixXForwarded)
+	}
+	return false
+}
+
+// alike compares names without regard to case, and to "_" or "-".
+func alike(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	plain := func(c byte) byte {
+		switch {
+		case c == '_':
+			return '-'
+		case 'A' <= c && c <= 'Z':
+			return c + 'a' - 'A'
+		}
+		return c
+	}
+	for i, c := range a {
+		if plain(c) != plain(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Peer is the address of the client's end of the connection.
+func (x *Exchange) Peer() netip.AddrPort {
+	switch d := x.down.(type) {
+	case *serverConn:
+		return d.conn.Peer()
+	case *h2Stream:
+		return d.server.conn.Peer()
+	}
+	return netip.AddrPort{}
+}
