@@ -35,6 +35,9 @@ func (t *times) active(now time.Duration) { t.lastWork = now }
 
 func (t *times) blockBegins(now time.Duration) { t.block = now }
 
+// silent is since when the peer has had something to say and hasn't.
+func (t *times) silent() time.Duration { return max(t.lastHeard, t.lastWork) }
+
 // stallBegins notes that a stream has something to send that has to wait.
 func (t *times) stallBegins(c *Conn, s *Stream) {
 	s.stall = stall{since: c.env.Now}
@@ -67,7 +70,7 @@ func (c *Conn) Deadline() time.Duration {
 		if t.pinged != 0 {
 			d = min(d, t.pinged+c.cfg.PingTime)
 		} else {
-			d = min(d, t.lastHeard+c.cfg.PingAfter)
+			d = min(d, t.silent()+c.cfg.PingAfter)
 		}
 	}
 	if c.cfg.IdleTime > 0 && c.slots == 0 && !c.drain.begun {
@@ -115,7 +118,7 @@ func (c *Conn) tickPing(now time.Duration) {
 			return
 		}
 	}
-	if t.pinged == 0 && now >= t.lastHeard+c.cfg.PingAfter {
+	if t.pinged == 0 && now >= t.silent()+c.cfg.PingAfter {
 		t.pinged = now
 		c.grow()
 		c.out = wire.AppendPing(c.out, false, pingAlive)

@@ -11,7 +11,7 @@ import (
 // This file is h2Stream as the Downstream of its exchange: how answers are
 // written in HTTP/2.
 
-func (st *h2Stream) engine() *h2.Conn { return &st.server.engine }
+func (st *h2Stream) engine() *h2.Conn { return st.server.now() }
 
 // Interim sends a 1xx on.
 func (st *h2Stream) Interim(r *h1.Response) {

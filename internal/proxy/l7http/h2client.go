@@ -48,7 +48,7 @@ func (w *Worker) muxOf(cluster *dial.Cluster, e *balance.Endpoint) *mux {
 func (m *mux) Retire() {
 	for _, c := range m.conns {
 		if c.ready { // else Connected sees that the endpoint is gone
-			c.engine.Drain()
+			c.now().Drain()
 			c.schedule()
 		}
 	}
@@ -62,7 +62,7 @@ func (m *mux) join(x *Exchange) {
 	x.reused = false
 	m.retireSpent()
 	for _, c := range m.conns {
-		if c.ready && c.engine.CanOpen() {
+		if c.ready && c.now().CanOpen() {
 			x.reused = true
 			call.client = c
 			x.Connected(nil)
@@ -83,8 +83,8 @@ func (m *mux) join(x *Exchange) {
 // retireSpent lets connections go that have used up their stream identifiers.
 func (m *mux) retireSpent() {
 	for i := 0; i < len(m.conns); i++ {
-		if c := m.conns[i]; c.ready && !c.engine.Usable() {
-			c.engine.Drain()
+		if c := m.conns[i]; c.ready && !c.now().Usable() {
+			c.now().Drain()
 			c.schedule()
 			m.remove(c)
 			c.failWaiting(errGoingAway)
@@ -153,19 +153,19 @@ func (c *h2Client) Connected(err error) {
 	c.start(config)
 	c.ready = true
 	if c.mux.endpoint.Gone {
-		c.engine.Drain()
+		c.now().Drain()
 	}
 	c.serveWaiting()
 }
 
 // serveWaiting starts exchanges that waited, as many as there is room for.
 func (c *h2Client) serveWaiting() {
-	for len(c.waiting) > 0 && (c.engine.CanOpen()) {
+	for len(c.waiting) > 0 && (c.now().CanOpen()) {
 		call := c.waiting[0]
 		c.waiting = c.waiting[1:]
 		call.x.Connected(nil)
 	}
-	if len(c.waiting) > 0 && !c.engine.Usable() {
+	if len(c.waiting) > 0 && !c.now().Usable() {
 		c.failWaiting(errGoingAway)
 	}
 }
@@ -281,7 +281,7 @@ func (w *Worker) putH2Call(c *h2Call) {
 func (c *h2Call) release() {
 	cl := c.client
 	if c.stream != nil {
-		cl.engine.Done(c.stream)
+		cl.now().Done(c.stream)
 	}
 	cl.worker.env.PutHead(c.tail)
 	cl.schedule()
@@ -291,7 +291,7 @@ func (c *h2Call) release() {
 // Send sends the request's head.
 func (c *h2Call) Send(x *Exchange) {
 	cl, r := c.client, &x.Request
-	e := &cl.engine
+	e := cl.now()
 	c.method = r.Method
 	if len(r.Upgrade) > 0 && !cl.peer() && e.PeerConnect() {
 		c.extended = true
@@ -333,18 +333,18 @@ var (
 )
 
 // Room reports whether the endpoint takes more of the request.
-func (c *h2Call) Room() bool { return c.stream != nil && c.client.engine.Room(c.stream) > 0 }
+func (c *h2Call) Room() bool { return c.stream != nil && c.client.now().Room(c.stream) > 0 }
 
 // Body sends some of the request's body.
 func (c *h2Call) Body(p []byte) {
 	c.bytes += uint64(len(p))
-	c.client.engine.Write(c.stream, p, false)
+	c.client.now().Write(c.stream, p, false)
 	c.client.schedule()
 }
 
 // End ends the request.
 func (c *h2Call) End(trailers []h1.Field) {
-	e := &c.client.engine
+	e := c.client.now()
 	if len(trailers) > 0 {
 		e.BeginTrailers(c.stream)
 		for i := range trailers {
@@ -396,7 +396,7 @@ func (c *h2Call) head(h *h2.Head, end bool) {
 	if c.unended && !r.Interim() {
 		// The offer to upgrade was not taken: the request is what it seemed.
 		c.unended = false
-		c.client.engine.Write(c.stream, nil, true)
+		c.client.now().Write(c.stream, nil, true)
 		c.client.schedule()
 	}
 	final, ok := x.response(r)
@@ -417,7 +417,7 @@ func (c *h2Call) data(p []byte, end bool) {
 	if c.gone == len(c.body) && c.x.down.Room() {
 		if len(p) > 0 {
 			c.x.down.Body(p)
-			c.client.engine.Consumed(c.stream, len(p))
+			c.client.now().Consumed(c.stream, len(p))
 		}
 	} else {
 		c.body = append(c.body, p...)
@@ -442,7 +442,7 @@ func (c *h2Call) push() {
 			return
 		}
 		c.x.down.Body(c.body[c.gone:])
-		c.client.engine.Consumed(c.stream, n)
+		c.client.now().Consumed(c.stream, n)
 		c.body, c.gone = c.body[:0], 0
 		c.client.schedule()
 	}
@@ -458,7 +458,7 @@ func (c *h2Call) push() {
 func (c *h2Call) lost(code wire.Code) {
 	x := c.x
 	begun := c.headRead || x.interims > 0
-	whole := c.client.engine.Err() == nil // the connection is
+	whole := c.client.now().Err() == nil // the connection is
 	c.x, x.up = nil, nil
 	c.release()
 	switch {

@@ -50,6 +50,13 @@ func (c *h2Conn) start(config *h2.Config) {
 	c.schedule()
 }
 
+// now returns the engine, with the time of the turn: other connections' doing
+// calls it too.
+func (c *h2Conn) now() *h2.Conn {
+	c.worker.env.Now = c.worker.Loop.Now()
+	return &c.engine
+}
+
 // Ready is called by the loop: there may be something to read, or room to
 // write.
 func (c *h2Conn) Ready() {

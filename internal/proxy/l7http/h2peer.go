@@ -37,7 +37,7 @@ func private(name []byte) bool {
 
 // toPeer adds to the request's head what HTTP/2 can't say.
 func (c *h2Call) toPeer(x *Exchange) {
-	e, r := &c.client.engine, &x.Request
+	e, r := c.client.now(), &x.Request
 	switch {
 	case x.HTTP2:
 		e.Field(nameVersion, value2, false)

@@ -53,7 +53,7 @@ func (p *h2Pipe) Ready() {
 	p.fromConn()
 	switch {
 	case p.conn.Err() != nil || p.conn.SendErr() != nil:
-		p.h2.engine.Reset(p.stream, wire.ConnectError)
+		p.h2.now().Reset(p.stream, wire.ConnectError)
 		p.end(true)
 	case p.shut && p.ended:
 		p.end(false)
@@ -66,7 +66,7 @@ func (p *h2Pipe) fromStream() {
 	if n := min(len(p.body), p.conn.Room()); n > 0 {
 		p.conn.Write(p.body[:n])
 		p.body = append(p.body[:0], p.body[n:]...)
-		p.h2.engine.Consumed(p.stream, n)
+		p.h2.now().Consumed(p.stream, n)
 		p.count(n, p.down)
 	}
 	if p.upEnd && len(p.body) == 0 && !p.shut {
@@ -79,14 +79,14 @@ func (p *h2Pipe) fromStream() {
 func (p *h2Pipe) fromConn() {
 	in := p.conn.In()
 	for !p.ended {
-		n := min(in.Len(), p.h2.engine.Room(p.stream))
+		n := min(in.Len(), p.h2.now().Room(p.stream))
 		if n > 0 {
-			p.h2.engine.Write(p.stream, in.Bytes()[:n], false)
+			p.h2.now().Write(p.stream, in.Bytes()[:n], false)
 			in.Consume(n)
 			p.count(n, !p.down)
 		}
 		if in.Len() > 0 {
-			if p.h2.engine.Room(p.stream) > 0 {
+			if p.h2.now().Room(p.stream) > 0 {
 				continue
 			}
 			return // and was told so: Writable follows
@@ -95,7 +95,7 @@ func (p *h2Pipe) fromConn() {
 		case nil:
 		case io.EOF:
 			p.ended = true
-			p.h2.engine.Write(p.stream, nil, true)
+			p.h2.now().Write(p.stream, nil, true)
 		default:
 			return
 		}
@@ -136,7 +136,7 @@ func (p *h2Pipe) Expire(*loop.Timer) {
 		p.timer.Set(p.h2.worker.Limits.StreamIdle)
 		return
 	}
-	p.h2.engine.Reset(p.stream, wire.Cancel)
+	p.h2.now().Reset(p.stream, wire.Cancel)
 	p.end(true)
 	p.h2.schedule()
 }
@@ -152,7 +152,7 @@ func (p *h2Pipe) end(reset bool) {
 	} else {
 		p.conn.Linger()
 	}
-	p.h2.engine.Done(p.stream)
+	p.h2.now().Done(p.stream)
 	if p.closed != nil {
 		p.closed()
 	}
@@ -255,7 +255,7 @@ func (c *h2Call) fieldsToConnect(r *h1.Request) {
 			sum := sha1.Sum(append(append([]byte(nil), f.Value...), webSocketGUID...))
 			c.accept = base64.StdEncoding.AppendEncode(c.accept[:0], sum[:])
 		default:
-			c.client.engine.Field(f.Name, f.Value, f.Never)
+			c.client.now().Field(f.Name, f.Value, f.Never)
 		}
 	}
 	c.upgrade = append(c.upgrade[:0], r.Upgrade...)

@@ -48,7 +48,7 @@ func (w *Worker) adoptHTTP2(c *loop.Conn, r Router, series *meter.Traffic, peer,
 	}
 	s.start(config)
 	if w.Draining {
-		s.engine.Drain()
+		s.now().Drain()
 	}
 	s.Ready()
 }
@@ -223,7 +223,7 @@ func (st *h2Stream) finish() {
 	s.countBytes(st.x.Series)
 	st.timer.Stop()
 	if st.stream.Owner == any(st) { // else it has become a tunnel's
-		s.engine.Done(st.stream)
+		s.now().Done(st.stream)
 	}
 	s.worker.env.PutHead(st.head)
 	s.worker.env.PutHead(st.tail)
@@ -240,7 +240,7 @@ func (st *h2Stream) data(p []byte, end bool) {
 			if len(p) > 0 {
 				up.Body(p)
 			}
-			st.server.engine.Consumed(st.stream, len(p))
+			st.server.now().Consumed(st.stream, len(p))
 			p = nil
 		}
 	}
@@ -268,7 +268,7 @@ func (st *h2Stream) push() {
 	}
 	if n := st.gone - st.credited; n > 0 {
 		st.credited = st.gone
-		st.server.engine.Consumed(st.stream, n)
+		st.server.now().Consumed(st.stream, n)
 		st.server.schedule()
 	}
 	if len(st.body) > maxKept {

@@ -115,7 +115,7 @@ func (w *Worker) Drain() {
 		return int(a.conn.FD() - b.conn.FD())
 	})
 	for _, s := range servers {
-		s.engine.Drain()
+		s.now().Drain()
 		s.schedule()
 	}
 }
