@@ -73,3 +73,6 @@ func (f *forward) Forward() {}
 
 // Unrouted counts a request that led nowhere.
 func (f *forward) Unrouted(fail *l7http.Failure) { f.lane.unrouted(meter.Outbound, fail) }
+
+// Local says that the clients are the program beside the proxy.
+func (f *forward) Local() {}

@@ -188,3 +188,6 @@ func (s *service) Unrouted(f *l7http.Failure) {
 	}
 	s.lane.shard.Error(meter.Outbound, s.key, f.Error)
 }
+
+// Local says that the clients are the program beside the proxy.
+func (s *service) Local() {}

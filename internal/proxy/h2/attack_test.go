@@ -45,7 +45,7 @@ func TestRapidReset(t *testing.T) {
 
 	// Between proxies they are the resets of many clients.
 	cfg := testConfig(true)
-	cfg.Peer = true
+	cfg.Trusted = true
 	r = newRigConfig(t, cfg)
 	for i := range 10 * MaxEarlyResets {
 		id := uint32(2*i + 1)

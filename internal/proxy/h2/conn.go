@@ -21,6 +21,10 @@ type Config struct {
 	// send before they were Consumed, on one stream and on all together:
 	// wire.InitialWindow to wire.MaxWindow.
 	StreamWindow, ConnWindow int32
+	// Trusted says that the client's resets aren't held against it
+	// (MaxEarlyResets): it is the proxy's own program, or another proxy with
+	// the resets of its clients, which it holds to that limit itself.
+	Trusted bool
 	// Shared says that the streams are many clients': the connection's window
 	// opens again as soon as bytes have come, so that readers who have stopped,
 	// however many, don't hold up the others. What is buffered is bounded by

@@ -307,9 +307,7 @@ func (c *Conn) takeReset(f wire.Frame) error {
 		return nil
 	}
 	c.quit.add(f.Stream)
-	// A peer's resets are those of its clients, which it holds to this limit
-	// itself: they share the connection with others.
-	early, done := c.cfg.Server && !c.cfg.Peer && !s.localEnd, s.done
+	early, done := c.cfg.Server && !c.cfg.Trusted && !s.localEnd, s.done
 	c.close(s)
 	if !done {
 		c.ev = Event{Kind: Reset, Stream: s, Code: code}

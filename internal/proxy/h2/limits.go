@@ -37,7 +37,7 @@ const (
 	// MaxEarlyResets is how many streams may end early within ResetPeriod
 	// (reset by the peer before they were answered, or by us for the peer's
 	// errors, or refused), if these are more than half of those it opened:
-	// calm. Between proxies only what is an error counts. Rapid Reset:
+	// calm. Of a client that is Trusted only what is an error counts. Rapid Reset:
 	// CVE-2023-44487, CVE-2023-39325, CVE-2019-9514; MadeYouReset: CVE-2025-8671.
 	MaxEarlyResets = 100
 	ResetPeriod    = 10 * time.Second

@@ -257,8 +257,10 @@ func or(v, otherwise int) int {
 
 // h2Configs are the engine's settings of a worker's connections.
 type h2Configs struct {
-	limits               Limits // that they were made from
-	edge, mesh, up, peer h2.Config
+	limits Limits // that they were made from
+	// Clients from outside, the proxy's own program, other proxies; programs as
+	// servers, other proxies as servers.
+	edge, local, mesh, up, peer h2.Config
 }
 
 func newH2Configs(l *Limits) *h2Configs {
@@ -267,8 +269,10 @@ func newH2Configs(l *Limits) *h2Configs {
 		StallTime: h2.StallTime, StallBytes: h2.StallBytes,
 		ConnectProtocol: true, PingAfter: pingAfter, PingTime: pingTime, IdleTime: l.IdleTimeout,
 	}
-	c := &h2Configs{limits: *l, edge: base, mesh: base, up: base, peer: base}
-	c.edge.Server, c.mesh.Server = true, true
+	c := &h2Configs{limits: *l, edge: base, local: base, mesh: base, up: base, peer: base}
+	c.edge.Server, c.local.Server, c.mesh.Server = true, true, true
+	c.local.StallTime, c.local.StallBytes, c.local.MaxStreams = l.StreamIdle, 1, meshStreams
+	c.local.Trusted, c.mesh.Trusted = true, true
 	for _, m := range []*h2.Config{&c.mesh, &c.peer, &c.up} {
 		m.MaxStreams, m.StreamWindow, m.ConnWindow, m.Shared = meshStreams, meshStreamWindow, meshConnWindow, true
 	}

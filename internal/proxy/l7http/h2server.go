@@ -23,6 +23,14 @@ type h2Server struct {
 	received, sent uint64
 }
 
+// LocalRouter is the Router of clients that are the proxy's own program: it may
+// stop reading for as long as it likes.
+type LocalRouter interface {
+	Router
+	// Local does nothing; it tells the two apart.
+	Local()
+}
+
 // AdoptPeer is Adopt for a connection of another proxy of the mesh that speaks
 // HTTP/2 (MuxALPN) and has proved who it is.
 func (w *Worker) AdoptPeer(c *loop.Conn, r Router, series *meter.Traffic) {
@@ -43,7 +51,9 @@ func (w *Worker) adoptHTTP2(c *loop.Conn, r Router, series *meter.Traffic, peer,
 	}
 	w.servers[s] = struct{}{}
 	config := &w.http2().edge
-	if peer {
+	if _, local := r.(LocalRouter); local {
+		config = &w.http2().local
+	} else if peer {
 		config = &w.http2().mesh
 	}
 	s.start(config)
