@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -179,29 +180,31 @@ func TestRequests(t *testing.T) {
 	for _, test := range []struct{ name, send, want string }{
 		{
 			"fields of the hop stay", "GET /a?b=c HTTP/1.1\r\nHost: x.example\r\nConnection: X-Hop, close\r\nX-Hop: 1\r\nKeep-Alive: 1\r\nProxy-Connection: x\r\nA: b\r\n\r\n",
-			"GET /a?b=c HTTP/1.1\r\nHost: x.example\r\nA: b\r\nVia: 1.1 tulle\r\n\r\n",
+			"GET /a?b=c HTTP/1.1\r\nHost: x.example\r\nA: b\r\nFROM x.example\r\nVia: 1.1 tulle\r\n\r\n",
 		},
 		{
 			"absolute-form becomes origin-form", "GET http://x.example/a HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n\r\n",
-			"GET /a HTTP/1.1\r\nHost: x.example\r\nVia: 1.1 tulle\r\n\r\n",
+			"GET /a HTTP/1.1\r\nHost: x.example\r\nFROM x.example\r\nVia: 1.1 tulle\r\n\r\n",
 		},
 		{
 			"chunks are written anew", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n00005;a=b\r\nhello\r\n0\r\nT: 1\r\n\r\n",
-			"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nVia: 1.1 tulle\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n",
+			"POST / HTTP/1.1\r\nHost: x\r\nFROM x\r\nTransfer-Encoding: chunked\r\nVia: 1.1 tulle\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n",
 		},
 		{
 			"HTTP/1.0 is sent on as 1.1", "POST / HTTP/1.0\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
-			"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nVia: 1.0 tulle\r\n\r\nhi",
+			"POST / HTTP/1.1\r\nHost: x\r\nFROM x\r\nContent-Length: 2\r\nVia: 1.0 tulle\r\n\r\nhi",
 		},
 		{
 			"Max-Forwards counts down", "OPTIONS * HTTP/1.1\r\nHost: x\r\nMax-Forwards: 7\r\nConnection: close\r\n\r\n",
-			"OPTIONS * HTTP/1.1\r\nHost: x\r\nMax-Forwards: 6\r\nVia: 1.1 tulle\r\n\r\n",
+			"OPTIONS * HTTP/1.1\r\nHost: x\r\nFROM x\r\nMax-Forwards: 6\r\nVia: 1.1 tulle\r\n\r\n",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			// What every edge says of the client (TestForwarded).
+			want := regexp.MustCompile(`FROM ([a-z.]+)`).ReplaceAllString(test.want, "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: $1")
 			got := make(chan string, 1)
 			backend := serve(t, func(c net.Conn) {
-				b := make([]byte, len(test.want))
+				b := make([]byte, len(want))
 				n, _ := io.ReadFull(c, b)
 				got <- string(b[:n])
 				io.WriteString(c, hello)
@@ -209,8 +212,8 @@ func TestRequests(t *testing.T) {
 			})
 			p := start(t, edgeView(backend), 1)
 			talk(t, p.addr(t, "http"), test.send)
-			if g := <-got; g != test.want {
-				t.Errorf("got  %q\nwant %q", g, test.want)
+			if g := <-got; g != want {
+				t.Errorf("got  %q\nwant %q", g, want)
 			}
 		})
 	}
