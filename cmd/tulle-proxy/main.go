@@ -82,6 +82,9 @@ func main() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: f.logLevel}))
 	err := f.check()
 	if err == nil {
+		if e := keepPrivate(); e != nil {
+			log.Warn("other processes of this user can read this one's memory", "error", e)
+		}
 		err = run(f, log)
 	}
 	if err != nil {

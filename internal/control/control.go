@@ -59,11 +59,8 @@ func New(c Config) (*Control, error) {
 // It returns nil after an ordinary end.
 func (c *Control) Run(ctx context.Context) (err error) {
 	dir := c.config.DataDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the data directory: %w", err)
-	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return fmt.Errorf("the data directory: %w", err)
+	if err := private(dir); err != nil {
+		return err
 	}
 	unlock, err := store.Lock(dir)
 	if err != nil {
@@ -112,6 +109,37 @@ func (c *Control) Run(ctx context.Context) (err error) {
 		return err
 	}
 	return c.serve(ctx, &parts{authority: authority, store: s, tcp: tcp, web: web, local: local, proxies: proxies, token: token})
+}
+
+// private makes the data directory, or one that is there, the user's alone. A
+// directory with other things in it, such as /tmp or a home, stays as it is: its
+// mode is not ours to change.
+func private(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	ours := map[string]bool{"lock": true, "ca": true, "etcd": true, "tsdb": true, "logs": true, "workloads": true, "gateways": true,
+		APITokenFile: true, ControlSocket: true, ProxySocket: true}
+	for _, e := range entries {
+		if !ours[e.Name()] {
+			return fmt.Errorf("the data directory %s is open to other users (%s) and holds other things (%s): choose a directory of its own with --data-dir, or close it with chmod 700", dir, info.Mode(), e.Name())
+		}
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	return nil
 }
 
 // rootKey is where replicas agree on the CA's root.

@@ -7,8 +7,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -79,19 +79,20 @@ func (f *facts) adminClient(p *client.Proxy) (*http.Client, string, error) {
 		return nil, "", &client.Status{Code: http.StatusServiceUnavailable, Reason: client.ReasonUnavailable,
 			Message: fmt.Sprintf("the proxy of %s.%s has no admin listener: start it with --admin", p.Name, p.Namespace)}
 	}
-	if path, ok := strings.CutPrefix(p.Admin, "unix:"); ok {
-		t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		}}
-		return &http.Client{Transport: t, Timeout: adminTimeout}, "http://admin", nil
+	// The address is what the proxy says: nothing else than mutual TLS with that
+	// very proxy may come of it, whatever it answers.
+	at, err := netip.ParseAddrPort(p.Admin)
+	if err != nil {
+		return nil, "", &client.Status{Code: http.StatusServiceUnavailable, Reason: client.ReasonUnavailable,
+			Message: fmt.Sprintf("the proxy of %s.%s says that its admin listener is at %q: want ADDRESS:PORT", p.Name, p.Namespace, p.Admin)}
 	}
 	id, err := identity.Parse(p.Identity)
 	if err != nil {
 		return nil, "", err
 	}
 	t := &http.Transport{TLSClientConfig: f.credentials.ClientConfig(id, protocolHTTP), TLSHandshakeTimeout: adminTimeout}
-	return &http.Client{Transport: t, Timeout: adminTimeout}, "https://" + p.Admin, nil
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: t, Timeout: adminTimeout, CheckRedirect: stay}, "https://" + at.String(), nil
 }
 
 func (f *facts) ProxyDump(ctx context.Context, namespace, name string) (json.RawMessage, error) {
