@@ -316,6 +316,9 @@ func (m *upMesh) state(ctx context.Context) string {
 	return line
 }
 
+// maxLog is how long a log may be for the next run to be added to it.
+const maxLog = 8 << 20
+
 func (m *upMesh) logFile(name string) string { return filepath.Join(m.dir, "logs", name+".log") }
 
 func (m *upMesh) openLog(name string) (*os.File, error) {
@@ -323,9 +326,13 @@ func (m *upMesh) openLog(name string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, couldNot("", "logs: %w", err)
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	// Appended to: why a program ended is still there when it was started again.
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, couldNot("", "logs: %w", err)
+	}
+	if info, err := f.Stat(); err == nil && info.Size() > maxLog {
+		_ = f.Truncate(0)
 	}
 	return f, nil
 }
