@@ -191,7 +191,10 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 	if at.Dashboard != "" {
 		m.board.done("dashboard", "http://"+at.Dashboard+"/")
 	}
-	if m.shop != nil {
+	switch {
+	case m.shop != nil && len(m.gateways.failed) > 0:
+		m.board.bad("shop", shop.Page+" is not the shop before its gateway is ready")
+	case m.shop != nil:
 		m.board.done("shop", shop.Page)
 	}
 	m.board.done("look around", m.hint("check")+", "+m.hint("stat")+", "+m.hint("get workloads"))
@@ -384,7 +387,7 @@ func (g *gateways) follow(ctx context.Context) error {
 		if err != nil {
 			g.failed[name] = time.Now()
 			if !again { // said once
-				g.mesh.board.bad("gateway "+gateway.Name, err.Error())
+				g.mesh.board.bad("gateway "+gateway.Name, err.Error()+" (it is tried again)")
 			}
 			continue
 		}
