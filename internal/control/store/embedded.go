@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,9 @@ func StartEmbedded(ctx context.Context, dir string, command []string, log *slog.
 	case err = <-first: // the child ended before it ever answered
 		stop()
 		<-opened
+		if err != nil && !errors.Is(err, ErrFull) {
+			err = fmt.Errorf("the store in %s can't be opened: %w; bring a copy of the directory back, or move it away to begin with an empty store (identities stay, objects have to be applied again)", dir, err)
+		}
 	}
 	if err != nil {
 		e.Close()
@@ -158,6 +162,9 @@ func (e *Embedded) runOnce(ctx context.Context, args []string) error {
 	}
 	if err == nil {
 		err = errors.New("it ended by itself")
+	}
+	if text == "" {
+		return err
 	}
 	return fmt.Errorf("%w: %s", err, text)
 }
@@ -316,10 +323,12 @@ func (e *Embedded) Close() error {
 	return err
 }
 
-// tailWriter keeps the last of what is written, for an error's text.
+// tailWriter keeps the last of what is written, for an error's text. Of a crash
+// it keeps what was said before the stacks.
 type tailWriter struct {
-	mu  sync.Mutex
-	buf []byte
+	mu      sync.Mutex
+	buf     []byte
+	crashed bool
 }
 
 const maxTail = 2048
@@ -327,7 +336,13 @@ const maxTail = 2048
 func (t *tailWriter) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.crashed {
+		return len(p), nil
+	}
 	t.buf = append(t.buf, p...)
+	if i := bytes.Index(t.buf, []byte("\npanic: ")); i >= 0 {
+		t.buf, t.crashed = t.buf[:i], true
+	}
 	if len(t.buf) > maxTail {
 		t.buf = t.buf[len(t.buf)-maxTail:]
 	}
