@@ -211,7 +211,8 @@ func (h *helper) end() {
 			<-h.exited
 		}
 	}
-	if h.rules != nil {
+	if h.rules != nil { // the namespace is our own
+		endRest()
 		h.rules.Close()
 	}
 	h.parent.close()
