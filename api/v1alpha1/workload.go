@@ -59,6 +59,10 @@ type WorkloadPort struct {
 	// Protocol is "http", "http2" (without TLS, gRPC too) or "tcp"; empty takes
 	// the service port's appProtocol, and without that the first bytes tell.
 	Protocol string `json:"protocol,omitempty"`
+	// ProxyProtocol is "v1" or "v2": the PROXY header with which each connection
+	// to the program begins, to say whose it is. It needs a proxy (MeshAddress or
+	// MeshPort) and protocol "tcp".
+	ProxyProtocol string `json:"proxyProtocol,omitempty"`
 	// HealthPath is asked with GET when the workload has no proxy; empty means
 	// a TCP connection is proof enough.
 	HealthPath string `json:"healthPath,omitempty"`

@@ -122,6 +122,9 @@ type WorkloadPort struct {
 	App      netip.AddrPort
 	Mesh     netip.AddrPort
 	Protocol Protocol
+	// ProxyProtocol is "v1" or "v2" for a program that wants a PROXY header
+	// first, or empty.
+	ProxyProtocol string
 }
 
 // OutboundListener sends what arrives at Listen to a service port.
@@ -176,4 +179,6 @@ type GatewayListener struct {
 	// Certificate is a PEM chain and key; empty for plain HTTP.
 	Certificate, Key []byte
 	Routes           route.Spec
+	// ProxyProtocol says that connections begin with a PROXY header.
+	ProxyProtocol bool
 }

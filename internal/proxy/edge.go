@@ -51,11 +51,20 @@ func (e *edge) update(l *live.Listener) {
 }
 
 func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
-	if e.config == nil && e.listener.Protocol != view.TCP {
+	if e.config == nil && e.listener.Protocol != view.TCP && !e.listener.AcceptProxy {
 		e.lane.http.Serve(fd, peer, e)
 		return
 	}
 	c := e.lane.receive(meter.Edge, e.listener.Destination, fd, peer)
+	if e.listener.AcceptProxy {
+		c.introduced(func() { e.begin(c) })
+		return
+	}
+	e.begin(c)
+}
+
+// begin goes on with a connection of which it is known whose it is.
+func (e *edge) begin(c *incoming) {
 	if e.config == nil {
 		e.open(c)
 		return

@@ -56,6 +56,7 @@ func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
 	m := meet{silence: peerSilence}
 	if in.listener.Plaintext && in.listener.Protocol != view.HTTP && in.listener.Protocol != view.HTTP2 {
 		m.server = func(then func(*dial.Cluster)) { then(in.app) }
+		m.preface = in.preface(c)
 	}
 	c.meet(m, func(v verdict) {
 		switch {
@@ -79,16 +80,18 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 	id := identity.Peer(state)
 	c.about.peer = id.String()
 	series := in.series(id.ServiceAccount+"."+id.Namespace, meter.Mutual)
-	switch state.NegotiatedProtocol {
-	case l7http.ALPN:
+	switch p := state.NegotiatedProtocol; {
+	case p != l4.ALPN && in.listener.SendProxy != view.ProxyNone:
+		c.refuse("proxy_header_on_http") // its connections carry requests of many
+	case p == l7http.ALPN:
 		c.found("http1", sniff.Told)
 		c.http(&inboundRouter{in, series, c.about}, series)
-	case l7http.MuxALPN:
+	case p == l7http.MuxALPN:
 		c.found("http2", sniff.Told)
 		c.peerHTTP(&inboundRouter{in, series, c.about}, series)
-	case l4.ALPN:
+	case p == l4.ALPN:
 		c.found("tcp", sniff.Told)
-		c.opaque(in.app, nil, l4.Options{Series: series, Greeted: in.greeted()})
+		c.opaque(in.app, nil, l4.Options{Series: series, Preface: in.preface(c), Greeted: in.greeted()})
 	default:
 		c.refuse("alpn_missing")
 	}
@@ -110,7 +113,7 @@ func (in *inbound) plaintext(c *incoming, v verdict) {
 			in.learn()
 		}
 		c.found("tcp", v.how)
-		c.opaque(in.app, v.early, l4.Options{Series: series})
+		c.opaque(in.app, v.early, l4.Options{Series: series, Preface: in.preface(c)})
 		return
 	}
 	v.drop()

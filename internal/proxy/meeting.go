@@ -45,6 +45,8 @@ type meet struct {
 	// server finds where the connection goes if it is opaque; nil when the
 	// client must speak first, within decideTimeout.
 	server func(then func(*dial.Cluster))
+	// preface is what the server is sent before anything else.
+	preface []byte
 	// silence is how long the client may say nothing before the server is dialled.
 	silence time.Duration
 	// learnt says that the server is known to speak first: it is dialled at once.
@@ -122,7 +124,7 @@ func (m *meeting) hurry() {
 func (m *meeting) dial() {
 	m.options.server(func(to *dial.Cluster) {
 		if !m.over {
-			m.early = l4.Begin(m.c.lane.dialer, to, m.heard)
+			m.early = l4.Begin(m.c.lane.dialer, to, m.options.preface, m.heard)
 			m.heard()
 		}
 	})

@@ -115,6 +115,7 @@ func drawView(t *rapid.T) *View {
 			Address: addrPort.Draw(t, "address"), Protocol: Protocol(rapid.IntRange(0, int(HTTP2)).Draw(t, "protocol")),
 			Destination: text.Draw(t, "to"), App: addrPort.Draw(t, "app"), Plaintext: rapid.Bool().Draw(t, "plaintext"),
 			Routes: spec.Draw(t, "routes"), Certificate: blob.Draw(t, "certificate"), Key: blob.Draw(t, "key"),
+			AcceptProxy: rapid.Bool().Draw(t, "accept PROXY"), SendProxy: ProxyVersion(rapid.IntRange(0, int(ProxyV2)).Draw(t, "send PROXY")),
 		})
 	}
 	v.Bundle.Version = big.Draw(t, "bundle")
@@ -236,7 +237,7 @@ func TestEveryField(t *testing.T) {
 		Version: 1,
 		Proxy: Proxy{Name: "n", Namespace: "n", Role: Sidecar, Identity: "i", TrustDomain: "t", ClusterDomain: "c", IdentityDir: "d",
 			Settings:  Settings{second, second, second, second, second, second, 1, 1, 1, PeerHTTP2},
-			Listeners: []Listener{{"l", Edge, at, HTTP, "d", at, true, spec, []byte("c"), []byte("k")}}},
+			Listeners: []Listener{{"l", Edge, at, HTTP, "d", at, true, spec, []byte("c"), []byte("k"), true, ProxyV2}}},
 		Bundle:       Bundle{1, []TrustDomain{{"t", [][]byte{{1}}}}},
 		Destinations: map[string]*Destination{"k": {"k", TCP, []netip.Addr{addr}, spec, true}},
 		Endpoints:    map[string]*Endpoints{"k": {"k", []Endpoint{{at, "i", "w", "z", 1, true}}}},

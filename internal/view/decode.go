@@ -221,6 +221,10 @@ func readListener(b []byte, l *Listener) error {
 			return pb.In("certificate", f.Bytes(maxPEM, &l.Certificate))
 		case 10:
 			return pb.In("key", f.Bytes(maxPEM, &l.Key))
+		case 11:
+			return pb.In("accept_proxy", f.Bool(&l.AcceptProxy))
+		case 12:
+			return pb.In("send_proxy", f.Enum(uint8(ProxyV2), (*uint8)(&l.SendProxy)))
 		}
 		return nil
 	})

@@ -74,7 +74,9 @@ func appendListener(b []byte, l *Listener) []byte {
 	b = pb.AppendBool(b, 7, l.Plaintext)
 	b = appendRoutes(b, 8, &l.Routes)
 	b = pb.AppendBytes(b, 9, l.Certificate)
-	return pb.AppendBytes(b, 10, l.Key)
+	b = pb.AppendBytes(b, 10, l.Key)
+	b = pb.AppendBool(b, 11, l.AcceptProxy)
+	return pb.AppendUint(b, 12, uint64(l.SendProxy))
 }
 
 // appendRoutes appends a Routes field, nothing for an empty table.

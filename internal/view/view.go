@@ -136,7 +136,23 @@ type Listener struct {
 	Routes route.Spec
 	// Certificate and Key (PEM) make an Edge listener HTTPS.
 	Certificate, Key []byte
+	// AcceptProxy says that each connection of an Edge listener begins with a
+	// PROXY header, of version 1 or 2, that names the client.
+	AcceptProxy bool
+	// SendProxy says which PROXY header an Inbound listener for TCP sends to the
+	// program first.
+	SendProxy ProxyVersion
 }
+
+// ProxyVersion is a version of the PROXY protocol.
+type ProxyVersion uint8
+
+// ProxyNone sends no header.
+const (
+	ProxyNone ProxyVersion = iota
+	ProxyV1
+	ProxyV2
+)
 
 // Bundle holds the roots of each trust domain.
 type Bundle struct {

@@ -72,6 +72,7 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 			}
 			out.Listeners = append(out.Listeners, mesh.GatewayListener{
 				Name: name, Listen: netip.AddrPortFrom(a, uint16(port)), Certificate: s.cert, Key: s.key, Routes: table,
+				ProxyProtocol: g.Annotations[object.AnnotationProxyProtocol] == object.ProxyProtocolAccept,
 			})
 		}
 	}

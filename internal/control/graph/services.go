@@ -174,7 +174,7 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func (b *Builder) workloadPort(w *v1alpha1.Workload, p *v1alpha1.WorkloadPort) mesh.WorkloadPort {
 	s := nameOf(p.Service, w.Namespace)
-	out := mesh.WorkloadPort{Service: s, Port: uint16(p.Port)}
+	out := mesh.WorkloadPort{Service: s, Port: uint16(p.Port), ProxyProtocol: p.ProxyProtocol}
 	address, _ := netip.ParseAddr(w.Spec.Address)
 	sp := findPort(b.services[s], p.Port)
 	switch p.Protocol {

@@ -222,6 +222,15 @@ func validateWorkload(w *v1alpha1.Workload) []Issue {
 		default:
 			is.add(at+".protocol", "%q: want http, http2 or tcp, or leave it out", p.Protocol)
 		}
+		switch {
+		case p.ProxyProtocol == "":
+		case p.ProxyProtocol != "v1" && p.ProxyProtocol != "v2":
+			is.add(at+".proxyProtocol", "%q: want v1 or v2, or leave it out", p.ProxyProtocol)
+		case p.Protocol != "tcp":
+			is.add(at+".proxyProtocol", "needs protocol tcp: an HTTP connection carries requests of many clients")
+		case p.MeshAddress == "" && p.MeshPort == 0:
+			is.add(at+".proxyProtocol", "needs meshAddress or meshPort: without a proxy nobody would send the header")
+		}
 		if p.HealthPath != "" && !strings.HasPrefix(p.HealthPath, "/") {
 			is.add(at+".healthPath", "%q: want a path that begins with /", p.HealthPath)
 		}

@@ -24,6 +24,14 @@ const (
 	maxWeight        = 1_000_000
 )
 
+// AnnotationProxyProtocol on a Gateway says with ProxyProtocolAccept that the
+// connections of its listeners begin with a PROXY header. The Gateway API has no
+// field for it.
+const (
+	AnnotationProxyProtocol = "tulle.dev/proxy-protocol"
+	ProxyProtocolAccept     = "accept"
+)
+
 func (is *issues) hostname(field, h string) {
 	if len(validation.IsDNS1123Subdomain(strings.TrimPrefix(h, "*."))) > 0 {
 		is.add(field, "%q: want a host name in lower case without port, such as shop.example or *.example", h)
@@ -34,6 +42,9 @@ func validateGateway(g *gatewayv1.Gateway) []Issue {
 	var is issues
 	if g.Spec.GatewayClassName != "tulle" {
 		is.add("spec.gatewayClassName", "%q: want tulle", g.Spec.GatewayClassName)
+	}
+	if v, ok := g.Annotations[AnnotationProxyProtocol]; ok && v != ProxyProtocolAccept {
+		is.add("metadata.annotations["+AnnotationProxyProtocol+"]", "%q: want %s, or leave it out", v, ProxyProtocolAccept)
 	}
 	if len(g.Spec.Listeners) == 0 {
 		is.add("spec.listeners", "is missing: a gateway has at least one listener")

@@ -176,7 +176,7 @@ func Proxy(s *mesh.Snapshot, name mesh.Name, role view.Role) *view.Proxy {
 		for i := range g.Listeners {
 			l := &g.Listeners[i]
 			p.Listeners = append(p.Listeners, view.Listener{Name: l.Name, Kind: view.Edge, Address: l.Listen, Protocol: view.HTTP,
-				Routes: l.Routes, Certificate: l.Certificate, Key: l.Key})
+				Routes: l.Routes, Certificate: l.Certificate, Key: l.Key, AcceptProxy: l.ProxyProtocol})
 		}
 		return p
 	}
@@ -192,7 +192,7 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 		}
 		key := Key(mesh.PortKey{Service: p.Service, Port: p.Port})
 		out = append(out, view.Listener{Name: "inbound/" + key, Kind: view.Inbound, Address: p.Mesh, Protocol: Protocol(p.Protocol),
-			Destination: key, App: p.App, Plaintext: s.Settings.Plaintext})
+			Destination: key, App: p.App, Plaintext: s.Settings.Plaintext, SendProxy: proxyVersions[p.ProxyProtocol]})
 	}
 	for i := range w.Outbound {
 		o := &w.Outbound[i]
@@ -217,6 +217,8 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 	add("names", view.Names, w.Names)
 	return out
 }
+
+var proxyVersions = map[string]view.ProxyVersion{"v1": view.ProxyV1, "v2": view.ProxyV2}
 
 func settings(p *mesh.ProxySettings) view.Settings {
 	return view.Settings{ConnectTimeout: p.ConnectTimeout, HeadTimeout: p.HeadTimeout, IdleTimeout: p.IdleTimeout,

@@ -175,6 +175,8 @@ type listenerDump struct {
 	Destination string         `json:"destination,omitempty"`
 	App         string         `json:"app,omitempty"`
 	Plaintext   bool           `json:"plaintext,omitempty"`
+	AcceptProxy bool           `json:"accept_proxy,omitempty"`
+	SendProxy   uint8          `json:"send_proxy,omitempty"` // the version
 	HTTPS       bool           `json:"https,omitempty"`
 	Routes      []routeHost    `json:"routes,omitempty"`
 	Certificate *listenerCerts `json:"certificate,omitempty"`
@@ -207,7 +209,7 @@ func dumpListeners(p *live.Proxy) []listenerDump {
 	for _, l := range p.Listeners {
 		d := listenerDump{
 			Name: l.Name, Kind: kindNames[l.Kind], Address: l.Address.String(), Protocol: protocolName(l.Protocol),
-			Destination: l.Destination, Plaintext: l.Plaintext, HTTPS: l.Certificate != nil,
+			Destination: l.Destination, Plaintext: l.Plaintext, AcceptProxy: l.AcceptProxy, SendProxy: uint8(l.SendProxy), HTTPS: l.Certificate != nil,
 			Routes: dumpRoutes(&l.Listener.Routes),
 		}
 		if l.App.IsValid() {

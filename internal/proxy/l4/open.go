@@ -25,6 +25,7 @@ type Early struct {
 	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
 	refused  dial.Tried // those that couldn't be reached
+	preface  []byte
 	heard    func()
 	reason   string // why there is no connection
 	tries    int
@@ -39,14 +40,15 @@ type Early struct {
 // can be reached the connection is reset. What the client sends meanwhile waits
 // in its socket.
 func Open(client *loop.Conn, d *dial.Dialer, cluster *dial.Cluster, o Options) {
-	Begin(d, cluster, nil).Join(client, o)
+	Begin(d, cluster, o.Preface, nil).Join(client, o)
 }
 
-// Begin dials an endpoint of the cluster. heard, which may be nil, is called from
+// Begin dials an endpoint of the cluster, which is sent the preface, if there is
+// one, before anything else. heard, which may be nil, is called from
 // the loop and not from within Begin whenever there may be news: what the server
 // says, or that it can't be reached.
-func Begin(d *dial.Dialer, cluster *dial.Cluster, heard func()) *Early {
-	p := &Early{dialer: d, cluster: cluster, heard: heard}
+func Begin(d *dial.Dialer, cluster *dial.Cluster, preface []byte, heard func()) *Early {
+	p := &Early{dialer: d, cluster: cluster, preface: preface, heard: heard}
 	p.dial()
 	return p
 }
@@ -145,6 +147,9 @@ func (p *Early) Connected(err error) {
 		return
 	default:
 		p.connected = true
+		if len(p.preface) > 0 {
+			p.server.Write(p.preface)
+		}
 		if p.client != nil {
 			p.join()
 			return

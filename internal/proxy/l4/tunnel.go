@@ -22,6 +22,8 @@ type Options struct {
 	Idle time.Duration
 	// Done is called when the tunnel has ended; may be nil.
 	Done func()
+	// Preface is sent to the server before anything else; may be nil.
+	Preface []byte
 	// Greeted, when not nil, is called once with what the server said first, if
 	// the client had sent nothing by then.
 	Greeted func([]byte)

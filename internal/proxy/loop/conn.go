@@ -118,6 +118,9 @@ func (c *Conn) FD() poll.FD { return c.fd }
 // Peer is the other end's address.
 func (c *Conn) Peer() netip.AddrPort { return c.peer }
 
+// SetPeer says that the connection is another's, who was named in it.
+func (c *Conn) SetPeer(peer netip.AddrPort) { c.peer = peer }
+
 // Connecting reports whether the connection is still being established.
 func (c *Conn) Connecting() bool { return c.connecting }
 
