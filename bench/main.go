@@ -26,10 +26,15 @@ type rig struct {
 	proxy   string // bin/tulle-proxy
 	dir     string // configuration, certificates; removed at the end
 	openssl string // OpenSSL's configuration for HAProxy
+	envoy   string // Envoy, when there is one
 
 	origin  *process // nginx, the server behind every proxy
 	address string   // its HOST:PORT
-	limits  []limit
+	// origin2 is nghttpd, the server behind every HTTP/2 proxy.
+	origin2  *process
+	address2 string
+	limits   []limit
+	missing []string // ratios that a missing peer leaves out
 }
 
 // limit is one figure with a bound.
@@ -45,6 +50,8 @@ type table struct {
 
 var tables = []table{
 	{"http1", (*rig).http1},
+	{"http2", (*rig).http2},
+	{"bulk", (*rig).bulk},
 	{"rates", (*rig).rates},
 	{"memory", (*rig).memory},
 	{"start", (*rig).start},
@@ -55,6 +62,9 @@ var tables = []table{
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == pacedCommand {
 		os.Exit(pacedMain(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == bulkCommand {
+		os.Exit(bulkMain(os.Args[2:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx)
@@ -68,7 +78,7 @@ func run(ctx context.Context) int {
 	flag.IntVar(&r.rounds, "rounds", 5, "interleaved rounds")
 	seconds := flag.Float64("seconds", 5, "length of one measurement")
 	flag.BoolVar(&r.calls, "calls", false, "print the system calls by name")
-	without := flag.String("without", "", "peers to leave out, comma-separated: tulle, haproxy, nginx")
+	without := flag.String("without", "", "peers to leave out, comma-separated: tulle, haproxy, nginx, envoy")
 	flag.StringVar(&r.tulle, "tulle", "bin/tulle", "the tulle program")
 	flag.StringVar(&r.proxy, "tulle-proxy", "bin/tulle-proxy", "the tulle-proxy program")
 	flag.Parse()
@@ -82,7 +92,7 @@ func run(ctx context.Context) int {
 	names := flag.Args()
 	for _, n := range names {
 		if !slices.ContainsFunc(tables, func(t table) bool { return t.name == n }) {
-			fmt.Fprintf(os.Stderr, "bench: there is no table %q: http1, rates, memory, start, code or demo\n", n)
+			fmt.Fprintf(os.Stderr, "bench: there is no table %q: http1, http2, bulk, rates, memory, start, code or demo\n", n)
 			return 2
 		}
 	}
@@ -102,7 +112,7 @@ func run(ctx context.Context) int {
 		if len(names) > 0 && !slices.Contains(names, t.name) {
 			continue
 		}
-		r.limits = nil
+		r.limits, r.missing = nil, nil
 		if err := t.run(r, ctx); err != nil {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				err = errors.New("interrupted")
@@ -116,6 +126,9 @@ func run(ctx context.Context) int {
 				over, code = "  OVER", 1
 			}
 			fmt.Printf("ratio %s %.3f limit %.2f%s\n", l.name, l.value, l.max, over)
+		}
+		for _, name := range r.missing {
+			fmt.Printf("ratio %s not measured: a peer is missing\n", name)
 		}
 		fmt.Println()
 	}

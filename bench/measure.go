@@ -106,14 +106,31 @@ func load(ctx context.Context, address string, rate float64, length time.Duratio
 	return sample{rate: float64(res.Answered) / length.Seconds(), p50: res.P50, p99: res.P99}, res.Answered, nil
 }
 
-// measure takes turns: in each round every hop gets one measurement, in an
-// order that moves by one.
+// loader puts load on an address for a while, and says how many requests were
+// answered.
+type loader func(ctx context.Context, address string, length time.Duration) (sample, int64, error)
+
+// atRate is HTTP/1.1: so many requests a second, or as many as it takes for 0.
+func atRate(rate float64) loader {
+	return func(ctx context.Context, address string, length time.Duration) (sample, int64, error) {
+		return load(ctx, address, rate, length)
+	}
+}
+
+// measure measures hops under HTTP/1.1.
 func (r *rig) measure(ctx context.Context, hops []*hop, rate float64, length time.Duration) ([]*series, error) {
+	return r.turns(ctx, hops, atRate(rate), rate, length)
+}
+
+// turns measures hops under load, which goes at rate (0: as fast as it can):
+// in each round every hop gets one measurement, in an
+// order that moves by one.
+func (r *rig) turns(ctx context.Context, hops []*hop, load loader, rate float64, length time.Duration) ([]*series, error) {
 	all := make([]*series, len(hops))
 	for i, h := range hops {
 		all[i] = &series{hop: h}
 		// Connections, buffers and caches are warm before anything counts.
-		if _, _, err := load(ctx, h.address, rate, min(length, time.Second)); err != nil {
+		if _, _, err := load(ctx, h.address, min(length, time.Second)); err != nil {
 			return nil, fmt.Errorf("%s: %w", h.name, err)
 		}
 	}
@@ -125,7 +142,7 @@ func (r *rig) measure(ctx context.Context, hops []*hop, rate float64, length tim
 			if err != nil {
 				return nil, err
 			}
-			x, n, err := load(ctx, s.hop.address, rate, length)
+			x, n, err := load(ctx, s.hop.address, length)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.hop.name, err)
 			}
@@ -142,7 +159,7 @@ func (r *rig) measure(ctx context.Context, hops []*hop, rate float64, length tim
 		}
 	}
 	for _, s := range all {
-		if err := r.count(ctx, s, rate); err != nil {
+		if err := r.count(ctx, s, load, rate); err != nil {
 			return nil, err
 		}
 	}
@@ -151,7 +168,7 @@ func (r *rig) measure(ctx context.Context, hops []*hop, rate float64, length tim
 
 // count adds what is looked at once, after the rounds: system calls under
 // strace, which would spoil everything else, and memory.
-func (r *rig) count(ctx context.Context, s *series, rate float64) (err error) {
+func (r *rig) count(ctx context.Context, s *series, load loader, rate float64) (err error) {
 	if len(s.hop.procs) == 0 {
 		return nil
 	}
@@ -166,7 +183,7 @@ func (r *rig) count(ctx context.Context, s *series, rate float64) (err error) {
 	for _, p := range s.hop.procs {
 		var n int64
 		calls, err := p.systemCalls(func() error {
-			_, got, err := load(ctx, s.hop.address, rate, length)
+			_, got, err := load(ctx, s.hop.address, length)
 			n = got
 			return err
 		})
@@ -231,8 +248,14 @@ func find(all []*series, name string) *series {
 
 // compare bounds Tulle's CPU per request by a share of HAProxy's.
 func (r *rig) compare(name string, all []*series, limit float64) {
-	t, h := find(all, "tulle"), find(all, "haproxy")
-	if t != nil && h != nil {
-		r.bound(name, t.cpu()/h.cpu(), limit)
+	r.beside("haproxy", name, all, limit)
+}
+
+// beside bounds Tulle's CPU per request by a share of a peer's.
+func (r *rig) beside(peer, name string, all []*series, limit float64) {
+	if t, p := find(all, "tulle"), find(all, peer); t != nil && p != nil {
+		r.bound(name, t.cpu()/p.cpu(), limit)
+	} else {
+		r.missing = append(r.missing, name)
 	}
 }

@@ -71,6 +71,7 @@ func (r *rig) prepare(ctx context.Context) error {
 	if r.has("haproxy") {
 		need = append(need, program{"haproxy", "apt-get install haproxy"})
 	}
+	r.findEnvoy()
 	if r.has("tulle") {
 		need = append(need, program{r.tulle, "make build"}, program{r.proxy, "make build"})
 	}
@@ -129,6 +130,9 @@ func (r *rig) versions() {
 			fmt.Printf("  with %s\n", m[1])
 		}
 	}
+	if r.has("envoy") {
+		fmt.Println("envoy", strings.TrimSpace(regexp.MustCompile(`^.*version: [0-9a-f]+/`).ReplaceAllString(first(r.envoy, "--version"), "")))
+	}
 	if r.has("tulle") {
 		fmt.Println(first(r.proxy, "--version"))
 	}
@@ -149,7 +153,7 @@ func (r *rig) nginx(name string, cpus *unix.CPUSet, servers string) (*process, e
 	dir := filepath.Join(r.dir, name)
 	conf, err := r.file(name+"/nginx.conf", fmt.Sprintf(`
 daemon off; master_process off; worker_processes 1; pid %[1]s/pid; error_log stderr error;
-events { worker_connections 4096; }
+events { worker_connections 30000; }
 http {
   access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; keepalive_time 24h; tcp_nodelay on;
   client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
@@ -164,7 +168,7 @@ http {
 const haproxyDefaults = `
 global
   nbthread 1
-  maxconn 8192
+  maxconn 24000
   tune.ssl.cachesize 0
   ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
   ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
@@ -191,9 +195,10 @@ system_default = system
 NumTickets = 0
 `
 
-// haproxy starts HAProxy listening with bind and sending to server.
-func (r *rig) haproxy(name, bind, server string) (*process, error) {
-	conf, err := r.file(name+".cfg", haproxyDefaults+fmt.Sprintf(`
+// haproxy starts HAProxy listening with bind and sending to server. Of options
+// each is a line of the section "defaults".
+func (r *rig) haproxy(name, bind, server string, options ...string) (*process, error) {
+	conf, err := r.file(name+".cfg", haproxyDefaults+"  "+strings.Join(options, "\n  ")+fmt.Sprintf(`
 frontend f
   bind %s
   default_backend b
@@ -245,7 +250,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: backend}
 spec:
-  ports: [{name: http, port: 80, appProtocol: http}]
+  ports: [{name: http, port: 80, appProtocol: %s}]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -261,7 +266,7 @@ kind: Service
 metadata: {name: cart}
 spec:
   selector: {app: cart}
-  ports: [{name: http, port: 8080, appProtocol: http}]
+  ports: [{name: http, port: 8080, appProtocol: %s}]
 ---
 apiVersion: tulle.dev/v1alpha1
 kind: Workload
@@ -296,6 +301,12 @@ func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // plain starts one named proxy in front of the origin, and waits for it.
 func (r *rig) plain(ctx context.Context, name string) (*hop, error) {
+	return r.oneHop(ctx, name, r.address, false)
+}
+
+// oneHop starts one named proxy in front of a server, to which it speaks
+// HTTP/1.1, or HTTP/2 from its first byte on.
+func (r *rig) oneHop(ctx context.Context, name, origin string, http2 bool) (*hop, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
@@ -304,14 +315,16 @@ func (r *rig) plain(ctx context.Context, name string) (*hop, error) {
 	var p *process
 	switch name {
 	case "haproxy":
-		p, err = r.haproxy("haproxy", h.address, r.address)
+		p, err = r.haproxy("haproxy", h.address+haproxyProto(http2), origin+haproxyProto(http2))
+	case "envoy":
+		p, err = r.envoyProxy("envoy", ports[0], port(origin), nil, nil, http2)
 	case "nginx":
 		p, err = r.nginx("nginx", pinned(proxyCPU), fmt.Sprintf(
 			`upstream o { server %s; keepalive 64; keepalive_requests 1000000000; keepalive_timeout 1h; }
-  server { listen %s; location / { proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection ""; } }`, r.address, h.address))
+  server { listen %s; location / { proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection ""; } }`, origin, h.address))
 	case "tulle":
 		var mesh, state string
-		if mesh, err = r.file(fmt.Sprintf("edge%d/mesh.yaml", ports[0]), fmt.Sprintf(edgeMesh, ports[0], port(r.address))); err != nil {
+		if mesh, err = r.file(fmt.Sprintf("edge%d/mesh.yaml", ports[0]), fmt.Sprintf(edgeMesh, ports[0], appProtocol(http2), port(origin))); err != nil {
 			return nil, err
 		}
 		if state, err = r.view(mesh, "edge", ""); err != nil {
@@ -339,13 +352,33 @@ type form struct {
 	// tulle is the Mesh object's peerProtocol; bind and server are added to
 	// HAProxy's lines.
 	tulle, bind, server string
+	// http2 says that the client and the server speak HTTP/2 as well.
+	http2 bool
+}
+
+// appProtocol is what a Service object says of its port.
+func appProtocol(http2 bool) string {
+	if http2 {
+		return "kubernetes.io/h2c"
+	}
+	return "http"
+}
+
+// haproxyProto is added to a line of HAProxy's that has no TLS.
+func haproxyProto(http2 bool) string {
+	if http2 {
+		return " proto h2"
+	}
+	return ""
 }
 
 var (
 	// between is HTTP/1.1 on connections that carry one exchange at a time.
-	between = form{"HTTP/1.1", "http1", "", ""}
+	between = form{name: "HTTP/1.1", tulle: "http1"}
 	// multiplexed is HTTP/2, many exchanges on a connection.
-	multiplexed = form{"HTTP/2", "http2", " alpn h2,http/1.1", " alpn h2"}
+	multiplexed = form{name: "HTTP/2", tulle: "http2", bind: " alpn h2,http/1.1", server: " alpn h2"}
+	// allAlong is HTTP/2 from the client to the server.
+	allAlong = form{name: "HTTP/2", tulle: "http2", bind: " alpn h2,http/1.1", server: " alpn h2", http2: true}
 )
 
 // pair starts two proxies with mutual TLS between them. The address where the
@@ -359,15 +392,31 @@ func (r *rig) pair(ctx context.Context, name string, f form, inbound, dials int)
 	h := &hop{name: name, address: local(ports[0])}
 	var out, in *process
 	ids := r.identities()
+	origin := r.address
+	if f.http2 {
+		origin = r.address2
+	}
+	proto := haproxyProto(f.http2)
 	switch name {
 	case "haproxy":
-		in, err = r.haproxy("haproxy-in", fmt.Sprintf("%s ssl crt %s ca-file %s verify required curves X25519%s", local(inbound), filepath.Join(ids, "cart-both.pem"), filepath.Join(ids, "bundle.pem"), f.bind), r.address)
+		in, err = r.haproxy("haproxy-in", fmt.Sprintf("%s ssl crt %s ca-file %s verify required curves X25519%s", local(inbound), filepath.Join(ids, "cart-both.pem"), filepath.Join(ids, "bundle.pem"), f.bind), origin+proto)
 		if err == nil {
-			out, err = r.haproxy("haproxy-out", h.address, fmt.Sprintf("%s ssl crt %s ca-file %s verify required%s", local(dials), filepath.Join(ids, "web-both.pem"), filepath.Join(ids, "bundle.pem"), f.server))
+			out, err = r.haproxy("haproxy-out", h.address+proto, fmt.Sprintf("%s ssl crt %s ca-file %s verify required%s", local(dials), filepath.Join(ids, "web-both.pem"), filepath.Join(ids, "bundle.pem"), f.server))
+		}
+	case "envoy":
+		end := func(who, alpn string) *envoyTLS {
+			return &envoyTLS{filepath.Join(ids, who+".pem"), filepath.Join(ids, who+"-key.pem"), filepath.Join(ids, "bundle.pem"), alpn}
+		}
+		alpn := "[http/1.1]"
+		if f.server != "" {
+			alpn = "[h2]"
+		}
+		if in, err = r.envoyProxy("envoy-in", inbound, port(origin), end("cart", "[h2, http/1.1]"), nil, f.http2); err == nil {
+			out, err = r.envoyProxy("envoy-out", ports[0], dials, nil, end("web", alpn), f.server != "")
 		}
 	case "tulle":
 		var mesh, state string
-		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", inbound), fmt.Sprintf(pairMesh, port(r.address), inbound, ports[0], f.tulle)); err != nil {
+		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", inbound), fmt.Sprintf(pairMesh, appProtocol(f.http2), port(origin), inbound, ports[0], f.tulle)); err != nil {
 			return nil, err
 		}
 		if state, err = r.view(mesh, "cart", ids); err != nil {
@@ -376,7 +425,7 @@ func (r *rig) pair(ctx context.Context, name string, f form, inbound, dials int)
 		if in, err = r.tulleProxy("tulle-in", state); err != nil {
 			return nil, err
 		}
-		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", dials), fmt.Sprintf(pairMesh, port(r.address), dials, ports[0], f.tulle)); err == nil {
+		if mesh, err = r.file(fmt.Sprintf("pair%d/mesh.yaml", dials), fmt.Sprintf(pairMesh, appProtocol(f.http2), port(origin), dials, ports[0], f.tulle)); err == nil {
 			if state, err = r.view(mesh, "web", ids); err == nil {
 				out, err = r.tulleProxy("tulle-out", state)
 			}

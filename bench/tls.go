@@ -33,7 +33,7 @@ func (r *rig) certificates() error {
 		return err
 	}
 	if r.has("tulle") {
-		mesh, err := r.file("ids-mesh/mesh.yaml", fmt.Sprintf(pairMesh, port(r.address), 1, 2, between.tulle))
+		mesh, err := r.file("ids-mesh/mesh.yaml", fmt.Sprintf(pairMesh, "http", port(r.address), 1, 2, between.tulle))
 		if err != nil {
 			return err
 		}
@@ -136,7 +136,12 @@ func (r *rig) inspect(ctx context.Context, name string, f form) (negotiated, err
 		return n, err
 	}
 	defer h.stop()
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	var speaks http.Protocols
+	speaks.SetHTTP1(!f.http2)
+	speaks.SetUnencryptedHTTP2(f.http2)
+	transport := &http.Transport{Protocols: &speaks}
+	defer transport.CloseIdleConnections()
+	client := http.Client{Timeout: 5 * time.Second, Transport: transport}
 	resp, err := client.Get("http://" + h.address + "/")
 	if err != nil {
 		return n, fmt.Errorf("the %s pair: %w\n%s\n%s", name, err, h.procs[0].said, h.procs[1].said)
