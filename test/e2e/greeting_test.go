@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -228,4 +230,77 @@ everything:
 	data = :blackhole:
 `, dir, port))
 	return []string{server, "-C", config, "-bdf"}
+}
+
+// piecesMain sends E2E_TO what a program may send in pieces, and says what comes
+// of it: a request whose method comes first, or with E2E_NAME a ClientHello.
+func piecesMain() int {
+	c, err := net.DialTimeout("tcp", os.Getenv("E2E_TO"), patience)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	const request = "GET / HTTP/1.1\r\nHost: pieces\r\nConnection: close\r\n\r\n"
+	if name := os.Getenv("E2E_NAME"); name != "" {
+		s := tls.Client(pieces{c}, &tls.Config{InsecureSkipVerify: true})
+		if err := s.Handshake(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		fmt.Println("the certificate is", s.ConnectionState().PeerCertificates[0].Subject.CommonName)
+		return 0
+	}
+	io.WriteString(c, request[:4])
+	time.Sleep(200 * time.Millisecond)
+	io.WriteString(c, request[4:])
+	if _, err := io.Copy(os.Stdout, c); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// pieces writes in four pieces, with a rest after each.
+type pieces struct{ net.Conn }
+
+func (c pieces) Write(b []byte) (int, error) {
+	at := 0
+	for _, end := range []int{min(1, len(b)), min(5, len(b)), len(b) / 2, len(b)} {
+		if end <= at {
+			continue
+		}
+		if _, err := c.Conn.Write(b[at:end]); err != nil {
+			return at, err
+		}
+		at = end
+		time.Sleep(100 * time.Millisecond)
+	}
+	return len(b), nil
+}
+
+// What comes in pieces is what it is all the same.
+func TestPieces(t *testing.T) {
+	needNamespaces(t)
+	t.Parallel()
+	openssl := need(t, "openssl", "openssl")
+	dir := t.TempDir()
+	key, cert := filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem")
+	if out, err := exec.Command(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=the program").CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v\n%s", err, out)
+	}
+	m := newMesh(t)
+	m.serve("--service", "plain", "--port", "8080", "--", "env", "E2E_ROLE=server", "E2E_LISTEN=127.0.0.1:8080", "E2E_NAME=plain", self(t))
+	m.serve("--service", "secret", "--port", "443", "--", openssl, "s_server", "-accept", "127.0.0.1:443", "-key", key, "-cert", cert, "-www")
+	m.ready("plain", 1)
+	m.ready("secret", 1)
+	out := m.tulle("run", "-q", "--", "env", "E2E_ROLE=pieces", "E2E_TO=plain:8080", self(t))
+	if !strings.HasPrefix(out, "HTTP/1.1 200 ") || !strings.Contains(out, "\r\nVia: ") {
+		t.Errorf("a request in two pieces: %q, want an answer that came through as HTTP", out)
+	}
+	out = m.tulle("run", "-q", "--", "env", "E2E_ROLE=pieces", "E2E_TO=secret:443", "E2E_NAME=secret", self(t))
+	if want := "the certificate is the program\n"; out != want {
+		t.Errorf("a ClientHello in pieces: %q, want %q", out, want)
+	}
 }

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		os.Exit(serverMain())
 	case "greet":
 		os.Exit(greetMain())
+	case "pieces":
+		os.Exit(piecesMain())
 	}
 	if bin = os.Getenv("TULLE_BIN"); bin != "" { // programs that are built already
 		os.Exit(m.Run())
