@@ -18,14 +18,19 @@ type backend struct {
 	conns int
 }
 
+// impatience is how long an impatient backend waits for a connection's first
+// request. It is longer than anything delays a request that is on its way.
+const impatience = 6 * time.Second
+
 // session is one connection of a backend.
 type session struct {
-	b    *backend
-	pipe *pipe
-	in   *message
-	r    *request // being read or answered
-	busy bool     // the answer isn't complete
-	stop bool
+	b     *backend
+	pipe  *pipe
+	in    *message
+	r     *request // being read or answered
+	busy  bool     // the answer isn't complete
+	heard bool     // something has come
+	stop  bool
 }
 
 func (b *backend) accept(fd poll.FD) {
@@ -34,12 +39,21 @@ func (b *backend) accept(fd poll.FD) {
 	s.pipe.onData = s.data
 	s.pipe.onEnd = s.end
 	s.pipe.onRoom = func() {}
+	if b.run.impatient {
+		b.world.After(impatience, func() {
+			if !s.stop && !s.heard {
+				s.pipe.write([]byte("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+				s.close(false)
+			}
+		})
+	}
 	if b.world.Rand.IntN(6) == 0 {
 		s.pipe.pace = 300 + b.world.Rand.IntN(4<<10)
 	}
 }
 
 func (s *session) data(p []byte) {
+	s.heard = true
 	if s.stop {
 		return
 	}

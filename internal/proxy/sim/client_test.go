@@ -16,9 +16,10 @@ type client struct {
 	program  *program
 	to       netip.AddrPort
 	requests []*request
-	pipeline int  // how many may be under way
-	dribbles bool // writes a few bytes at a time
-	leaves   int  // resets after so many answers; -1 never
+	pipeline int           // how many may be under way
+	dribbles bool          // writes a few bytes at a time
+	leaves   int           // resets after so many answers; -1 never
+	late     time.Duration // says nothing for so long
 
 	pipe    *pipe
 	next    int // to send
@@ -42,7 +43,11 @@ func (c *client) start() {
 		c.pipe.pace = 300 + c.program.world.Rand.IntN(8<<10)
 	}
 	c.expectAnswer()
-	c.send()
+	if c.late == 0 {
+		c.send()
+		return
+	}
+	c.program.world.After(c.late, c.send)
 }
 
 // expectAnswer gets ready for the answer to the next request.

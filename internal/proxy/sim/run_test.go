@@ -41,6 +41,7 @@ type run struct {
 	few        bool              // connections are allowed at a time
 	drains     bool              // the proxy the clients talk to does
 	faulty     bool              // backends do things wrong
+	impatient  bool              // backends speak first where nobody else does
 	stormy     bool              // the network does
 }
 
@@ -136,6 +137,7 @@ func newRun(seed uint64, log io.Writer) *run {
 	r.world = sim.New(seed, weather(plan), log)
 	r.faulty = plan.IntN(3) == 0
 	r.stormy = plan.IntN(4) == 0
+	r.impatient = plan.IntN(3) == 0
 	r.drains = plan.IntN(5) == 0
 	if plan.IntN(6) == 0 {
 		r.timeout = time.Duration(20+plan.IntN(300)) * time.Millisecond
@@ -313,6 +315,12 @@ func (r *run) plantClients(name string, host netip.Addr, to netip.AddrPort, othe
 			c.pipeline = 1 + plan.IntN(4)
 		}
 		c.dribbles = plan.IntN(5) == 0
+		switch plan.IntN(12) {
+		case 0, 1:
+			c.late = time.Duration(plan.IntN(600)) * time.Millisecond
+		case 2:
+			c.late = impatience + time.Duration(plan.IntN(2000))*time.Millisecond
+		}
 		if r.faulty && plan.IntN(5) == 0 {
 			c.leaves = plan.IntN(len(c.requests))
 		}
