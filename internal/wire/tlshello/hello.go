@@ -108,8 +108,12 @@ func (h *Hello) parse(b []byte) Verdict {
 			if c > maxRecord>>8 {
 				return NotTLS
 			}
+		case 4:
+			if int(b[3])<<8|int(c) > maxRecord {
+				return NotTLS
+			}
 		case 5:
-			if c != typeClientHello {
+			if empty := b[3] == 0 && b[4] == 0; !empty && c != typeClientHello {
 				return NotTLS
 			}
 		}
