@@ -124,8 +124,13 @@ func (h *Hello) parse(b []byte) Verdict {
 		if h.checked > MaxBytes {
 			return Malformed
 		}
-		if need, ok := h.length(b); ok && h.body >= need {
-			return h.read(reader{b: b, end: need})
+		if need, ok := h.length(b); ok {
+			switch {
+			case need > MaxBytes:
+				return Malformed
+			case h.body >= need:
+				return h.read(reader{b: b, end: need})
+			}
 		}
 		if len(b)-h.checked < recordHeader {
 			return More
@@ -165,7 +170,7 @@ func size(b []byte) int { return int(b[1])<<16 | int(b[2])<<8 | int(b[3]) + hand
 
 // read takes the message apart.
 func (h *Hello) read(r reader) Verdict {
-	if r.end > MaxBytes || r.number(1) != typeClientHello {
+	if r.number(1) != typeClientHello {
 		return Malformed
 	}
 	r.take(3)           // its length
