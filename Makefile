@@ -10,7 +10,7 @@
 #   make web          rebuilds the dashboard's assets from their sources
 
 GO       ?= go
-FUZZTIME ?= 30s
+FUZZTIME ?= 60s
 BENCH    ?=
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Static and stripped; the same sources and toolchain give the same bytes.

@@ -136,16 +136,8 @@ func (r *rig) http2(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("== http2: HTTP/2 from client to server, %d connections, 100-byte body; full load is %d streams on each (p50: the mean)\n", h2Conns, h2Streams)
-	plains, err := r.hops2(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { stopAll(plains) }()
-	pairs, err := r.pairs(ctx, allAlong)
-	if err != nil {
-		return err
-	}
-	defer func() { stopAll(pairs) }()
+	plains := func() ([]*hop, error) { return r.hops2(ctx) }
+	pairs := func() ([]*hop, error) { return r.pairs(ctx, allAlong) }
 	for _, l := range []struct {
 		name, title string
 		load        loader
@@ -155,12 +147,19 @@ func (r *rig) http2(ctx context.Context) error {
 	} {
 		for _, form := range []struct {
 			name, title string
-			hops        []*hop
+			hops        func() ([]*hop, error)
 		}{
 			{"plain", "one plain hop (h2c on both sides)", plains},
 			{"pair", "pair, mutual TLS 1.3 (CPU of both)", pairs},
 		} {
-			all, err := r.turns(ctx, form.hops, l.load, 0, r.length)
+			// Fresh each time: what h2load leaves open at its end is reset, and
+			// servers give up connections on which much was.
+			hops, err := form.hops()
+			if err != nil {
+				return err
+			}
+			all, err := r.turns(ctx, hops, l.load, 0, r.length)
+			stopAll(hops)
 			if err != nil {
 				return err
 			}
@@ -173,12 +172,17 @@ func (r *rig) http2(ctx context.Context) error {
 	direct := &hop{name: "direct", address: r.address2}
 	for _, form := range []struct {
 		name, title string
-		hops        []*hop
+		hops        func() ([]*hop, error)
 	}{
 		{"plain", "one plain hop", plains},
 		{"pair", "pair (CPU of both)", pairs},
 	} {
-		all, err := r.turns(ctx, append([]*hop{direct}, form.hops...), atRate2(rate), rate, r.length)
+		hops, err := form.hops()
+		if err != nil {
+			return err
+		}
+		all, err := r.turns(ctx, append([]*hop{direct}, hops...), atRate2(rate), rate, r.length)
+		stopAll(hops)
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ type rig struct {
 	origin2  *process
 	address2 string
 	limits   []limit
-	missing []string // ratios that a missing peer leaves out
+	missing  []string // ratios that a missing peer leaves out
 }
 
 // limit is one figure with a bound.
@@ -106,7 +106,7 @@ func run(ctx context.Context) int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2
 	}
-	defer r.origin.stop()
+	defer func() { r.origin.stop(); r.origin2.stop() }()
 	code := 0
 	for _, t := range tables {
 		if len(names) > 0 && !slices.Contains(names, t.name) {

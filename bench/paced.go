@@ -33,6 +33,7 @@ type paced struct {
 	rate    float64
 	length  time.Duration
 	conns   int
+	http2   bool
 	request []byte
 }
 
@@ -45,14 +46,15 @@ type pacedResult struct {
 // pacedConns is how many connections share the load.
 const pacedConns = 10
 
-// pace runs the generator as a child process beside the proxies.
-func pace(ctx context.Context, target string, rate float64, length time.Duration) (pacedResult, error) {
+// pace runs the generator as a child process beside the proxies. args are
+// further ones of its command line.
+func pace(ctx context.Context, target string, rate float64, length time.Duration, args ...string) (pacedResult, error) {
 	var res pacedResult
 	self, err := os.Executable()
 	if err != nil {
 		return res, err
 	}
-	cmd := exec.CommandContext(ctx, self, pacedCommand, "-target", target, "-rate", fmt.Sprint(rate), "-length", length.String())
+	cmd := exec.CommandContext(ctx, self, append([]string{pacedCommand, "-target", target, "-rate", fmt.Sprint(rate), "-length", length.String()}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -67,6 +69,7 @@ func pacedMain(args []string) int {
 	fs.StringVar(&p.target, "target", "", "HOST:PORT")
 	fs.Float64Var(&p.rate, "rate", 1000, "requests a second")
 	fs.DurationVar(&p.length, "length", 5*time.Second, "how long")
+	fs.BoolVar(&p.http2, "http2", false, "HTTP/2")
 	fs.Parse(args)
 	runtime.LockOSThread()
 	unix.SchedSetaffinity(0, otherCPUs())
@@ -79,9 +82,11 @@ func pacedMain(args []string) int {
 	return 0
 }
 
-// pacedConn is one connection: idle, or waiting for one answer.
+// pacedConn is one connection: idle, or waiting for one answer. Over HTTP/2 it
+// is never busy.
 type pacedConn struct {
 	fd   int
+	h2   *paced2       // nil: HTTP/1.1
 	due  time.Duration // of the request in flight
 	busy bool
 	got  []byte
@@ -108,16 +113,12 @@ func (p *paced) run() (pacedResult, error) {
 	}
 	conns := make([]*pacedConn, p.conns)
 	for i := range conns {
-		fd, err := connect(p.target)
-		if err != nil {
-			return res, err
-		}
-		defer unix.Close(fd)
-		conns[i] = &pacedConn{fd: fd}
 		// One request before the clock runs, so that nobody's dialling counts.
-		if err := conns[i].once(p.request); err != nil {
+		if conns[i], err = p.open(); err != nil {
 			return res, err
 		}
+		fd := conns[i].fd
+		defer unix.Close(fd)
 		if err := unix.SetNonblock(fd, true); err != nil {
 			return res, err
 		}
@@ -146,8 +147,11 @@ func (p *paced) run() (pacedResult, error) {
 		return nil
 	}
 	send := func(c *pacedConn, due time.Duration) error {
-		c.busy, c.due = true, due
 		res.Sent++
+		if c.h2 != nil {
+			return c.h2.send(due)
+		}
+		c.busy, c.due = true, due
 		_, err := unix.Write(c.fd, p.request)
 		return err
 	}
@@ -193,6 +197,12 @@ func (p *paced) run() (pacedResult, error) {
 			if err != nil || n == 0 {
 				return res, fmt.Errorf("the proxy closed a connection after %d answers (%v)", len(latencies), err)
 			}
+			if c.h2 != nil {
+				if err := c.h2.take(buf[:n], func(due time.Duration) { latencies = append(latencies, time.Since(start)-due) }); err != nil {
+					return res, err
+				}
+				continue
+			}
 			c.got = append(c.got, buf[:n]...)
 			whole, err := answered(c.got)
 			if err != nil {
@@ -222,6 +232,27 @@ func (p *paced) run() (pacedResult, error) {
 	}
 	res.P50, res.P99, res.Max = at(0.50), at(0.99), at(1)
 	return res, nil
+}
+
+// open connects and makes one request.
+func (p *paced) open() (*pacedConn, error) {
+	if p.http2 {
+		h, err := connect2(p.target)
+		if err != nil {
+			return nil, err
+		}
+		return &pacedConn{fd: h.fd, h2: h}, nil
+	}
+	fd, err := connect(p.target)
+	if err != nil {
+		return nil, err
+	}
+	c := &pacedConn{fd: fd}
+	if err := c.once(p.request); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return c, nil
 }
 
 func connect(address string) (int, error) {

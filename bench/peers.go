@@ -168,7 +168,8 @@ http {
 const haproxyDefaults = `
 global
   nbthread 1
-  maxconn 24000
+  maxconn 12000
+  no strict-limits
   tune.ssl.cachesize 0
   ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
   ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256

@@ -15,14 +15,17 @@ import (
 // The limits: shares of HAProxy's CPU per request, and bounds of Tulle's own.
 const (
 	limitFull        = 0.80
-	limitMultiplexed = 1.00
+	limitEnvoy       = 0.30 // of Envoy's
+	limitMultiplexed = 0.90
+	limitTwoHops     = 1.00 // the multiplexed pair, of two plain hops
 	limitThousand    = 0.75
 	limitSlow        = 1.00 // at 100 and 10 requests a second
 	limitAddedP99    = 1.00 // ms
 	limitIdleMB      = 10.0
 	limitConnKB      = 1.5
-	limitWakeUps     = 2.0 // a second
-	limitIdleCPU     = 0.1 // percent of a core
+	limitIdleBest    = 1.00 // memory with idle connections, of the best peer's
+	limitWakeUps     = 2.0  // a second
+	limitIdleCPU     = 0.1  // percent of a core
 	limitStartReady  = 50.0
 )
 
@@ -57,7 +60,7 @@ func stopAll(hops []*hop) {
 }
 
 func (r *rig) plains(ctx context.Context) (hops []*hop, err error) {
-	for _, name := range r.peers("haproxy", "nginx", "tulle") {
+	for _, name := range r.peers("haproxy", "nginx", "envoy", "tulle") {
 		h, err := r.plain(ctx, name)
 		if err != nil {
 			stopAll(hops)
@@ -70,7 +73,7 @@ func (r *rig) plains(ctx context.Context) (hops []*hop, err error) {
 
 // pairs starts every pair, after what they negotiate was compared.
 func (r *rig) pairs(ctx context.Context, f form) (hops []*hop, err error) {
-	names := r.peers("haproxy", "tulle")
+	names := r.peers("haproxy", "envoy", "tulle")
 	if err := r.sameTLS(ctx, names, f); err != nil {
 		return nil, err
 	}
@@ -104,9 +107,19 @@ func (r *rig) http1(ctx context.Context) error {
 	}
 	r.show("one plain hop", all)
 	r.compare("http1-plain", all, limitFull)
+	r.beside("envoy", "http1-plain-envoy", all, limitEnvoy)
 	for _, f := range []form{between, multiplexed} {
 		if hops, err = r.pairs(ctx, f); err != nil {
 			return err
+		}
+		if f == multiplexed && r.has("tulle") { // what it costs without encryption
+			h, err := r.plain(ctx, "tulle")
+			if err != nil {
+				stopAll(hops)
+				return err
+			}
+			h.name = "one hop"
+			hops = append(hops, h)
 		}
 		all, err = r.measure(ctx, hops, 0, r.length)
 		stopAll(hops)
@@ -116,8 +129,12 @@ func (r *rig) http1(ctx context.Context) error {
 		r.show("pair, mutual TLS 1.3 and "+f.name+" between (CPU of both)", all)
 		if f == between {
 			r.compare("http1-pair", all, limitFull)
-		} else {
-			r.compare("http1-pair-multiplexed", all, limitMultiplexed)
+			continue
+		}
+		r.compare("http1-pair-multiplexed", all, limitMultiplexed)
+		r.beside("envoy", "http1-pair-multiplexed-envoy", all, limitEnvoy)
+		if t, one := find(all, "tulle"), find(all, "one hop"); t != nil {
+			r.bound("http1-pair-multiplexed-two-hops", t.cpu()/(2*one.cpu()), limitTwoHops)
 		}
 	}
 	return nil
@@ -136,6 +153,11 @@ func (r *rig) rates(ctx context.Context) error {
 		return err
 	}
 	defer func() { stopAll(pairs) }()
+	muxed, err := r.pairs(ctx, multiplexed)
+	if err != nil {
+		return err
+	}
+	defer func() { stopAll(muxed) }()
 	for _, rate := range []float64{1000, 100, 10} {
 		length, limit := r.length, limitSlow
 		if rate == 1000 {
@@ -161,6 +183,14 @@ func (r *rig) rates(ctx context.Context) error {
 		r.compare(fmt.Sprintf("rate-%.0f-pair", rate), all, limit)
 		if t := find(all, "tulle"); t != nil && rate == 1000 {
 			r.bound("pair-p99-added-ms", t.p99()-find(all, "direct").p99(), limitAddedP99)
+		}
+		if rate == 1000 {
+			if all, err = r.measure(ctx, append([]*hop{{name: "direct", address: r.address}}, muxed...), rate, length); err != nil {
+				return err
+			}
+			r.show(fmt.Sprintf("pair multiplexed, %.0f requests a second (CPU of both)", rate), all)
+			r.compare(fmt.Sprintf("rate-%.0f-pair-multiplexed", rate), all, limit)
+			r.noWorse(fmt.Sprintf("rate-%.0f-pair-multiplexed-p99", rate), all)
 		}
 	}
 	return nil
@@ -192,7 +222,7 @@ func (r *rig) memory(ctx context.Context) error {
 			r.bound("idle-cpu-percent", median(cpu), limitIdleCPU)
 		}
 	}
-	return nil
+	return r.crowds(ctx)
 }
 
 // rest measures one fresh hop at rest: MB idle, MB of it anonymous, KB for
