@@ -148,7 +148,7 @@ func (c *client) data(p []byte) {
 func (c *client) answers() {
 	for !c.closing && c.in.done {
 		if c.waiting >= c.next {
-			if c.in.status() == 408 {
+			if c.in.status() == 408 && c.in.fields["proxy-status"] != "" {
 				c.finish("timed out")
 				return
 			}
