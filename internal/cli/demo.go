@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"tulle.dev/tulle/examples/shop"
 )
@@ -35,6 +38,22 @@ type demoProgram struct {
 	process  *os.Process
 	stopping bool
 	done     chan struct{}
+}
+
+// shopAddress reads the value of --shop.
+func shopAddress(s string) (netip.AddrPort, error) {
+	at, err := netip.ParseAddrPort(s)
+	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
+		return at, couldNot("", "--shop %q: want ADDRESS:PORT, for instance 127.0.0.1:8081", s)
+	}
+	return at, nil
+}
+
+// moveGateway has a gateway with one listener serve at another address.
+func moveGateway(g *gatewayv1.Gateway, at netip.AddrPort) {
+	kind := gatewayv1.IPAddressType
+	g.Spec.Addresses = []gatewayv1.GatewaySpecAddress{{Type: &kind, Value: at.Addr().String()}}
+	g.Spec.Listeners[0].Port = gatewayv1.PortNumber(at.Port())
 }
 
 func newDemo(m *upMesh) (*demo, error) {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,7 +104,7 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 	flags.SetInterspersed(false) // everything after the program is the program's
 	flags.StringArrayVarP(&f.services, "service", "s", nil, "service that the program serves, `NAME` or NAME.NAMESPACE; may be repeated")
 	flags.StringArrayVarP(&f.ports, "port", "p", nil, "`PORT` of the service, or SERVICE-PORT:PROGRAM-PORT; may be repeated")
-	flags.StringArrayVar(&f.protocols, "app-protocol", nil, "`PROTOCOL`, http or tcp; left out, the first bytes tell; for all ports, or one for each")
+	flags.StringArrayVar(&f.protocols, "app-protocol", nil, "`PROTOCOL` of the ports: http, http2 (kubernetes.io/h2c), grpc or tcp; left out, the first bytes tell; for all ports, or one for each")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label `KEY=VALUE` of the workload; may be repeated")
 	flags.StringVar(&f.name, "name", "", "`NAME` of the workload (default: the service's or the program's, with a number when it is taken)")
 	flags.StringVar(&f.serviceAccount, "service-account", "", "last part of its identity, a `NAME` (default: the service's name, else the workload's)")
@@ -115,7 +116,7 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 	a.namespaceFlag(c)
 	_ = c.RegisterFlagCompletionFunc("service", a.completeServices)
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"auto", "netns", "explicit"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("app-protocol", cobra.FixedCompletions([]string{"http", "tcp"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("app-protocol", cobra.FixedCompletions(run.Protocols, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -222,8 +223,8 @@ func parsePorts(services, ports, protocols []string) ([]run.Port, error) {
 		return nil, couldNot("give one --port for each --service", "%d services and %d ports", len(services), len(ports))
 	}
 	for _, p := range protocols {
-		if p != "http" && p != "tcp" {
-			return nil, couldNot("", "--app-protocol %q: want http or tcp", p)
+		if !slices.Contains(run.Protocols, p) {
+			return nil, couldNot("", "--app-protocol %q: want %s", p, strings.Join(run.Protocols, ", "))
 		}
 	}
 	var all []run.Port

@@ -21,6 +21,8 @@ func TestParsePorts(t *testing.T) {
 		{"every port", list{"cart"}, nil, nil, []run.Port{{Service: "cart"}}},
 		{"one service, two ports", list{"cart"}, list{"1", "2"}, list{"http", "tcp"},
 			[]run.Port{{Service: "cart", Port: 1, Protocol: "http"}, {Service: "cart", Port: 2, Protocol: "tcp"}}},
+		{"HTTP/2", list{"cart"}, list{"1", "2", "3"}, list{"http2", "kubernetes.io/h2c", "grpc"},
+			[]run.Port{{Service: "cart", Port: 1, Protocol: "http2"}, {Service: "cart", Port: 2, Protocol: "kubernetes.io/h2c"}, {Service: "cart", Port: 3, Protocol: "grpc"}}},
 		{"a port each", list{"cart", "metrics"}, list{"1", "2"}, list{"http"},
 			[]run.Port{{Service: "cart", Port: 1, Protocol: "http"}, {Service: "metrics", Port: 2, Protocol: "http"}}},
 		{"two services, every port", list{"cart", "metrics"}, nil, nil, []run.Port{{Service: "cart"}, {Service: "metrics"}}},

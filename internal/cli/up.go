@@ -28,6 +28,7 @@ type upFlags struct {
 	controlFlags
 	files       []string
 	demo        bool
+	shop        string // where its gateway serves
 	proxyBinary string
 	mode        string
 }
@@ -45,12 +46,14 @@ Ctrl-C takes everything down in order, a second one at once. What was applied is
 kept in the data directory and is there again next time.`,
 		Example: `  tulle up --demo
   tulle up -f mesh.yaml
+  tulle up --demo --shop 127.0.0.1:8081    # 8080 is taken
   tulle up --data-dir /tmp/second --listen 127.0.0.1:0 --dashboard 127.0.0.1:0`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, f) },
 	}
 	c.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "`FILE` or directory with objects to apply; may be repeated")
 	c.Flags().BoolVar(&f.demo, "demo", false, "add the sample shop")
+	c.Flags().StringVar(&f.shop, "shop", strings.TrimSuffix(strings.TrimPrefix(shop.Page, "http://"), "/"), "`ADDRESS` where the gateway of the sample shop serves")
 	f.add(c)
 	c.Flags().StringVar(&f.proxyBinary, "proxy-binary", "", "`FILE` of tulle-proxy (default: beside tulle, else in PATH)")
 	c.Flags().StringVar(&f.mode, "mode", string(run.Auto), "`MODE` in which the demo's programs are intercepted: auto, netns or explicit")
@@ -101,7 +104,14 @@ func (a *app) up(cmd *cobra.Command, f upFlags) error {
 		if err != nil {
 			return wrong("", "%w", err)
 		}
+		at, err := shopAddress(f.shop)
+		if err != nil {
+			return err
+		}
 		for i := range more {
+			if g, ok := more[i].Object.(*gatewayv1.Gateway); ok {
+				moveGateway(g, at)
+			}
 			if more[i].Object.GetNamespace() == "" && object.Of(more[i].Object).Namespaced {
 				more[i].Object.SetNamespace("default")
 			}
@@ -193,9 +203,9 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 	}
 	switch {
 	case m.shop != nil && len(m.gateways.failed) > 0:
-		m.board.bad("shop", shop.Page+" is not the shop before its gateway is ready")
+		m.board.bad("shop", m.page()+" is not the shop before its gateway is ready")
 	case m.shop != nil:
-		m.board.done("shop", shop.Page)
+		m.board.done("shop", m.page())
 	}
 	m.board.done("look around", m.hint("check")+", "+m.hint("stat")+", "+m.hint("get workloads"))
 	if m.shop == nil {
@@ -204,6 +214,9 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 	m.board.done("stop", "Ctrl-C")
 	return m.watch(ctx, ended)
 }
+
+// page is where the sample shop is.
+func (m *upMesh) page() string { return "http://" + m.flags.shop + "/" }
 
 // hint is a command that finds this mesh.
 func (m *upMesh) hint(command string) string {

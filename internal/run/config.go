@@ -36,7 +36,7 @@ type Port struct {
 	// Port is the service's port; App where the program listens on its loopback
 	// address, 0 for what the Service says (targetPort).
 	Port, App uint16
-	// Protocol is "http", "tcp", or "" for what the Service says.
+	// Protocol is one of Protocols, or "" for what the Service says.
 	Protocol string
 }
 

@@ -151,6 +151,18 @@ func resource(k *object.Kind) client.Resource {
 	return client.Resource{Group: k.Group, Version: k.Version, Plural: k.Plural, Namespaced: k.Namespaced}
 }
 
+// Protocols is what a Port's Protocol may be, a Service's appProtocol.
+var Protocols = []string{"http", "http2", "kubernetes.io/h2c", "grpc", "tcp"}
+
+// workloadProtocol is how a Workload says the same.
+func workloadProtocol(p string) string {
+	switch p {
+	case "kubernetes.io/h2c", "grpc":
+		return "http2"
+	}
+	return p
+}
+
 // workload describes the program to the control plane. Ports of its proxy are
 // free ones of this machine.
 func (c *Config) workload(mode Mode, families []sockets.Family, outbound []v1alpha1.WorkloadOutbound, forward string, free *freePorts) (*v1alpha1.Workload, error) {
@@ -165,7 +177,7 @@ func (c *Config) workload(mode Mode, families []sockets.Family, outbound []v1alp
 		if err != nil {
 			return nil, err
 		}
-		w.Spec.Ports = append(w.Spec.Ports, v1alpha1.WorkloadPort{Service: p.Service, Port: int32(p.Port), AppPort: int32(p.App), MeshPort: int32(port), Protocol: p.Protocol})
+		w.Spec.Ports = append(w.Spec.Ports, v1alpha1.WorkloadPort{Service: p.Service, Port: int32(p.Port), AppPort: int32(p.App), MeshPort: int32(port), Protocol: workloadProtocol(p.Protocol)})
 	}
 	if mode == Namespace {
 		for _, f := range families {

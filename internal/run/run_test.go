@@ -163,3 +163,14 @@ func TestFreePorts(t *testing.T) {
 		t.Error("an address that isn't ours: want an error")
 	}
 }
+
+// TestWorkloadProtocol: whatever may be said of a port is said of the workload
+// in a word that its validation takes.
+func TestWorkloadProtocol(t *testing.T) {
+	want := map[string]string{"http": "http", "http2": "http2", "kubernetes.io/h2c": "http2", "grpc": "http2", "tcp": "tcp"}
+	for _, p := range append(Protocols, "") {
+		if got := workloadProtocol(p); got != want[p] {
+			t.Errorf("workloadProtocol(%q) = %q, want %q", p, got, want[p])
+		}
+	}
+}
