@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -228,16 +230,23 @@ func (p *process) systemCalls(f func() error) (map[string]int64, error) {
 	return calls, err
 }
 
+// Ports for servers are from below those that the kernel gives to clients
+// (net.ipv4.ip_local_port_range begins at 32768), so that nobody's outgoing
+// connection takes one before its server listens.
+const firstPort, portCount = 20_000, 12_000
+
 // freePorts reserves n loopback ports for a moment and returns them.
 func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	var ports []int
+	for range 1000 {
+		if len(ports) == n {
+			return ports, nil
 		}
-		defer ln.Close()
-		ports[i] = ln.Addr().(*net.TCPAddr).Port
+		port := firstPort + rand.IntN(portCount)
+		if ln, err := net.Listen("tcp", local(port)); err == nil {
+			defer ln.Close()
+			ports = append(ports, port)
+		}
 	}
-	return ports, nil
+	return nil, errors.New("no free ports")
 }
