@@ -78,6 +78,9 @@ func (c *Control) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer closeListener(web)
+	if web != nil && len(c.config.DashboardHosts) == 0 && !web.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		return fmt.Errorf("--dashboard %s: the dashboard asks nobody who they are, so it listens on loopback addresses only; put a reverse proxy that does ask in front, and name the host it serves with --dashboard-host", c.config.Dashboard)
+	}
 	local, err := listenUnix(filepath.Join(dir, ControlSocket))
 	if err != nil {
 		return err

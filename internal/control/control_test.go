@@ -312,6 +312,13 @@ func TestSecondControlPlaneAndTakenPort(t *testing.T) {
 	if err := third.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "the port is taken") || !strings.Contains(err.Error(), "--listen") {
 		t.Errorf("taken port: %v", err)
 	}
+	open, err := New(Config{DataDir: shortDir(t), Listen: None, Dashboard: "0.0.0.0:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := open.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "--dashboard 0.0.0.0:0: ") || !strings.Contains(err.Error(), "loopback") {
+		t.Errorf("a dashboard for the world: %v", err)
+	}
 	if _, err := New(Config{DataDir: dir, TrustDomain: "Nope!"}); err == nil || !strings.Contains(err.Error(), "--trust-domain") {
 		t.Errorf("bad trust domain: %v", err)
 	}
