@@ -4,3 +4,12 @@ import "tulle.dev/tulle/internal/proxy/live"
 
 // Follow makes the proxy follow a table, as a change from the control plane does.
 func (p *Proxy) Follow(t *live.Table) { p.follow(t) }
+
+// ClientsPerLoop is how many clients' connections each loop serves.
+func (p *Proxy) ClientsPerLoop() []int {
+	var all []int
+	for _, n := range p.lanes {
+		all = append(all, int(n.clients.Load()))
+	}
+	return all
+}

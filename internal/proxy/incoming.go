@@ -108,5 +108,5 @@ func (c *incoming) close() {
 // gone makes room for another connection.
 func (c *incoming) gone() {
 	delete(c.lane.incoming, c)
-	c.lane.proxy.limit.Give()
+	c.lane.ended()
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/dial"
@@ -15,7 +16,8 @@ import (
 	"tulle.dev/tulle/internal/view"
 )
 
-// lane is one loop with all that lives on it. Only its loop touches it.
+// lane is one loop with all that lives on it. Only its loop touches it, but for
+// clients.
 type lane struct {
 	proxy      *Proxy
 	loop       *loop.Loop
@@ -30,6 +32,10 @@ type lane struct {
 	resolved   map[string]resolution
 	incoming   map[*incoming]struct{} // those that no HTTP has taken over
 	greeting   greeting
+
+	// clients counts the clients' connections that the loop serves, or is about to.
+	// Other loops read it when they accept.
+	clients atomic.Int64
 
 	table   *live.Table // what the clusters follow
 	touched time.Duration
@@ -68,7 +74,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}),
-		Closed: p.limit.Give,
+		Closed: n.ended,
 	}
 	return n
 }

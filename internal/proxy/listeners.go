@@ -130,45 +130,74 @@ func (p *Proxy) close(name string) {
 func (n *lane) open(l *live.Listener, fd poll.FD) {
 	s := &port{lane: n, listener: l}
 	s.layers = n.layers(l)
-	serve := s.layers.accept
-	if n.proxy.dealing() {
-		serve = n.dealer(s)
-	}
-	s.acceptor = listen.New(n.loop, fd, &n.proxy.limit, serve, func(err error) {
+	s.acceptor = listen.New(n.loop, fd, &n.proxy.limit, n.deal(s), func(err error) {
 		n.proxy.config.Log.Warn("cannot accept", "listener", l.Name, "error", err)
 	})
 	n.ports[l.Name] = s
 }
 
-// dealing says that the first loop accepts for all.
-func (p *Proxy) dealing() bool { return p.config.Deal && len(p.lanes) > 1 }
-
-// dealer gives accepted connections to the loops in turn.
-func (n *lane) dealer(s *port) func(poll.FD, netip.AddrPort) {
-	type forgetter interface{ Forget(poll.FD) }
-	next := 0
+// deal serves accepted connections, or gives them to a loop that has fewer:
+// which of the loops' sockets a connection comes to is the kernel's choice, made
+// by hash, and a few connections that live long would burden some loops much
+// more than others. Nothing has been read of such a connection, and once it is
+// served it stays.
+func (n *lane) deal(s *port) func(poll.FD, netip.AddrPort) {
+	f, can := n.loop.Poller.(interface{ Forget(poll.FD) })
+	can = can && len(n.proxy.lanes) > 1
 	return func(fd poll.FD, peer netip.AddrPort) {
-		next = (next + 1) % len(n.proxy.lanes)
-		to := n.proxy.lanes[next]
-		f, ok := n.loop.Poller.(forgetter)
-		if to == n || !ok {
+		to := n
+		if can {
+			to = n.least()
+		}
+		to.clients.Add(1)
+		if to == n {
 			s.layers.accept(fd, peer)
 			return
 		}
 		f.Forget(fd)
-		to.loop.Post(func() { to.take(s.listener.Name, fd, peer) })
+		l := s.listener
+		to.loop.Post(func() { to.take(l, fd, peer) })
 	}
 }
 
+// tolerance is the part of a loop's connections, one in so many, that it may
+// have more than another: with many, evening out is not worth its system calls.
+const tolerance = 8
+
+// least returns the lane that is to serve the next connection: this one, unless
+// another has clearly fewer.
+func (n *lane) least() *lane {
+	own := n.clients.Load()
+	least, count := n, own
+	for _, m := range n.proxy.lanes {
+		if c := m.clients.Load(); c < count {
+			least, count = m, c
+		}
+	}
+	if own-count <= own/tolerance {
+		return n
+	}
+	return least
+}
+
 // take serves a connection that another loop has accepted.
-func (n *lane) take(listener string, fd poll.FD, peer netip.AddrPort) {
-	s := n.ports[listener]
-	if s == nil || n.loop.Add(fd) != nil {
+func (n *lane) take(l *live.Listener, fd poll.FD, peer netip.AddrPort) {
+	if n.loop.Add(fd) != nil {
 		n.loop.Poller.Close(fd)
-		n.proxy.limit.Give()
+		n.ended()
 		return
 	}
-	s.layers.accept(fd, peer)
+	if s := n.ports[l.Name]; s != nil {
+		s.layers.accept(fd, peer)
+		return
+	}
+	n.layers(l).accept(fd, peer) // the listener was closed meanwhile
+}
+
+// ended makes room for another client's connection.
+func (n *lane) ended() {
+	n.clients.Add(-1)
+	n.proxy.limit.Give()
 }
 
 func (s *port) follow(l *live.Listener) {

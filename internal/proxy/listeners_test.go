@@ -1,24 +1,72 @@
 package proxy_test
 
 import (
+	"bufio"
 	"io"
+	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tulle.dev/tulle/internal/proxy"
 )
 
-// TestDealing: where listeners can't share an address, one loop accepts and all
-// of them serve.
-func TestDealing(t *testing.T) {
-	p := startWith(t, edgeView(serve(t, answering(hello))), proxy.Config{Loops: 4, Deal: true})
-	for range 20 {
-		got := talk(t, p.addr(t, "http"), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if !strings.HasSuffix(got, "hello") {
-			t.Fatalf("got %q", got)
+// TestLoopsShare: few connections that live long burden the loops alike,
+// whatever the kernel's hash says, and so do those that come when some are gone.
+func TestLoopsShare(t *testing.T) {
+	const loops, each = 4, 2
+	origin := serve(t, answering(hello))
+	for range 5 { // by chance alone it would hold in one of 40 tries
+		p := startWith(t, edgeView(origin), proxy.Config{Loops: loops})
+		var conns []net.Conn
+		open := func() {
+			c := dialTo(t, p.addr(t, "http"))
+			conns = append(conns, c)
+			ask(t, c) // it is served: it counts on a loop
 		}
+		check := func() {
+			t.Helper()
+			if got := p.ClientsPerLoop(); slices.Max(got) > each || slices.Min(got) < each {
+				t.Errorf("%d connections: loops have %v, want %d each", len(conns), got, each)
+			}
+		}
+		for range loops * each {
+			open()
+		}
+		check()
+		for _, c := range conns[:3] {
+			c.Close()
+		}
+		conns = conns[3:]
+		for deadline := time.Now().Add(5 * time.Second); p.Connections() != len(conns); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d connections are open, want %d", p.Connections(), len(conns))
+			}
+		}
+		for range 3 {
+			open()
+		}
+		check()
+		for _, c := range conns {
+			c.Close()
+		}
+		settled(t, p)
+		p.Stop()
 	}
-	settled(t, p)
+}
+
+// ask makes a request on a connection that stays open.
+func ask(t *testing.T, c net.Conn) {
+	t.Helper()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
 }
 
 // TestMaxConnections: connections above the limit wait until there is room.

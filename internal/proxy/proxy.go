@@ -26,9 +26,6 @@ type Config struct {
 	Log   *slog.Logger
 	// Loops is the number of event loops.
 	Loops int
-	// Deal lets the first loop accept for all and deal the connections out, as
-	// must be where listeners can't share an address (poll.SharesPorts).
-	Deal bool
 	// Poller opens the poller of a loop; nil means the operating system's.
 	Poller func(loop int) (poll.Poller, error)
 	// Seed makes the loops' randomness repeatable; 0 means a random one.
@@ -70,7 +67,6 @@ type Proxy struct {
 func New(c Config) (*Proxy, error) {
 	if c.Poller == nil {
 		c.Poller = func(int) (poll.Poller, error) { return poll.New() }
-		c.Deal = c.Deal || !poll.SharesPorts
 	}
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()

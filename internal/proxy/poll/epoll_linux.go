@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SharesPorts says that listeners of several loops may share an address, and
-// the kernel deals connections out.
-const SharesPorts = true
-
 // epoll is the Poller of Linux. Descriptors are non-blocking, so calls on them
 // are raw: the Go scheduler isn't told, which would cost more than the call.
 type epoll struct {

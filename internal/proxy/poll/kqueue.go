@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SharesPorts says that listeners of several loops may share an address, and
-// the kernel deals connections out. Here one loop accepts for all.
-const SharesPorts = false
-
 // kqueue is the Poller of macOS and FreeBSD: for laptops, so it waits in the
 // ordinary way and splices nothing.
 type kqueue struct {
