@@ -30,8 +30,8 @@ const (
 	h2Streams = 10
 )
 
-// serveHTTP2 starts nghttpd: 100 bytes at /, and at /unary.grpc what a gRPC
-// server would answer, a message of 100 bytes and a status in the trailers.
+// serveHTTP2 starts nghttpd twice: one answers with 100 bytes, the other as a
+// gRPC server would, with a message of 100 bytes and a status in the trailers.
 func (r *rig) serveHTTP2(ctx context.Context) error {
 	if r.origin2 != nil {
 		return nil
@@ -48,17 +48,24 @@ func (r *rig) serveHTTP2(ctx context.Context) error {
 			return err
 		}
 	}
-	ports, err := freePorts(1)
+	ports, err := freePorts(2)
 	if err != nil {
 		return err
 	}
-	r.address2 = local(ports[0])
-	r.origin2, err = spawn("nghttpd", otherCPUs(), nil, "nghttpd", "--no-tls", "-n1", "-a", "127.0.0.1", "-d", filepath.Join(r.dir, "htdocs"),
-		"--mime-types-file", filepath.Join(r.dir, "mime.types"), "--trailer", "grpc-status: 0", strconv.Itoa(ports[0]))
-	if err != nil {
+	r.address2, r.addressGRPC = local(ports[0]), local(ports[1])
+	start := func(address string, args ...string) (*process, error) {
+		args = append(args, "-n1", "-a", "127.0.0.1", "-d", filepath.Join(r.dir, "htdocs"), "--mime-types-file", filepath.Join(r.dir, "mime.types"), strconv.Itoa(port(address)))
+		p, err := spawn("nghttpd", otherCPUs(), nil, append([]string{"nghttpd", "--no-tls"}, args...)...)
+		if err != nil {
+			return nil, err
+		}
+		return p, p.wait(ctx, address)
+	}
+	if r.origin2, err = start(r.address2); err != nil {
 		return err
 	}
-	return r.origin2.wait(ctx, r.address2)
+	r.originGRPC, err = start(r.addressGRPC, "--trailer", "grpc-status: 0")
+	return err
 }
 
 var (
@@ -117,9 +124,9 @@ func atRate2(rate float64) loader {
 }
 
 // hops2 starts one hop of each that speaks HTTP/2 to both sides.
-func (r *rig) hops2(ctx context.Context) (hops []*hop, err error) {
+func (r *rig) hops2(ctx context.Context, origin string) (hops []*hop, err error) {
 	for _, name := range r.peers("haproxy", "envoy", "tulle") {
-		h, err := r.oneHop(ctx, name, r.address2, true)
+		h, err := r.oneHop(ctx, name, origin, true)
 		if err != nil {
 			stopAll(hops)
 			return nil, err
@@ -136,25 +143,30 @@ func (r *rig) http2(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("== http2: HTTP/2 from client to server, %d connections, 100-byte body; full load is %d streams on each (p50: the mean)\n", h2Conns, h2Streams)
-	plains := func() ([]*hop, error) { return r.hops2(ctx) }
-	pairs := func() ([]*hop, error) { return r.pairs(ctx, allAlong) }
+	plains := func(origin string) ([]*hop, error) { return r.hops2(ctx, origin) }
+	pairs := func(origin string) ([]*hop, error) {
+		f := allAlong
+		f.origin = origin
+		return r.pairs(ctx, f)
+	}
 	for _, l := range []struct {
 		name, title string
 		load        loader
+		origin      string
 	}{
-		{"http2", "full load", h2load("/")},
-		{"grpc", "full load of gRPC unary calls", r.unary()},
+		{"http2", "full load", h2load("/"), r.address2},
+		{"grpc", "full load of gRPC unary calls", r.unary(), r.addressGRPC},
 	} {
 		for _, form := range []struct {
 			name, title string
-			hops        func() ([]*hop, error)
+			hops        func(origin string) ([]*hop, error)
 		}{
 			{"plain", "one plain hop (h2c on both sides)", plains},
 			{"pair", "pair, mutual TLS 1.3 (CPU of both)", pairs},
 		} {
 			// Fresh each time: what h2load leaves open at its end is reset, and
 			// servers give up connections on which much was.
-			hops, err := form.hops()
+			hops, err := form.hops(l.origin)
 			if err != nil {
 				return err
 			}
@@ -172,12 +184,12 @@ func (r *rig) http2(ctx context.Context) error {
 	direct := &hop{name: "direct", address: r.address2}
 	for _, form := range []struct {
 		name, title string
-		hops        func() ([]*hop, error)
+		hops        func(origin string) ([]*hop, error)
 	}{
 		{"plain", "one plain hop", plains},
 		{"pair", "pair (CPU of both)", pairs},
 	} {
-		hops, err := form.hops()
+		hops, err := form.hops(r.address2)
 		if err != nil {
 			return err
 		}

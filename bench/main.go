@@ -30,11 +30,12 @@ type rig struct {
 
 	origin  *process // nginx, the server behind every proxy
 	address string   // its HOST:PORT
-	// origin2 is nghttpd, the server behind every HTTP/2 proxy.
-	origin2  *process
-	address2 string
-	limits   []limit
-	missing  []string // ratios that a missing peer leaves out
+	// origin2 and originGRPC are nghttpd, the servers behind HTTP/2 proxies.
+	origin2, originGRPC   *process
+	address2, addressGRPC string
+
+	limits  []limit
+	missing []string // ratios that a missing peer leaves out
 }
 
 // limit is one figure with a bound.
@@ -106,7 +107,7 @@ func run(ctx context.Context) int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2
 	}
-	defer func() { r.origin.stop(); r.origin2.stop() }()
+	defer func() { r.origin.stop(); r.origin2.stop(); r.originGRPC.stop() }()
 	code := 0
 	for _, t := range tables {
 		if len(names) > 0 && !slices.Contains(names, t.name) {

@@ -355,6 +355,8 @@ type form struct {
 	tulle, bind, server string
 	// http2 says that the client and the server speak HTTP/2 as well.
 	http2 bool
+	// origin is the server; empty for the run's own.
+	origin string
 }
 
 // appProtocol is what a Service object says of its port.
@@ -394,7 +396,10 @@ func (r *rig) pair(ctx context.Context, name string, f form, inbound, dials int)
 	var out, in *process
 	ids := r.identities()
 	origin := r.address
-	if f.http2 {
+	switch {
+	case f.origin != "":
+		origin = f.origin
+	case f.http2:
 		origin = r.address2
 	}
 	proto := haproxyProto(f.http2)
