@@ -170,11 +170,16 @@ func (r *rig) bulkTCP(ctx context.Context, name, origin string) (*hop, error) {
 // bulkLoad reads large bodies for a while. A sample's rate is GB/s; what counts
 // as requests are megabytes.
 func bulkLoad(ctx context.Context, address string, length time.Duration) (sample, int64, error) {
+	return bulkWith(ctx, address, length)
+}
+
+// bulkWith runs the reader of large bodies as a process beside the proxies.
+func bulkWith(ctx context.Context, address string, length time.Duration, args ...string) (sample, int64, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return sample{}, 0, err
 	}
-	cmd := exec.CommandContext(ctx, self, bulkCommand, "-target", address, "-length", length.String())
+	cmd := exec.CommandContext(ctx, self, append([]string{bulkCommand, "-target", address, "-length", length.String()}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -184,7 +189,7 @@ func bulkLoad(ctx context.Context, address string, length time.Duration) (sample
 	if err := json.Unmarshal(out, &bytes); err != nil {
 		return sample{}, 0, err
 	}
-	if bytes < bulkBody {
+	if bytes < bulkUnit {
 		return sample{}, 0, fmt.Errorf("only %d bytes came through %s", bytes, address)
 	}
 	return sample{rate: float64(bytes) / 1e9 / length.Seconds()}, bytes / bulkUnit, nil
@@ -194,6 +199,8 @@ func bulkMain(args []string) int {
 	fs := flag.NewFlagSet(bulkCommand, flag.ExitOnError)
 	target := fs.String("target", "", "HOST:PORT")
 	length := fs.Duration("length", 5*time.Second, "how long")
+	conns := fs.Int("conns", bulkConns, "connections")
+	rate := fs.Float64("rate", 0, "bytes a second on each; 0: all there are")
 	fs.Parse(args)
 	if err := unix.SchedSetaffinity(0, otherCPUs()); err != nil {
 		fmt.Fprintln(os.Stderr, "bulk load:", err)
@@ -204,9 +211,9 @@ func bulkMain(args []string) int {
 	var bytes atomic.Int64
 	var failed atomic.Pointer[error]
 	var readers sync.WaitGroup
-	for range bulkConns {
+	for range *conns {
 		readers.Go(func() {
-			if err := readBodies(ctx, *target, &bytes); err != nil && ctx.Err() == nil {
+			if err := readBodies(ctx, *target, *rate, &bytes); err != nil && ctx.Err() == nil {
 				failed.Store(&err)
 			}
 		})
@@ -220,8 +227,9 @@ func bulkMain(args []string) int {
 	return 0
 }
 
-// readBodies asks for one body after the other on one connection.
-func readBodies(ctx context.Context, target string, bytes *atomic.Int64) error {
+// readBodies asks for one body after the other on one connection, and reads at
+// rate bytes a second.
+func readBodies(ctx context.Context, target string, rate float64, bytes *atomic.Int64) error {
 	t := &http.Transport{
 		ReadBufferSize: 256 << 10,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -231,6 +239,7 @@ func readBodies(ctx context.Context, target string, bytes *atomic.Int64) error {
 	}
 	defer t.CloseIdleConnections()
 	block := make([]byte, 256<<10)
+	began, own := time.Now(), 0
 	for {
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://"+target+"/big", nil)
 		if err != nil {
@@ -247,6 +256,9 @@ func readBodies(ctx context.Context, target string, bytes *atomic.Int64) error {
 		for {
 			n, err := resp.Body.Read(block)
 			bytes.Add(int64(n))
+			if own += n; rate > 0 {
+				time.Sleep(time.Duration(float64(own)/rate*1e9) - time.Since(began))
+			}
 			if err == io.EOF {
 				break
 			}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,7 +77,7 @@ var (
 
 // h2load is full load over HTTP/2, 10 connections with 10 streams each, on a
 // path. args are further ones of h2load's. Of latency it prints no percentiles:
-// the mean stands for p50 and there is no p99.
+// the mean stands for p50, and p99 is NaN.
 func h2load(path string, args ...string) loader {
 	return func(ctx context.Context, address string, length time.Duration) (sample, int64, error) {
 		var s sample
@@ -98,7 +99,7 @@ func h2load(path string, args ...string) loader {
 			return s, 0, fmt.Errorf("h2load through %s%s: %s\n%s", address, path, m[0], out)
 		}
 		d, _ := time.ParseDuration(string(took[1]) + string(took[2]))
-		s.rate = float64(n[2]) / d.Seconds()
+		s.rate, s.p99 = float64(n[2])/d.Seconds(), math.NaN()
 		if mean := h2loadMean.FindSubmatch(out); mean != nil {
 			d, _ := time.ParseDuration(string(mean[1]) + string(mean[2]))
 			s.p50 = float64(d) / 1e6
@@ -203,7 +204,7 @@ func (r *rig) http2(ctx context.Context) error {
 		r.beside("haproxy", name, all, limitHTTP2Rate)
 		r.noWorse(name+"-p99", all)
 	}
-	return nil
+	return r.shared(ctx)
 }
 
 // noWorse bounds Tulle's p99 by the better one of HAProxy's and Envoy's.
@@ -224,6 +225,9 @@ func (r *rig) noWorse(name string, all []*series) {
 // keep makes sure that a file of some size is there for the servers to send.
 func (r *rig) keep(name string, size int64) (string, error) {
 	path := filepath.Join(r.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		return "", err

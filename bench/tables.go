@@ -137,7 +137,7 @@ func (r *rig) http1(ctx context.Context) error {
 			r.bound("http1-pair-multiplexed-two-hops", t.cpu()/(2*one.cpu()), limitTwoHops)
 		}
 	}
-	return nil
+	return r.spread(ctx)
 }
 
 // rates is evenly paced load, and what the pair adds to latency.

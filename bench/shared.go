@@ -1,0 +1,103 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+)
+
+// The test of the connection that two proxies share.
+const (
+	limitSharedP99 = 2.0   // p99 beside others, of p99 alone
+	sharedRate     = 100.0 // small requests a second
+	greedyRate     = 125e6 // bytes a second that the greedy reader takes: 1 Gbit/s
+	greedyBody     = 10 << 30
+)
+
+// shared is what small requests suffer from a reader that has stopped and from
+// a large download, all on the one connection between two proxies.
+func (r *rig) shared(ctx context.Context) error {
+	path, err := r.keep("huge/big", greedyBody)
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	f := multiplexed
+	f.origin = local(ports[0])
+	server, err := r.nginx("shared", otherCPUs(), fmt.Sprintf(
+		`sendfile on; sendfile_max_chunk 1m; server { listen %s; root %s; location = / { default_type text/plain; return 200 "small"; } location /big { } }`, f.origin, filepath.Dir(path)))
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	if err := server.wait(ctx, f.origin); err != nil {
+		return err
+	}
+	hops, err := r.pairs(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer stopAll(hops)
+	fmt.Printf("pair multiplexed, %.0f small requests a second: alone, and beside a reader that has stopped and a download at %.0f MB/s\n", sharedRate, greedyRate/1e6)
+	fmt.Printf("  %-9s %12s %12s %13s %13s %10s\n", "", "p50 alone", "p99 alone", "p50 beside", "p99 beside", "MB/s")
+	figures := map[string][5][]float64{}
+	for range r.rounds {
+		for _, h := range hops {
+			alone, err := pace(ctx, h.address, sharedRate, r.length)
+			if err != nil {
+				return err
+			}
+			beside, rate, err := r.besideOthers(ctx, h)
+			if err != nil {
+				return fmt.Errorf("%s: %w", h.name, err)
+			}
+			all := figures[h.name]
+			for i, v := range []float64{alone.P50, alone.P99, beside.P50, beside.P99, rate} {
+				all[i] = append(all[i], v)
+			}
+			figures[h.name] = all
+		}
+	}
+	for _, h := range hops {
+		all := figures[h.name]
+		fmt.Printf("  %-9s %9.2f ms %9.2f ms %10.2f ms %10.2f ms %10.0f\n", h.name, median(all[0]), median(all[1]), median(all[2]), median(all[3]), median(all[4]))
+		if h.name == "tulle" {
+			r.bound("shared-connection-p99", median(all[3])/median(all[1]), limitSharedP99)
+		}
+	}
+	return nil
+}
+
+// besideOthers measures small requests beside the two others, and how many MB a
+// second the greedy one got.
+func (r *rig) besideOthers(ctx context.Context, h *hop) (res pacedResult, rate float64, err error) {
+	stalled, err := net.Dial("tcp", h.address)
+	if err != nil {
+		return res, 0, err
+	}
+	defer stalled.Close()
+	if _, err := fmt.Fprintf(stalled, "GET /big HTTP/1.1\r\nHost: %s\r\n\r\n", h.address); err != nil {
+		return res, 0, err
+	}
+	type got struct {
+		rate float64
+		err  error
+	}
+	greedy := make(chan got, 1)
+	go func() {
+		s, _, err := bulkWith(ctx, h.address, r.length+2*r.settle, "-conns", "1", "-rate", fmt.Sprint(greedyRate))
+		greedy <- got{1e3 * s.rate, err}
+	}()
+	res, err = pace(ctx, h.address, sharedRate, r.length)
+	g := <-greedy
+	if err == nil {
+		err = g.err
+	}
+	return res, g.rate, err
+}
