@@ -19,7 +19,8 @@ import (
 
 // inbound is an Inbound listener on one loop:
 //
-//	accept -> TLS or plaintext? -> mutual TLS, who is it? -> HTTP or opaque? -> the program
+//	accept -> TLS or plaintext? -> a proxy's, or the program's own? -> mutual TLS, who is it?
+//	       -> HTTP or opaque? -> the program
 type inbound struct {
 	lane     *lane
 	listener *live.Listener
@@ -60,9 +61,17 @@ func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
 	}
 	c.meet(m, func(v verdict) {
 		switch {
-		case v.kind == sniff.TLS:
+		case v.kind == sniff.TLS && m.server != nil:
 			v.drop()
-			c.secure(in.config, func(s *mtls.Session) { in.authenticated(c, s) })
+			c.greet(func(peer bool) {
+				if peer {
+					in.secure(c)
+				} else {
+					in.plaintext(c, v) // to us: what is inside is the program's
+				}
+			})
+		case v.kind == sniff.TLS:
+			in.secure(c)
 		case !in.listener.Plaintext && v.ended:
 			c.close()
 		case !in.listener.Plaintext:
@@ -71,6 +80,11 @@ func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
 			in.plaintext(c, v)
 		}
 	})
+}
+
+// secure does the handshake with another proxy.
+func (in *inbound) secure(c *incoming) {
+	c.secure(in.config, func(s *mtls.Session) { in.authenticated(c, s) })
 }
 
 // authenticated goes on with a connection from another proxy: it has said what
