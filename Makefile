@@ -4,7 +4,7 @@
 #   make test         every test; the last line counts them
 #   make build        bin/tulle and bin/tulle-proxy
 #   make check        formatting, vet, import rules, generated files
-#   make bench        every table of bench/; make bench-http1 for one
+#   make bench        every table of bench/; make bench-http1, bench-http2, ... for one
 #   make fuzz         each fuzz target for FUZZTIME
 #   make h2spec       HTTP/2's conformance suite; the last line is its own count
 #   make web          rebuilds the dashboard's assets from their sources

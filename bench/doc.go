@@ -1,5 +1,5 @@
-// Command bench measures Tulle beside its peers, HAProxy and nginx, in one run
-// on one machine: what a proxy costs depends so much on the machine that a
+// Command bench measures Tulle beside its peers, HAProxy, nginx and Envoy, in one
+// run on one machine: what a proxy costs depends so much on the machine that a
 // figure alone says little, and a ratio more.
 //
 //	bench [-quick] [-rounds N] [-seconds N] [-without PEER,...] [-calls] [TABLE ...]
@@ -7,10 +7,16 @@
 // The tables:
 //
 //	http1    CPU per request at full load: one plain hop, and a pair of proxies
-//	         with mutual TLS and HTTP/1.1 between them
+//	         with mutual TLS between them, HTTP/1.1 or multiplexed HTTP/2; one
+//	         proxy with 20 peers
+//	http2    the same with HTTP/2 from client to server, and with gRPC's unary
+//	         calls; 1,000 requests a second; small requests beside a reader that
+//	         has stopped and a large download, on the one connection of a pair
+//	bulk     large bodies and opaque TCP: CPU per gigabyte
 //	rates    the same at 1,000, 100 and 10 requests a second, evenly paced:
 //	         what most sidecars see; and the latency the pair adds
-//	memory   idle, and with 1,000 idle client connections: memory, wake-ups, CPU
+//	memory   idle, and with 1,000 idle client connections: memory, wake-ups, CPU;
+//	         then with 10,000 of HTTP/1.1 and 1,000 of HTTP/2
 //	start    from exec to the first answered request
 //	code     Go benchmarks: allocations of a request, the time until a change
 //	         has reached 200 proxies
@@ -21,7 +27,8 @@
 // turns in each round, so that what disturbs the machine disturbs all of them;
 // figures are medians of the rounds. CPU is the process's own clock (what
 // /proc/PID/stat shows in ticks of 10 ms, in nanoseconds), divided by the
-// requests answered. Full load is wrk's, 50 connections; paced load is made by
+// requests answered. Full load is wrk's, 50 connections, or h2load's, 10 with 10
+// streams each, before nghttpd; paced load is made by
 // this program (see package paced), which measures latency from the time a
 // request was due. Before anything is measured the mutual TLS of each pair is
 // looked at on the wire: a difference in suite or group, a ticket, a
@@ -29,6 +36,9 @@
 //
 // Each table ends with lines "ratio NAME VALUE limit LIMIT"; the exit code is
 // 1 when a value is over its limit, 2 when something couldn't be measured.
+//
+// Envoy, which no Debian package has, is what the variable ENVOY names or what is
+// in PATH. When it is missing, its ratios say "not measured".
 //
 // Linux only: it reads /proc.
 package main
