@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -213,12 +214,15 @@ func (r *rig) show(title string, all []*series) {
 		}
 		low := slices.MinFunc(s.samples, func(a, b sample) int { return cmpFloat(a.cpu, b.cpu) })
 		high := slices.MaxFunc(s.samples, func(a, b sample) int { return cmpFloat(a.cpu, b.cpu) })
-		calls := "-"
+		calls, p99 := "-", fmt.Sprintf("%.2f", s.p99())
+		if math.IsNaN(s.p99()) {
+			p99 = "-"
+		}
 		if s.calls > 0 {
 			calls = fmt.Sprintf("%.1f", s.calls)
 		}
-		fmt.Printf("  %-9s %7.1f (%5.1f-%5.1f) %10.0f %8.2f %8.2f %9.2f %9s  %s\n", s.hop.name, s.cpu(), low.cpu, high.cpu,
-			s.median(func(x sample) float64 { return x.rate }), s.median(func(x sample) float64 { return x.p50 }), s.p99(),
+		fmt.Printf("  %-9s %7.1f (%5.1f-%5.1f) %10.0f %8.2f %8s %9.2f %9s  %s\n", s.hop.name, s.cpu(), low.cpu, high.cpu,
+			s.median(func(x sample) float64 { return x.rate }), s.median(func(x sample) float64 { return x.p50 }), p99,
 			s.median(func(x sample) float64 { return x.switches }), calls, s.memory)
 		if r.calls {
 			fmt.Printf("    %.0f %% of the CPU in user space; system calls per request:%s\n", 100*s.median(func(x sample) float64 { return x.user }), s.names)
