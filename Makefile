@@ -43,10 +43,10 @@ check:
 	else echo 'golangci-lint is not installed: the import rules are checked by `go test .` as well'; fi
 
 fuzz:
-	@for p in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
+	@failed=0; for p in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
-	  done; done
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || failed=1; \
+	  done; done; exit $$failed
 
 # HTTP/2's conformance suite against the proxy as a server, plain and TLS.
 h2spec: build
