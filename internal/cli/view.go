@@ -242,7 +242,7 @@ func readable(v *view.View) readableView {
 	for _, key := range sortedNames(v.Endpoints) {
 		set := readableEndpoints{Key: key, List: []readableEndpoint{}}
 		for _, e := range v.Endpoints[key].List {
-			set.List = append(set.List, readableEndpoint(e))
+			set.List = append(set.List, readableEndpoint{e.Address, e.Identity, e.Workload, e.Zone, e.Weight, e.Suspect})
 		}
 		out.Endpoints = append(out.Endpoints, set)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 )
 
@@ -73,6 +74,18 @@ type Service struct {
 	// Routes is the HTTP routing of each port; a port without an entry sends
 	// everything to its own endpoints.
 	Routes map[uint16]route.Spec
+	// Consumers are the routes that callers of a namespace use in place of
+	// Routes: consumer routes replace, they aren't merged (Gateway API, GEP-1294).
+	Consumers map[string]map[uint16]route.Spec
+	// Streams are the routes of connections that aren't HTTP (TCPRoute,
+	// TLSRoute): the hostname of a host is a TLS server name, "*" is any bytes;
+	// a host has one rule without matches.
+	Streams map[uint16]route.Spec
+	// Request, Upstream and Inbound are the effective policies of each port; a
+	// port without an entry has the defaults.
+	Request  map[uint16]*policy.Request
+	Upstream map[uint16]*policy.Upstream
+	Inbound  map[uint16]*policy.Inbound
 }
 
 // Protocol is what a port speaks, as declared by appProtocol.
@@ -159,6 +172,9 @@ type Endpoint struct {
 	Identity identity.ID
 	Workload Name
 	Zone     string
+	// Labels are those of the workload that a policy's subset asks for,
+	// "KEY=VALUE,KEY=VALUE", sorted.
+	Labels string
 	// Weight is relative to the others of the set; 0 means 1.
 	Weight uint32
 	Health Health
@@ -179,6 +195,11 @@ type GatewayListener struct {
 	// Certificate is a PEM chain and key; empty for plain HTTP.
 	Certificate, Key []byte
 	Routes           route.Spec
+	// TCP says that connections aren't looked at as HTTP but routed by Streams:
+	// without a certificate by the TLS server name that the client asks for
+	// (passthrough), or all alike when the only host is "*".
+	TCP     bool
+	Streams route.Spec
 	// ProxyProtocol says that connections begin with a PROXY header.
 	ProxyProtocol bool
 }

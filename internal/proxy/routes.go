@@ -46,7 +46,11 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 	if i < 0 || rule.Backends[i].Destination == "" {
 		return l7http.NoBackend
 	}
+	x.Rule, x.Backend = rule, i
 	x.Timeout = rule.Timeout
+	if rule.Policy != nil {
+		x.Policy = rule.Policy
+	}
 	x.Cluster = r.cluster(rule, i)
 	return nil
 }

@@ -97,7 +97,7 @@ func check(r Rule) error {
 		if m.Path.Kind != PathAny && !strings.HasPrefix(m.Path.Value, "/") {
 			return fmt.Errorf("matches[%d].path: %q must begin with /", i, m.Path.Value)
 		}
-		if m.Path.Kind > PathPrefix {
+		if m.Path.Kind > PathGRPCMethod {
 			return fmt.Errorf("matches[%d].path: kind %d is unknown", i, m.Path.Kind)
 		}
 		for j, h := range m.Headers {

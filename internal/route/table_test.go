@@ -33,8 +33,8 @@ func TestMatch(t *testing.T) {
 			rule("exact", exact("/a/b")),
 			rule("slash", prefix("/s/")),
 			rule("post", Match{Path: Path{PathPrefix, "/a"}, Method: "POST"}),
-			rule("beta", Match{Path: Path{PathPrefix, "/a"}, Headers: []Header{{"X-Beta", "1"}}}),
-			rule("both", Match{Path: Path{PathPrefix, "/a"}, Headers: []Header{{"X-Beta", "1"}, {"X-Who", "me"}}}),
+			rule("beta", Match{Path: Path{PathPrefix, "/a"}, Headers: []Field{{Name: "X-Beta", Value: "1"}}}),
+			rule("both", Match{Path: Path{PathPrefix, "/a"}, Headers: []Field{{Name: "X-Beta", Value: "1"}, {Name: "X-Who", Value: "me"}}}),
 			rule("later", prefix("/a")),
 		}},
 		{Hostnames: []string{"*.example"}, Rules: []Rule{rule("wild", prefix("/w"))}},
@@ -101,7 +101,7 @@ func TestCompileErrors(t *testing.T) {
 		{Spec{Hosts: []Host{{Hostnames: []string{"a.*"}}}}, "wildcard"},
 		{Spec{Hosts: []Host{{Hostnames: []string{""}}}}, "empty"},
 		{Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("r", Match{Path: Path{PathPrefix, "a"}})}}}}, "rules[0] (r): matches[0].path"},
-		{Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("r", Match{Headers: []Header{{}}})}}}}, "headers[0].name"},
+		{Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("r", Match{Headers: []Field{{}}})}}}}, "headers[0].name"},
 	} {
 		if _, err := Compile(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v, want one with %q", c.spec, err, c.want)
@@ -111,8 +111,8 @@ func TestCompileErrors(t *testing.T) {
 
 func TestPick(t *testing.T) {
 	table, err := Compile(Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{
-		{Name: "split", Backends: []Backend{{"a", 8}, {"none", 0}, {"b", 2}}},
-		{Name: "dry", Backends: []Backend{{"a", 0}}},
+		{Name: "split", Backends: []Backend{{Destination: "a", Weight: 8}, {Destination: "none"}, {Destination: "b", Weight: 2}}},
+		{Name: "dry", Backends: []Backend{{Destination: "a"}}},
 		{Name: "empty"},
 	}}}})
 	if err != nil {
@@ -213,7 +213,7 @@ func TestMatchAgainstNaive(t *testing.T) {
 			for range 1 + rng.IntN(4) {
 				m := Match{Path: Path{PathKind(rng.IntN(3)), path()}, Method: pick("", "", "GET")}
 				if rng.IntN(3) == 0 {
-					m.Headers = []Header{{"k", pick("1", "2")}}
+					m.Headers = []Field{{Name: "k", Value: pick("1", "2")}}
 				}
 				h.Rules = append(h.Rules, rule(fmt.Sprint(rng.Int()), m))
 			}
@@ -238,7 +238,7 @@ func TestMatchAgainstNaive(t *testing.T) {
 
 func TestMatchDoesNotAllocate(t *testing.T) {
 	table, err := Compile(Spec{Hosts: []Host{{Hostnames: []string{"shop.example"}, Rules: []Rule{
-		rule("h", Match{Path: Path{PathPrefix, "/a"}, Headers: []Header{{"k", "v"}}}), rule("all")}}}})
+		rule("h", Match{Path: Path{PathPrefix, "/a"}, Headers: []Field{{Name: "k", Value: "v"}}}), rule("all")}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

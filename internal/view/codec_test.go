@@ -75,7 +75,7 @@ func drawView(t *rapid.T) *View {
 					m := route.Match{Method: text.Draw(t, "method"), Path: route.Path{
 						Kind: route.PathKind(rapid.IntRange(0, 2).Draw(t, "kind")), Value: text.Draw(t, "path")}}
 					for range rapid.IntRange(0, 2).Draw(t, "headers") {
-						m.Headers = append(m.Headers, route.Header{Name: text.Draw(t, "name"), Value: text.Draw(t, "value")})
+						m.Headers = append(m.Headers, route.Field{Name: text.Draw(t, "name"), Value: text.Draw(t, "value")})
 					}
 					r.Matches = append(r.Matches, m)
 				}
@@ -232,15 +232,16 @@ func TestEveryField(t *testing.T) {
 	second := time.Second
 	spec := route.Spec{Hosts: []route.Host{{Hostnames: []string{"*"}, Rules: []route.Rule{{
 		Name: "r", Timeout: second, Backends: []route.Backend{{Destination: "d", Weight: 1}},
-		Matches: []route.Match{{Path: route.Path{Kind: route.PathExact, Value: "/"}, Method: "GET", Headers: []route.Header{{Name: "a", Value: "b"}}}}}}}}}
+		Matches: []route.Match{{Path: route.Path{Kind: route.PathExact, Value: "/"}, Method: "GET", Headers: []route.Field{{Name: "a", Value: "b"}}}}}}}}}
 	v := &View{
 		Version: 1,
 		Proxy: Proxy{Name: "n", Namespace: "n", Role: Sidecar, Identity: "i", TrustDomain: "t", ClusterDomain: "c", IdentityDir: "d",
-			Settings:  Settings{second, second, second, second, second, second, 1, 1, 1, PeerHTTP2},
-			Listeners: []Listener{{"l", Edge, at, HTTP, "d", at, true, spec, []byte("c"), []byte("k"), true, ProxyV2}}},
+			Settings: Settings{second, second, second, second, second, second, 1, 1, 1, PeerHTTP2},
+			Listeners: []Listener{{Name: "l", Kind: Edge, Address: at, Protocol: HTTP, Destination: "d", App: at, Plaintext: true, Routes: spec,
+				Certificate: []byte("c"), Key: []byte("k"), AcceptProxy: true, SendProxy: ProxyV2}}},
 		Bundle:       Bundle{1, []TrustDomain{{"t", [][]byte{{1}}}}},
-		Destinations: map[string]*Destination{"k": {"k", TCP, []netip.Addr{addr}, spec, true}},
-		Endpoints:    map[string]*Endpoints{"k": {"k", []Endpoint{{at, "i", "w", "z", 1, true}}}},
+		Destinations: map[string]*Destination{"k": {Key: "k", Protocol: TCP, Addresses: []netip.Addr{addr}, Routes: spec, ServerFirst: true}},
+		Endpoints:    map[string]*Endpoints{"k": {Key: "k", List: []Endpoint{{Address: at, Identity: "i", Workload: "w", Zone: "z", Weight: 1, Suspect: true}}}},
 		Hosts:        map[string]*Host{"h": {"h", "s", []netip.Addr{addr}, []uint16{1}}},
 		Versions:     map[string]uint64{"k": 1},
 	}

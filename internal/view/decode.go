@@ -288,7 +288,7 @@ func readMatch(b []byte, m *route.Match) error {
 	})
 }
 
-func readHeader(b []byte, h *route.Header) error {
+func readHeader(b []byte, h *route.Field) error {
 	return pb.Fields(b, 0, func(f pb.Field) error {
 		switch f.Number {
 		case 1:

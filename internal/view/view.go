@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 )
 
@@ -50,8 +51,10 @@ type Proxy struct {
 	TrustDomain string
 	// ClusterDomain ends long service names: cart.default.svc.CLUSTER-DOMAIN.
 	ClusterDomain string
-	Listeners     []Listener
-	Settings      Settings
+	// Zone is where it runs, to prefer what is near; empty when unknown.
+	Zone      string
+	Listeners []Listener
+	Settings  Settings
 	// IdentityDir is the absolute directory in which a proxy that runs from a
 	// state file alone finds bundle.pem, NAME.pem and NAME-key.pem; empty when
 	// the control plane certifies it.
@@ -134,6 +137,12 @@ type Listener struct {
 	Plaintext bool
 	// Routes is the table of an HTTP Edge listener.
 	Routes route.Spec
+	// Streams routes the connections of an Edge listener for TCP: by the TLS
+	// server name where hosts have one, else all alike. Without a certificate TLS
+	// is passed through.
+	Streams route.Spec
+	// Inbound is what an Inbound listener keeps to; nil is nothing.
+	Inbound *policy.Inbound
 	// Certificate and Key (PEM) make an Edge listener HTTPS.
 	Certificate, Key []byte
 	// AcceptProxy says that each connection of an Edge listener begins with a
@@ -176,6 +185,11 @@ type Destination struct {
 	Addresses []netip.Addr
 	// Routes is the HTTP routing; empty sends everything to Key's endpoints.
 	Routes route.Spec
+	// Streams routes connections that aren't HTTP, by TLS server name or all
+	// alike ("*"); empty sends them to Key's endpoints.
+	Streams route.Spec
+	// Policy goes with requests whose rule has none; nil is policy.DefaultRequest.
+	Policy *policy.Request
 	// ServerFirst says that the service's own proxies have lately heard its
 	// program speak first, where Protocol is Detect. It says when to dial, never
 	// what the bytes are.
@@ -186,6 +200,8 @@ type Destination struct {
 type Endpoints struct {
 	Key  string
 	List []Endpoint
+	// Policy goes with the endpoints; nil is policy.DefaultUpstream.
+	Policy *policy.Upstream
 }
 
 // Endpoint is one address a request may be sent to. Only endpoints that may
@@ -198,6 +214,7 @@ type Endpoint struct {
 	// Workload is the endpoint's name, "WORKLOAD.NAMESPACE", for people.
 	Workload string
 	Zone     string
+	Labels   string // "KEY=VALUE,KEY=VALUE", sorted: what the policy's subset needs
 	Weight   uint32 // 0 means 1
 	Suspect  bool   // its lease is in doubt, it is kept for now
 }

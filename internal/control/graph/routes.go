@@ -229,7 +229,7 @@ func match(m *gatewayv1.HTTPRouteMatch) route.Match {
 		// Of several entries for one name the first counts (HTTPHeaderMatch.Name).
 		if name := strings.ToLower(string(h.Name)); !seen[name] {
 			seen[name] = true
-			out.Headers = append(out.Headers, route.Header{Name: string(h.Name), Value: h.Value})
+			out.Headers = append(out.Headers, route.Field{Name: string(h.Name), Value: h.Value})
 		}
 	}
 	return out

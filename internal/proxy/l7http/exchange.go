@@ -3,10 +3,12 @@ package l7http
 import (
 	"time"
 
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/wire/h1"
 )
 
@@ -82,6 +84,13 @@ type exchangeState struct {
 	// Series is where it is counted; the Router may set it, else it is the
 	// cluster's.
 	Series *meter.Traffic
+	// Rule is the rule that matched, nil without routes, and Backend which of its
+	// backends was picked; the Router sets them.
+	Rule    *route.Compiled
+	Backend int
+	// Policy is what goes with the request; never nil; the Router sets another than
+	// policy.DefaultRequest.
+	Policy *policy.Request
 	// Timeout bounds the whole exchange; 0 doesn't.
 	Timeout time.Duration
 	// HTTP2 says that the client speaks HTTP/2, be there other proxies between.
@@ -115,6 +124,7 @@ const (
 // start sends the parsed request on its way.
 func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 	x.worker, x.router, x.down = w, r, down
+	x.Policy = policy.DefaultRequest
 	x.began = w.Loop.Now()
 	x.timer.Init(w.Loop, x)
 	switch {
