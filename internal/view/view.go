@@ -138,19 +138,39 @@ type Listener struct {
 	// Routes is the table of an HTTP Edge listener.
 	Routes route.Spec
 	// Streams routes the connections of an Edge listener for TCP: by the TLS
-	// server name where hosts have one, else all alike. Without a certificate TLS
-	// is passed through.
+	// server name where hosts have one, else all alike. TLS ends here for the
+	// names that a certificate covers, and is passed through for the others; that
+	// goes for an HTTPS listener with Streams too.
 	Streams route.Spec
 	// Inbound is what an Inbound listener keeps to; nil is nothing.
 	Inbound *policy.Inbound
 	// Certificate and Key (PEM) make an Edge listener HTTPS.
 	Certificate, Key []byte
+	// Certificates do the same by the server name that a client asks for. They
+	// are looked at before Certificate, which is for names that none of them
+	// covers, and for clients that say no name.
+	Certificates []ServerCertificate
 	// AcceptProxy says that each connection of an Edge listener begins with a
 	// PROXY header, of version 1 or 2, that names the client.
 	AcceptProxy bool
 	// SendProxy says which PROXY header an Inbound listener for TCP sends to the
 	// program first.
 	SendProxy ProxyVersion
+}
+
+// ServerCertificate is what an Edge listener shows to clients that ask for one
+// of its names. A port may serve several Gateway listeners, each with names of
+// its own.
+type ServerCertificate struct {
+	// Listener is the Gateway listener's name: certificates of the same one serve
+	// the same requests. A request for a name that another Listener of the port
+	// covers better is answered 421.
+	Listener string
+	// Hostnames are exact, "*.example" for one or more leading labels, or "*";
+	// the most specific wins. None is "*".
+	Hostnames []string
+	// Certificate and Key are PEM.
+	Certificate, Key []byte
 }
 
 // ProxyVersion is a version of the PROXY protocol.
