@@ -1,9 +1,15 @@
 // Package v1alpha1 holds Tulle's own kinds, group tulle.dev: Workload, one
-// running instance of a program, and Mesh, the choices of the whole mesh.
-// Everything else is said with Kubernetes and Gateway API kinds.
+// running instance of a program; Mesh, the choices of the whole mesh; and the
+// policies, TrafficPolicy, RateLimitPolicy and FaultPolicy, which attach to
+// objects by targetRefs. Everything else is said with Kubernetes and Gateway API
+// kinds.
 //
-// The types are shaped as Kubernetes objects. Validation and defaults live in
-// internal/control/object.
+// The types are shaped as Kubernetes objects. The markers in their comments
+// become the schemas of api/crds, which validate them in a cluster and outside;
+// internal/control/object does so outside.
+//
+// +kubebuilder:object:generate=false
+// +groupName=tulle.dev
 package v1alpha1
 
 // Group and Version name the API.

@@ -32,3 +32,6 @@ type Priority struct {
 	When  Match
 	Level uint8
 }
+
+// DefaultOverload is what the fields of an Overload that is asked for default to.
+var DefaultOverload = Overload{Min: 4, Max: 1000, Tolerance: 200, Queue: 50 * time.Millisecond}

@@ -156,3 +156,9 @@ var DefaultEjection = Ejection{
 	Consecutive: 7, SuccessRate: 50, MinRequests: 20, Window: 10 * time.Second,
 	Base: 5 * time.Second, MaxBackoff: time.Minute, Max: 50,
 }
+
+// DefaultHealthCheck is what the fields of a HealthCheck that is asked for default to.
+var DefaultHealthCheck = HealthCheck{Path: "/", Interval: 5 * time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 2}
+
+// DefaultSessionName is the cookie or header of a Session that names none.
+const DefaultSessionName = "tulle-session"
