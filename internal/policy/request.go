@@ -51,8 +51,9 @@ type Retry struct {
 	// Any lets requests be repeated whose method is not idempotent.
 	Any bool
 	// Backoff is the pause before the second try; it doubles up to MaxBackoff,
-	// and each pause is drawn uniformly from zero to that (full jitter).
-	Backoff, MaxBackoff time.Duration
+	// and each pause is drawn uniformly from MinBackoff (0: full jitter) to that. An
+	// HTTPRoute's retry.backoff is a minimum.
+	Backoff, MaxBackoff, MinBackoff time.Duration
 	// MaxRetryAfter bounds what Retry-After and grpc-retry-pushback-ms may ask
 	// for; a longer one means no further try. 0 ignores them.
 	MaxRetryAfter time.Duration
