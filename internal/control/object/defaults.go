@@ -122,6 +122,66 @@ func defaultHTTPRoute(r *gatewayv1.HTTPRoute) {
 	}
 }
 
+func defaultParents(refs []gatewayv1.ParentReference) {
+	for i := range refs {
+		or(&refs[i].Group, gatewayv1.GroupName)
+		or(&refs[i].Kind, "Gateway")
+	}
+}
+
+func defaultBackend(b *gatewayv1.BackendRef) {
+	or(&b.Group, "")
+	or(&b.Kind, "Service")
+	or(&b.Weight, 1)
+}
+
+func defaultGRPCRoute(r *gatewayv1.GRPCRoute) {
+	defaultParents(r.Spec.ParentRefs)
+	for i := range r.Spec.Rules {
+		for j := range r.Spec.Rules[i].Matches {
+			m := &r.Spec.Rules[i].Matches[j]
+			if m.Method != nil {
+				or(&m.Method.Type, gatewayv1.GRPCMethodMatchExact)
+			}
+			for h := range m.Headers {
+				or(&m.Headers[h].Type, gatewayv1.GRPCHeaderMatchExact)
+			}
+		}
+		for j := range r.Spec.Rules[i].BackendRefs {
+			defaultBackend(&r.Spec.Rules[i].BackendRefs[j].BackendRef)
+		}
+	}
+}
+
+func defaultTLSRoute(r *gatewayv1.TLSRoute) {
+	defaultParents(r.Spec.ParentRefs)
+	for i := range r.Spec.Rules {
+		for j := range r.Spec.Rules[i].BackendRefs {
+			defaultBackend(&r.Spec.Rules[i].BackendRefs[j])
+		}
+	}
+}
+
+func defaultTCPRoute(r *gatewayv1.TCPRoute) {
+	defaultParents(r.Spec.ParentRefs)
+	for i := range r.Spec.Rules {
+		for j := range r.Spec.Rules[i].BackendRefs {
+			defaultBackend(&r.Spec.Rules[i].BackendRefs[j])
+		}
+	}
+}
+
+func defaultReferenceGrant(*gatewayv1.ReferenceGrant) {}
+func defaultNamespace(*corev1.Namespace)              {}
+func defaultTrafficPolicy(*v1alpha1.TrafficPolicy)    {}
+func defaultFaultPolicy(*v1alpha1.FaultPolicy)        {}
+func defaultRateLimitPolicy(p *v1alpha1.RateLimitPolicy) {
+	for i := range p.Spec.Limits {
+		or(&p.Spec.Limits[i].Per, "1s")
+		or(&p.Spec.Limits[i].Scope, v1alpha1.ScopeLocal)
+	}
+}
+
 func defaultWorkload(w *v1alpha1.Workload) {
 	fill(&w.Spec.Address, DefaultAddress)
 	fill(&w.Spec.ServiceAccount, DefaultServiceAccount)

@@ -70,13 +70,30 @@ var (
 		make: func() Object { return new(gatewayv1.Gateway) }, setDefs: as(defaultGateway), validate: check(validateGateway), hasStatus: true}
 	HTTPRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "HTTPRoute", Plural: "httproutes", Namespaced: true,
 		make: func() Object { return new(gatewayv1.HTTPRoute) }, setDefs: as(defaultHTTPRoute), validate: check(validateHTTPRoute), hasStatus: true}
+	GRPCRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "GRPCRoute", Plural: "grpcroutes", Namespaced: true,
+		make: func() Object { return new(gatewayv1.GRPCRoute) }, setDefs: as(defaultGRPCRoute), validate: check(validateGRPCRoute), hasStatus: true}
+	TLSRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "TLSRoute", Plural: "tlsroutes", Namespaced: true,
+		make: func() Object { return new(gatewayv1.TLSRoute) }, setDefs: as(defaultTLSRoute), validate: check(validateTLSRoute), hasStatus: true}
+	TCPRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "TCPRoute", Plural: "tcproutes", Namespaced: true,
+		make: func() Object { return new(gatewayv1.TCPRoute) }, setDefs: as(defaultTCPRoute), validate: check(validateTCPRoute), hasStatus: true}
+	ReferenceGrant = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "ReferenceGrant", Plural: "referencegrants", Short: []string{"refgrant"}, Namespaced: true,
+		make: func() Object { return new(gatewayv1.ReferenceGrant) }, setDefs: as(defaultReferenceGrant), validate: check(validateReferenceGrant)}
+	TrafficPolicy = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "TrafficPolicy", Plural: "trafficpolicies", Short: []string{"tp"}, Namespaced: true,
+		make: func() Object { return new(v1alpha1.TrafficPolicy) }, setDefs: as(defaultTrafficPolicy), validate: check(validateTrafficPolicy), hasStatus: true}
+	RateLimitPolicy = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "RateLimitPolicy", Plural: "ratelimitpolicies", Short: []string{"rlp"}, Namespaced: true,
+		make: func() Object { return new(v1alpha1.RateLimitPolicy) }, setDefs: as(defaultRateLimitPolicy), validate: check(validateRateLimitPolicy), hasStatus: true}
+	FaultPolicy = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "FaultPolicy", Plural: "faultpolicies", Short: []string{"fp"}, Namespaced: true,
+		make: func() Object { return new(v1alpha1.FaultPolicy) }, setDefs: as(defaultFaultPolicy), validate: check(validateFaultPolicy), hasStatus: true}
+	Namespace = &Kind{Version: "v1", Name: "Namespace", Plural: "namespaces", Short: []string{"ns"},
+		make: func() Object { return new(corev1.Namespace) }, setDefs: as(defaultNamespace), validate: check(validateNamespace)}
 	Workload = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "Workload", Plural: "workloads", Short: []string{"wl"}, Namespaced: true,
 		make: func() Object { return new(v1alpha1.Workload) }, setDefs: as(defaultWorkload), validate: check(validateWorkload), hasStatus: true}
 	Mesh = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "Mesh", Plural: "meshes", Namespaced: false,
 		make: func() Object { return new(v1alpha1.Mesh) }, setDefs: as(defaultMesh), validate: check(validateMesh), hasStatus: true}
 )
 
-var kinds = []*Kind{Service, EndpointSlice, Secret, Gateway, HTTPRoute, Workload, Mesh}
+var kinds = []*Kind{Service, EndpointSlice, Secret, Namespace, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant,
+	TrafficPolicy, RateLimitPolicy, FaultPolicy, Workload, Mesh}
 
 // Kinds returns every kind, in a fixed order.
 func Kinds() []*Kind { return slices.Clone(kinds) }
