@@ -30,15 +30,15 @@ type layer struct {
 }
 
 var (
-	nouns = []string{"internal/mesh", "internal/identity", "internal/policy", "internal/route", "internal/view"}
+	nouns = []string{"internal/mesh", "internal/identity", "internal/access", "internal/policy", "internal/route", "internal/view"}
 	heavy = []string{"net/http/...", "google.golang.org/grpc/...", "github.com/prometheus/...", "go.etcd.io/...", "k8s.io/...", "sigs.k8s.io/...",
 		"golang.org/x/net/http2", "github.com/spf13/..."}
 )
 
 var layers = []layer{
-	{of: []string{"internal/mesh", "internal/identity", "internal/policy", "internal/route"}, may: []string{"std"}, never: []string{"net/http/...", "os/exec"},
+	{of: []string{"internal/mesh", "internal/identity", "internal/access", "internal/policy", "internal/route"}, may: []string{"std"}, never: []string{"net/http/...", "os/exec"},
 		why: "the nouns are shared by the proxy, the control plane and the CLI: values and rules, standard library only"},
-	{of: []string{"internal/view"}, may: []string{"std", "internal/policy", "internal/route", "internal/identity", "internal/wire/pb", "google.golang.org/protobuf/encoding/protowire"},
+	{of: []string{"internal/view"}, may: []string{"std", "internal/access", "internal/policy", "internal/route", "internal/identity", "internal/wire/pb", "google.golang.org/protobuf/encoding/protowire"},
 		why: "a view is a noun with a codec"},
 	{of: []string{"internal/wire/..."}, may: []string{"std", "internal/view", "golang.org/x/net/http2/hpack", "google.golang.org/protobuf/encoding/protowire"},
 		never: []string{"net/http/...", "os", "sync/..."},
@@ -141,7 +141,7 @@ func match(pattern, name string) bool {
 // clock, start nothing and wait for nothing: the caller passes the time.
 func TestPure(t *testing.T) {
 	impure := regexp.MustCompile(`\btime\.(Now|Sleep|After|AfterFunc|NewTimer|NewTicker|Tick|Since|Until)\(|^\s*go (func\b|\w+[.(])`)
-	pure := []string{"internal/mesh", "internal/policy", "internal/route", "internal/view", "internal/wire/...", "internal/control/graph", "internal/control/plan"}
+	pure := []string{"internal/mesh", "internal/access", "internal/policy", "internal/route", "internal/view", "internal/wire/...", "internal/control/graph", "internal/control/plan"}
 	for _, p := range list(t) {
 		if !slices.ContainsFunc(pure, func(pattern string) bool { return match(pattern, short(p.ImportPath)) }) {
 			continue
