@@ -72,8 +72,11 @@ type Upstream interface {
 type Exchange struct {
 	// Request is the request's head. Its slices are good until it was sent.
 	Request h1.Request
-	serial  uint64 // tells exchanges apart that use the same memory
-	from    []byte // the client's address, for Introduce
+	// Extra are fields that are added to an answer in the endpoint's place (Fail);
+	// its memory is kept.
+	Extra  []h1.Field
+	serial uint64 // tells exchanges apart that use the same memory
+	from   []byte // the client's address, for Introduce
 	exchangeState
 }
 
@@ -91,27 +94,33 @@ type exchangeState struct {
 	// Policy is what goes with the request; never nil; the Router sets another than
 	// policy.DefaultRequest.
 	Policy *policy.Request
-	// Timeout bounds the whole exchange; 0 doesn't.
+	// Timeout bounds the whole exchange in the policy's place; 0 doesn't.
 	Timeout time.Duration
 	// HTTP2 says that the client speaks HTTP/2, be there other proxies between.
 	HTTP2 bool
+	// Serving says that the endpoint is the program beside this proxy.
+	Serving bool
 
-	worker   *Worker
-	router   Router
-	down     Downstream
+	worker *Worker
+	router Router
+	down   Downstream
+	gate   uint8 // the last gate that was passed; 0: it has no route yet
+	asked  uint8
+
+	// The try under way.
 	up       Upstream
 	endpoint *balance.Endpoint
-	failed   dial.Tried // the endpoints that were tried in vain
-	timer    loop.Timer
-	began    time.Duration
 	sent     time.Duration
 	latency  time.Duration
-	status   int
-	tries    int
-	interims int
-	asked    uint8
 	reused   bool // the connection has carried a request before
 	fresh    bool // must not be sent on a reused connection
+	interims int
+	status   int // of the response, once it has begun
+
+	// All tries.
+	tries  int
+	failed dial.Tried // the endpoints that were tried in vain
+	times
 }
 
 const (
@@ -121,7 +130,11 @@ const (
 	maxVias = 24
 )
 
-// start sends the parsed request on its way.
+// start sends the parsed request on its way:
+//
+//	start -> route -> admit -> connect -> send -> response -> end
+//	                             ^                   |
+//	                             +---- again? -------+ lost, or not wanted
 func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 	x.worker, x.router, x.down = w, r, down
 	x.Policy = policy.DefaultRequest
@@ -159,29 +172,32 @@ func (x *Exchange) looped() bool {
 	return seen > maxVias
 }
 
+// route asks the Router where it goes.
 func (x *Exchange) route() {
 	switch f := x.router.Route(x); f {
 	case nil:
-		x.Timeout = x.grpcTimeout(x.Timeout)
-		if x.Timeout > 0 {
-			x.timer.Set(x.Timeout)
-		}
-		x.connect()
+		x.setDeadline()
+		x.admit()
 	case Later:
 	default:
 		x.Fail(f)
 	}
 }
 
-// Resume returns a function that asks the Router again, for a Router that had
-// to wait. It may be called from any goroutine, and when the exchange has ended
-// meanwhile does nothing.
+// Resume returns a function that goes on with the exchange, for a Router or a
+// gate that had to wait: the Router is asked again, or the next gate follows. It
+// may be called from any goroutine, and when the exchange has ended meanwhile
+// does nothing.
 func (x *Exchange) Resume() func() {
 	serial, l := x.serial, x.worker.Loop
 	return func() {
 		l.Post(func() {
-			if x.serial == serial {
+			switch {
+			case x.serial != serial:
+			case x.gate == 0:
 				x.route()
+			default:
+				x.admit()
 			}
 		})
 	}
@@ -195,49 +211,58 @@ func (x *Exchange) Once(bit uint8) bool {
 	return first
 }
 
-// connect picks an endpoint and a connection to it.
+// connect begins a try: it picks an endpoint and a connection to it.
 func (x *Exchange) connect() {
 	w := x.worker
-	e := x.Cluster.Pick(w.Loop, &x.failed)
-	if e == nil {
-		x.Fail(NoEndpoints)
+	e, f := x.pick()
+	if f != nil {
+		x.Fail(f)
 		return
 	}
 	x.endpoint = e
 	x.tries++
 	x.sent = w.Loop.Now()
 	e.Begin()
-	if x.Request.Method != h1.CONNECT && x.overHTTP2(e) {
-		w.muxOf(x.Cluster, e).join(x)
-		return
-	}
-	if !x.fresh && x.Request.Method != h1.CONNECT {
-		if c, ok := dial.PoolOf(e).Get().(*clientConn); ok {
-			x.reused = true
-			c.attach(x)
-			x.Connected(nil)
-			return
-		}
-	}
-	x.reused = false
-	if x.Request.Method == h1.CONNECT {
+	tunnel := x.Request.Method == h1.CONNECT
+	switch {
+	case tunnel:
+		x.reused = false
 		newTunnelConn(w, e).connect(x)
-		return
+	case x.overHTTP2(e):
+		w.muxOf(x.Cluster, e).join(x)
+	case !x.pooled(e):
+		x.reused = false
+		newClientConn(w, e).connect(x)
 	}
-	newClientConn(w, e).connect(x)
+}
+
+// pick chooses the try's endpoint.
+func (x *Exchange) pick() (*balance.Endpoint, *Failure) {
+	e := x.Cluster.Pick(x.worker.Loop, &x.failed)
+	if e == nil {
+		return nil, NoEndpoints
+	}
+	return e, nil
+}
+
+// pooled sends the request on a connection that has rested, if there is one.
+func (x *Exchange) pooled(e *balance.Endpoint) bool {
+	if x.fresh {
+		return false
+	}
+	c, ok := dial.PoolOf(e).Get().(*clientConn)
+	if ok {
+		x.reused = true
+		c.attach(x)
+		x.Connected(nil)
+	}
+	return ok
 }
 
 // Connected is called when the upstream is ready for the request, or can't be had.
 func (x *Exchange) Connected(err error) {
 	if err == nil {
-		if x.Series == nil {
-			x.Series = x.Cluster.Series(x.endpoint)
-		}
-		// What it took to connect says nothing of the endpoint's load.
-		x.sent = x.worker.Loop.Now()
-		if x.up.Send(x); x.up != nil { // it may have ended the exchange
-			x.down.Pull()
-		}
+		x.send()
 		return
 	}
 	x.leave(true)
@@ -246,6 +271,18 @@ func (x *Exchange) Connected(err error) {
 		return
 	}
 	x.Fail(fromConnect(err))
+}
+
+// send sends the request on the try's connection.
+func (x *Exchange) send() {
+	if x.Series == nil {
+		x.Series = x.Cluster.Series(x.endpoint)
+	}
+	// What it took to connect says nothing of the endpoint's load.
+	x.sent = x.worker.Loop.Now()
+	if x.up.Send(x); x.up != nil { // it may have ended the exchange
+		x.down.Pull()
+	}
 }
 
 // leave ends the exchange's part in its endpoint's load.
@@ -276,9 +313,12 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 	x.status = r.Status
 	x.noteGRPC(r.Fields)
 	x.latency = max(x.worker.Loop.Now()-x.sent, 1)
-	x.down.Response(r)
+	x.answer(r)
 	return true, true
 }
+
+// answer sends the response's head to the client.
+func (x *Exchange) answer(r *h1.Response) { x.down.Response(r) }
 
 // responseEnd takes the end of the response: the exchange went well.
 func (x *Exchange) responseEnd(trailers []h1.Field) {
@@ -369,9 +409,6 @@ func (x *Exchange) stalled(requestDone bool) {
 	}
 }
 
-// Expire is called when the route's time for the exchange is over.
-func (x *Exchange) Expire(*loop.Timer) { x.stalled(true) }
-
 // count records the exchange.
 func (x *Exchange) count(status int) {
 	x.timer.Clear()
@@ -385,5 +422,6 @@ func (x *Exchange) reset() {
 	x.timer.Stop()
 	x.exchangeState = exchangeState{}
 	x.serial++
+	x.Extra = x.Extra[:0]
 	x.Request.Reset()
 }

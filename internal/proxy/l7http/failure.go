@@ -66,13 +66,16 @@ func fromParse(e *h1.Error) *Failure {
 const allowed = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 // appendReply appends the whole answer. HEAD gets no body.
-func appendReply(dst []byte, f *Failure, method h1.Method, date []byte, closes bool) []byte {
+func appendReply(dst []byte, f *Failure, extra []h1.Field, method h1.Method, date []byte, closes bool) []byte {
 	dst = h1.AppendStatusLine(dst, f.Status)
 	dst = append(dst, "Date: "...)
 	dst = append(dst, date...)
 	dst = append(dst, "\r\n"...)
 	if f.Error != "" {
 		dst = h1.AppendField(dst, "Proxy-Status", "tulle; error="+f.Error)
+	}
+	for i := range extra {
+		dst = h1.AppendField(dst, string(extra[i].Name), string(extra[i].Value))
 	}
 	if f.Status == 405 {
 		dst = h1.AppendField(dst, "Allow", allowed)

@@ -112,6 +112,7 @@ func (st *h2Stream) Reply(f *Failure) {
 	e.BeginResponse(st.stream, f.Status)
 	e.Field(nameDate, w.dateNow(), false)
 	st.proxyStatusTo(f)
+	fieldsTo(e, st.x.Extra)
 	if f.Status == 405 {
 		e.Field(nameAllow, valueAllow, false)
 	}

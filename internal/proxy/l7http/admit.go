@@ -1,0 +1,36 @@
+package l7http
+
+// This file is what a request passes between its route and its first endpoint.
+
+// The gates, in the order in which they are passed. Each may let the request
+// pass (nil), answer in the endpoint's place, or return Later and go on by
+// itself: with x.Resume's function, or with x.pause and x.admit.
+const (
+	gateDeadline uint8 = iota + 1 // is there still time?
+	gates              = iota
+)
+
+// admit passes the gates that are left, and connects.
+func (x *Exchange) admit() {
+	for x.gate < gates {
+		x.gate++
+		switch f := x.pass(x.gate); f {
+		case nil:
+		case Later:
+			return
+		default:
+			x.Fail(f)
+			return
+		}
+	}
+	x.connect()
+}
+
+// pass is what each gate does.
+func (x *Exchange) pass(gate uint8) *Failure {
+	switch gate {
+	case gateDeadline:
+		return x.overdue()
+	}
+	return nil
+}
