@@ -176,7 +176,7 @@ func (m *fakeMesh) Endpoints(_ context.Context, service string) (*client.Endpoin
 		if s.name+"."+s.namespace != service {
 			continue
 		}
-		out := &client.Endpoints{Service: service, Addresses: []string{"240.240.0.7", "fd74:756c:6c65::7"}, Ports: []client.EndpointPort{{Port: s.port}}}
+		out := &client.Endpoints{Service: service, Addresses: []string{"240.240.0.7", "fd74:756c:6c65::7"}, Ports: []client.EndpointPort{{Port: s.port, Endpoints: []client.Endpoint{}}}}
 		for i, w := range s.workloads {
 			e := client.Endpoint{Address: fmt.Sprintf("127.0.0.1:%d", 41000+10*len(s.name)+i), Health: "healthy", Weight: 1}
 			if w != "" {
