@@ -8,12 +8,26 @@ const (
 	maxPEM          = 1 << 20 // bytes of a certificate chain or a key
 	maxRoot         = 1 << 16 // bytes of one root certificate
 	maxListeners    = 1024
+	maxCertificates = 1024  // of one listener
 	maxRouteHosts   = 4096  // of one table
 	maxHostnames    = 1024  // of one route host
 	maxRules        = 16384 // of one route host
 	maxMatches      = 1024  // of one rule
 	maxHeaders      = 64    // of one match
 	maxBackends     = 256   // of one rule
+	maxMirrors      = 64    // of one rule or backend
+	maxModified     = 64    // header fields that are set, added or removed
+	maxCORS         = 256   // origins, methods or headers of one CORS filter
+	maxFaults       = 256   // of one rule or destination
+	maxLimits       = 256   // rate limits of one rule, destination or listener
+	maxDescriptors  = 16    // of one rate limit
+	maxCallers      = 1024  // of one match of a policy
+	maxConditions   = 256   // methods, paths or headers of one match of a policy
+	maxPriorities   = 256   // of one listener
+	maxHashParts    = 16    // of one balance
+	maxSubset       = 64    // labels of one subset
+	maxStatuses     = 200   // of one retry or health check
+	maxLabels       = 8192  // bytes of an endpoint's labels
 	maxDomains      = 256   // trust domains of the bundle
 	maxRoots        = 256   // of one trust domain
 	maxAddresses    = 64    // of one service
@@ -23,6 +37,14 @@ const (
 	maxSets         = 1 << 16
 	maxHosts        = 1 << 17
 	maxVersions     = 1 << 18
+
+	// The largest values of a policy's numbers.
+	maxAttempts = 10
+	maxCopies   = 3
+	maxPercent  = 100
+	maxStatus   = 599
+	maxCode     = 16
+	maxLevel    = 9
 
 	// MaxSize bounds an encoded View, in bytes, and so a state file's payload.
 	MaxSize = 64 << 20

@@ -41,9 +41,9 @@ func TestStateFile(t *testing.T) {
 
 // TestStateBytes holds the header to docs/format/state-file.md.
 func TestStateBytes(t *testing.T) {
-	b := encodeState(&View{})
-	const header = "\x89TULLE\r\n" + "\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00\x00\x04"
-	if !strings.HasPrefix(string(b), header) || len(b) != 52+4 || string(b[52:]) != "\x12\x00\x1a\x00" {
+	b := encodeState(&View{Proxy: Proxy{Name: "w"}})
+	const header = "\x89TULLE\r\n" + "\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00\x00\x05"
+	if !strings.HasPrefix(string(b), header) || len(b) != 52+5 || string(b[52:]) != "\x12\x03\x0a\x01w" {
 		t.Errorf("%q", b)
 	}
 }

@@ -1,0 +1,380 @@
+package pb
+
+import (
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Message describes a protobuf message as the fields of a Go struct: the same
+// list encodes and decodes, so that the two can't disagree. It is immutable and
+// safe for concurrent use.
+type Message[T any] struct {
+	parts    []Part[T]
+	at       [64]int8 // the place of a field number in parts, plus 1
+	repeated Set
+	check    func(*T) error
+}
+
+// Part is one field of a Message.
+type Part[T any] struct {
+	number   protowire.Number
+	name     string
+	repeated bool
+	read     func(Field, *T) error
+	write    func(b []byte, v *T) []byte
+}
+
+// Describe makes a Message of its fields, in the order in which they are written.
+// Two fields of one number, or a number over 63, are a programming error.
+func Describe[T any](parts ...Part[T]) *Message[T] {
+	m := &Message[T]{parts: parts}
+	for i, p := range parts {
+		if p.number < 1 || int(p.number) >= len(m.at) || m.at[p.number] != 0 {
+			panic("pb: field " + p.name + " has a number that is taken or out of range")
+		}
+		m.at[p.number] = int8(i + 1)
+		if p.repeated {
+			m.repeated |= 1 << p.number
+		}
+	}
+	return m
+}
+
+// Check adds a test of the whole message after its fields have been read.
+func (m *Message[T]) Check(check func(*T) error) *Message[T] {
+	m.check = check
+	return m
+}
+
+// Append appends v's fields to b.
+func (m *Message[T]) Append(b []byte, v *T) []byte {
+	for i := range m.parts {
+		b = m.parts[i].write(b, v)
+	}
+	return b
+}
+
+// Read reads a message into v, which is zero before. It fails with the path of
+// the field that is broken or over its bound.
+func (m *Message[T]) Read(b []byte, v *T) error {
+	err := Fields(b, m.repeated, func(f Field) error {
+		if f.Number >= protowire.Number(len(m.at)) || m.at[f.Number] == 0 {
+			return nil // a newer program's
+		}
+		p := &m.parts[m.at[f.Number]-1]
+		if err := p.read(f, v); err != nil {
+			return In(p.name, err)
+		}
+		return nil
+	})
+	if err == nil && m.check != nil {
+		err = m.check(v)
+	}
+	return err
+}
+
+// Decode reads a message of its own.
+func (m *Message[T]) Decode(b []byte) (*T, error) {
+	v := new(T)
+	if err := m.Read(b, v); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// The following make a Part: a number and a name as in the .proto file, bounds,
+// and where the value is. What is zero isn't written.
+
+// Custom makes a Part that reads and writes itself.
+func Custom[T any](number protowire.Number, name string, repeated bool, read func(Field, *T) error, write func(b []byte, v *T) []byte) Part[T] {
+	return Part[T]{number, name, repeated, read, write}
+}
+
+// Number is an unsigned number of at most max.
+func Number[T any, N ~uint8 | ~uint16 | ~uint32 | ~uint64](number protowire.Number, name string, max N, at func(*T) *N) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return readNumber(f, max, at(v)) },
+		func(b []byte, v *T) []byte { return AppendUint(b, number, uint64(*at(v))) }}
+}
+
+func readNumber[N ~uint8 | ~uint16 | ~uint32 | ~uint64](f Field, max N, v *N) error {
+	var n uint64
+	if err := f.Uint64(&n); err != nil {
+		return err
+	}
+	if n > uint64(max) {
+		return Errorf("%d is more than %d", n, max)
+	}
+	*v = N(n)
+	return nil
+}
+
+// Fixed is a fixed64.
+func Fixed[T any](number protowire.Number, name string, at func(*T) *uint64) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.Fixed64(at(v)) },
+		func(b []byte, v *T) []byte { return AppendFixed64(b, number, *at(v)) }}
+}
+
+// Enum is an enum whose values are 0 to last.
+func Enum[T any, E ~uint8](number protowire.Number, name string, last E, at func(*T) *E) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error {
+			var n uint8
+			if err := f.Enum(uint8(last), &n); err != nil {
+				return err
+			}
+			*at(v) = E(n)
+			return nil
+		},
+		func(b []byte, v *T) []byte { return AppendUint(b, number, uint64(*at(v))) }}
+}
+
+// Bool is a bool.
+func Bool[T any](number protowire.Number, name string, at func(*T) *bool) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.Bool(at(v)) },
+		func(b []byte, v *T) []byte { return AppendBool(b, number, *at(v)) }}
+}
+
+// String is a string of at most max bytes.
+func String[T any](number protowire.Number, name string, max int, at func(*T) *string) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.String(max, at(v)) },
+		func(b []byte, v *T) []byte { return AppendString(b, number, *at(v)) }}
+}
+
+// Bytes is bytes, at most max of them.
+func Bytes[T any](number protowire.Number, name string, max int, at func(*T) *[]byte) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.Bytes(max, at(v)) },
+		func(b []byte, v *T) []byte { return AppendBytes(b, number, *at(v)) }}
+}
+
+// Milliseconds is a duration.
+func Milliseconds[T any](number protowire.Number, name string, at func(*T) *time.Duration) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.Milliseconds(at(v)) },
+		func(b []byte, v *T) []byte { return AppendMilliseconds(b, number, *at(v)) }}
+}
+
+// Time is a moment, in milliseconds since 1970, or the zero time. One before
+// 1970 is as good as its first millisecond.
+func Time[T any](number protowire.Number, name string, at func(*T) *time.Time) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error {
+			var ms uint64
+			if err := f.Uint64(&ms); err != nil {
+				return err
+			}
+			if ms > maxMilliseconds {
+				return Errorf("%d ms is too late, want at most %d", ms, maxMilliseconds)
+			}
+			if ms != 0 {
+				*at(v) = time.UnixMilli(int64(ms)).UTC()
+			}
+			return nil
+		},
+		func(b []byte, v *T) []byte {
+			if at(v).IsZero() {
+				return b
+			}
+			return AppendUint(b, number, min(uint64(max(at(v).UnixMilli(), 1)), maxMilliseconds))
+		}}
+}
+
+// AddrPort is "IP:PORT".
+func AddrPort[T any](number protowire.Number, name string, at func(*T) *netip.AddrPort) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.AddrPort(at(v)) },
+		func(b []byte, v *T) []byte { return AppendAddrPort(b, number, *at(v)) }}
+}
+
+// repeated makes a Part of a list with at most count elements.
+func repeated[T, E any](number protowire.Number, name string, count int, at func(*T) *[]E, read func(Field, *E) error, write func([]byte, *E) []byte) Part[T] {
+	return Part[T]{number, name, true,
+		func(f Field, v *T) error {
+			list := at(v)
+			i := len(*list)
+			if i >= count {
+				return InElement("", i, Errorf("more than %d elements", count))
+			}
+			var zero E
+			*list = append(*list, zero)
+			return InElement("", i, read(f, &(*list)[i]))
+		},
+		func(b []byte, v *T) []byte {
+			list := *at(v)
+			for i := range list {
+				b = write(b, &list[i])
+			}
+			return b
+		}}
+}
+
+// Strings is a list of at most count strings of at most max bytes each.
+func Strings[T any](number protowire.Number, name string, count, max int, at func(*T) *[]string) Part[T] {
+	return repeated(number, name, count, at,
+		func(f Field, s *string) error { return f.String(max, s) },
+		func(b []byte, s *string) []byte { return AppendElement(b, number, *s) })
+}
+
+// Blobs is a list of at most count byte strings of at most max bytes each.
+func Blobs[T any](number protowire.Number, name string, count, max int, at func(*T) *[][]byte) Part[T] {
+	return repeated(number, name, count, at,
+		func(f Field, s *[]byte) error { return f.Bytes(max, s) },
+		func(b []byte, s *[]byte) []byte { return AppendElement(b, number, *s) })
+}
+
+// Addrs is a list of at most count addresses of 4 or 16 bytes.
+func Addrs[T any](number protowire.Number, name string, count int, at func(*T) *[]netip.Addr) Part[T] {
+	return repeated(number, name, count, at, Field.Addr,
+		func(b []byte, a *netip.Addr) []byte { return AppendAddr(b, number, *a) })
+}
+
+// Numbers is a packed list of at most count numbers of at most max each.
+func Numbers[T any, N ~uint8 | ~uint16 | ~uint32 | ~uint64](number protowire.Number, name string, count int, max N, at func(*T) *[]N) Part[T] {
+	return Part[T]{number, name, true, // packed: one or more occurrences
+		func(f Field, v *T) error {
+			return f.Varints(func(f Field) error {
+				var n N
+				err := readNumber(f, max, &n)
+				if err == nil {
+					err = Grow(at(v), count, n)
+				}
+				return err
+			})
+		},
+		func(b []byte, v *T) []byte {
+			if len(*at(v)) == 0 {
+				return b
+			}
+			return AppendMessage(b, number, func(b []byte) []byte {
+				for _, n := range *at(v) {
+					b = protowire.AppendVarint(b, uint64(n))
+				}
+				return b
+			})
+		}}
+}
+
+// Struct is a message in a field that isn't a pointer; without any field set it
+// isn't written.
+func Struct[T, M any](number protowire.Number, name string, m *Message[M], at func(*T) *M) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return m.readField(f, at(v)) },
+		func(b []byte, v *T) []byte {
+			n := len(b)
+			with := m.field(b, number, at(v))
+			if len(with) == n+protowire.SizeTag(number)+1 { // a tag and the length 0
+				return with[:n]
+			}
+			return with
+		}}
+}
+
+// Pointer is a message that is there when the pointer isn't nil, also when none
+// of its fields is set.
+func Pointer[T, M any](number protowire.Number, name string, m *Message[M], at func(*T) **M) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error {
+			p := new(M)
+			*at(v) = p
+			return m.readField(f, p)
+		},
+		func(b []byte, v *T) []byte {
+			if *at(v) == nil {
+				return b
+			}
+			return m.field(b, number, *at(v))
+		}}
+}
+
+// Messages is a list of at most count messages.
+func Messages[T, M any](number protowire.Number, name string, count int, m *Message[M], at func(*T) *[]M) Part[T] {
+	return repeated(number, name, count, at, m.readField,
+		func(b []byte, v *M) []byte { return m.field(b, number, v) })
+}
+
+func (m *Message[T]) readField(f Field, v *T) error {
+	b, err := f.Message()
+	if err != nil {
+		return err
+	}
+	return m.Read(b, v)
+}
+
+// field appends v as a message field.
+func (m *Message[T]) field(b []byte, number protowire.Number, v *T) []byte {
+	return AppendMessage(b, number, func(b []byte) []byte { return m.Append(b, v) })
+}
+
+// Map is a list of at most count messages that are kept by a key of their own,
+// written in the keys' order. No key is empty or there twice.
+func Map[T, M any](number protowire.Number, name string, count int, m *Message[M], key func(*M) string, at func(*T) *map[string]*M) Part[T] {
+	return Part[T]{number, name, true,
+		func(f Field, v *T) error {
+			x := new(M)
+			i := len(*at(v))
+			if err := m.readField(f, x); err != nil {
+				return InElement("", i, err)
+			}
+			return InElement("", i, put(at(v), count, key(x), x))
+		},
+		func(b []byte, v *T) []byte {
+			for _, k := range slices.Sorted(maps.Keys(*at(v))) {
+				b = m.field(b, number, (*at(v))[k])
+			}
+			return b
+		}}
+}
+
+// Versions is Map for a message of a string key, 1, of at most max bytes and a
+// uint64, 2.
+func Versions[T any](number protowire.Number, name string, count, max int, at func(*T) *map[string]uint64) Part[T] {
+	type pair struct {
+		key     string
+		version uint64
+	}
+	m := Describe(
+		String(1, "key", max, func(p *pair) *string { return &p.key }),
+		Number(2, "version", math.MaxUint64, func(p *pair) *uint64 { return &p.version }))
+	return Part[T]{number, name, true,
+		func(f Field, v *T) error {
+			var p pair
+			i := len(*at(v))
+			if err := m.readField(f, &p); err != nil {
+				return InElement("", i, err)
+			}
+			return InElement("", i, put(at(v), count, p.key, p.version))
+		},
+		func(b []byte, v *T) []byte {
+			for _, k := range slices.Sorted(maps.Keys(*at(v))) {
+				b = m.field(b, number, &pair{k, (*at(v))[k]})
+			}
+			return b
+		}}
+}
+
+// put adds x to a map that must not have its key yet.
+func put[X any](m *map[string]X, count int, key string, x X) error {
+	if key == "" {
+		return Errorf("has no key")
+	}
+	if len(*m) >= count {
+		return Errorf("more than %d elements", count)
+	}
+	if _, ok := (*m)[key]; ok {
+		return Errorf("%q is there twice", key)
+	}
+	if *m == nil {
+		*m = make(map[string]X)
+	}
+	(*m)[key] = x
+	return nil
+}
