@@ -19,7 +19,10 @@ import (
 //
 //	accept -> TLS, when it has a certificate
 //	HTTP:   -> the listener's own routes -> an endpoint, mutual TLS when it has an identity
-//	opaque: -> an endpoint of its destination
+//	opaque: -> an endpoint of its destination, or of a stream's route
+//
+// Where routes of streams are for names, the client's ClientHello is read first:
+// a name that no certificate covers is passed through, TLS and all.
 type edge struct {
 	lane     *lane
 	listener *live.Listener
@@ -37,9 +40,9 @@ func (e *edge) update(l *live.Listener) {
 	e.listener = l
 	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes}
 	e.config = nil
-	if l.Certificate != nil {
+	if l.Certificates != nil {
 		e.config = &tls.Config{
-			Certificates:                []tls.Certificate{*l.Certificate},
+			GetCertificate:              l.Certificates.Get,
 			MinVersion:                  tls.VersionTLS12,
 			NextProtos:                  []string{"h2", "http/1.1"},
 			DynamicRecordSizingDisabled: true,
@@ -51,12 +54,13 @@ func (e *edge) update(l *live.Listener) {
 }
 
 func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
-	if e.config == nil && e.listener.Protocol != view.TCP && !e.listener.AcceptProxy {
+	l := e.listener
+	if e.config == nil && l.Protocol != view.TCP && !l.AcceptProxy && l.Streams == nil {
 		e.lane.http.Serve(fd, peer, e)
 		return
 	}
-	c := e.lane.receive(meter.Edge, e.listener.Destination, fd, peer)
-	if e.listener.AcceptProxy {
+	c := e.lane.receive(meter.Edge, l.Destination, fd, peer)
+	if l.AcceptProxy {
 		c.introduced(func() { e.begin(c) })
 		return
 	}
@@ -65,20 +69,76 @@ func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
 
 // begin goes on with a connection of which it is known whose it is.
 func (e *edge) begin(c *incoming) {
-	if e.config == nil {
-		e.open(c)
-		return
+	l := e.listener
+	switch {
+	case l.Streams != nil && l.Streams.ByName && e.config != nil:
+		c.asked(func(name []byte) {
+			if l.Certificates.For(name) != nil {
+				e.secure(c)
+				return
+			}
+			c.found("tls", sniff.Client)
+			c.streamTo(l.Streams, name)
+		})
+	case e.config != nil:
+		e.secure(c)
+	case l.Protocol == view.TCP && l.Streams != nil:
+		c.found("tcp", sniff.Declared)
+		c.stream(l.Streams)
+	case l.Protocol == view.TCP:
+		e.opaque(c)
+	default:
+		c.http(e, nil)
 	}
-	c.secure(e.config, func(*mtls.Session) { e.open(c) })
 }
 
-func (e *edge) open(c *incoming) {
-	if e.listener.Protocol == view.TCP {
-		c.found("tcp", sniff.Declared)
-		c.opaque(e.lane.cluster(meter.Edge, e.listener.Destination), nil, l4.Options{})
-		return
+// secure ends TLS here.
+func (e *edge) secure(c *incoming) {
+	l := e.listener
+	c.secure(e.config, func(s *mtls.Session) {
+		name := asciiLower(s.State().ServerName)
+		switch {
+		case l.Protocol == view.TCP && l.Streams != nil:
+			c.found("tcp", sniff.Declared)
+			c.streamTo(l.Streams, name)
+		case l.Protocol == view.TCP:
+			e.opaque(c)
+		default:
+			router := &named{edge: e}
+			if served := l.Certificates.For(name); served != nil {
+				router.listener = served.Listener
+			}
+			c.http(router, nil)
+		}
+	})
+}
+
+func (e *edge) opaque(c *incoming) {
+	c.found("tcp", sniff.Declared)
+	c.opaque(e.lane.cluster(meter.Edge, e.listener.Destination), nil, l4.Options{})
+}
+
+// named is the router of a connection whose client asked for a server name: a
+// Gateway listener's.
+type named struct {
+	*edge
+	listener string
+}
+
+// Route answers 421 to a request for what another listener of the port serves:
+// the connection was made for another one's certificate and rules (RFC 9110,
+// 15.5.20).
+func (n *named) Route(x *l7http.Exchange) *l7http.Failure {
+	if c := n.edge.listener.Certificates; c != nil && c.Several() {
+		var lower [maxHostname]byte
+		host, _ := h1.SplitAuthority(x.Request.Authority)
+		if name, ok := appendLower(lower[:0], host); ok {
+			if s := c.For(name); s != nil && s.Listener != n.listener {
+				return l7http.Misdirected
+			}
+		}
 	}
-	c.http(e, nil)
+	return n.edge.Route(x)
 }
 
 // Route matches the request against the listener's table.

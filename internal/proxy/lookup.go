@@ -54,8 +54,8 @@ func (n *lane) destination(key string, then func(*live.Destination)) {
 }
 
 // endpoints finds where a service port is served.
-func (n *lane) endpoints(key string, then func(*dial.Cluster)) {
-	c := n.cluster(meter.Outbound, key)
+func (n *lane) endpoints(d meter.Direction, key string, then func(*dial.Cluster)) {
+	c := n.cluster(d, key)
 	if c.Known() {
 		then(c)
 		return

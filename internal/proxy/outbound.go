@@ -67,28 +67,37 @@ func (o *outbound) toAddress(c *incoming, to netip.AddrPort) {
 func (o *outbound) toService(c *incoming, key string) {
 	c.about.service = key
 	o.lane.destination(key, func(d *live.Destination) {
-		protocol, routed, known := view.Detect, false, false
+		var what spoken
 		if d != nil {
-			protocol, routed, known = d.Protocol, d.Routes != nil, d.ServerFirst
+			what = spoken{routed: d.Routes != nil, streams: d.Streams, known: d.ServerFirst, protocol: d.Protocol}
 		}
-		switch protocol {
+		switch what.protocol {
 		case view.HTTP, view.HTTP2:
 			o.http(c, key, "http", sniff.Declared)
 		case view.TCP:
 			c.found("tcp", sniff.Declared)
-			o.tcp(c, key, nil)
+			o.tcp(c, key, what.streams)
 		default:
-			o.meet(c, key, routed, known)
+			o.meet(c, key, what)
 		}
 	})
 }
 
+// spoken is what is known of a service port before a connection is looked at.
+type spoken struct {
+	protocol view.Protocol
+	routed   bool          // requests have routes
+	streams  *live.Streams // where what isn't HTTP goes
+	known    bool          // its server speaks first
+}
+
 // meet looks at what is spoken. What a server says never decides about a port
-// that has routes: it can't talk its way around them.
-func (o *outbound) meet(c *incoming, key string, routed, known bool) {
-	m := meet{silence: clientSilence, learnt: known || o.lane.greets(key)}
-	if !routed {
-		m.server = func(then func(*dial.Cluster)) { o.lane.endpoints(key, then) }
+// whose requests have routes: it can't talk its way around them. Nor can it be
+// asked when it takes the client's word to know which server that is.
+func (o *outbound) meet(c *incoming, key string, what spoken) {
+	m := meet{silence: clientSilence, learnt: what.known || o.lane.greets(key)}
+	if !what.routed {
+		m.server = o.server(key, what.streams)
 	}
 	c.meet(m, func(v verdict) {
 		switch {
@@ -96,15 +105,33 @@ func (o *outbound) meet(c *incoming, key string, routed, known bool) {
 			v.drop()
 			o.http(c, key, v.kind.String(), v.how)
 			return
-		case routed && (v.how == sniff.Timeout || v.ended):
+		case what.routed && what.streams == nil && (v.how == sniff.Timeout || v.ended):
 			o.http(c, key, "http", v.how) // for it to say that there was no request
 			return
 		case v.how == sniff.Server:
 			o.lane.learn(key, GreetingKept)
 		}
 		c.found(opaqueName(v.kind), v.how)
-		o.tcp(c, key, v.early)
+		if v.early != nil {
+			c.opaque(nil, v.early, l4.Options{})
+			return
+		}
+		o.tcp(c, key, what.streams)
 	})
+}
+
+// server is how the server of a connection that may not be HTTP is found before
+// the client has said anything; nil when it can't be.
+func (o *outbound) server(key string, s *live.Streams) func(then func(*dial.Cluster)) {
+	if s != nil {
+		if s.ByName {
+			return nil
+		}
+		if key = o.lane.pick(s, nil); key == "" {
+			return nil
+		}
+	}
+	return func(then func(*dial.Cluster)) { o.lane.endpoints(meter.Outbound, key, then) }
 }
 
 // opaqueName is what a connection that isn't HTTP is called.
@@ -120,12 +147,12 @@ func (o *outbound) http(c *incoming, key, protocol string, how sniff.How) {
 	c.http(&described{o.lane.service(key), c.about}, nil)
 }
 
-func (o *outbound) tcp(c *incoming, key string, early *l4.Early) {
-	if early != nil {
-		c.opaque(nil, early, l4.Options{})
+func (o *outbound) tcp(c *incoming, key string, s *live.Streams) {
+	if s != nil {
+		c.stream(s)
 		return
 	}
-	o.lane.endpoints(key, func(cluster *dial.Cluster) { c.opaque(cluster, nil, l4.Options{}) })
+	o.lane.endpoints(meter.Outbound, key, func(cluster *dial.Cluster) { c.opaque(cluster, nil, l4.Options{}) })
 }
 
 // described is a service's router with what is known of one connection.

@@ -168,21 +168,26 @@ func dumpProxy(p *live.Proxy) proxyDump {
 }
 
 type listenerDump struct {
-	Name        string         `json:"name"`
-	Kind        string         `json:"kind"`
-	Address     string         `json:"address"`
-	Protocol    string         `json:"protocol"`
-	Destination string         `json:"destination,omitempty"`
-	App         string         `json:"app,omitempty"`
-	Plaintext   bool           `json:"plaintext,omitempty"`
-	AcceptProxy bool           `json:"accept_proxy,omitempty"`
-	SendProxy   uint8          `json:"send_proxy,omitempty"` // the version
-	HTTPS       bool           `json:"https,omitempty"`
-	Routes      []routeHost    `json:"routes,omitempty"`
-	Certificate *listenerCerts `json:"certificate,omitempty"`
+	Name        string      `json:"name"`
+	Kind        string      `json:"kind"`
+	Address     string      `json:"address"`
+	Protocol    string      `json:"protocol"`
+	Destination string      `json:"destination,omitempty"`
+	App         string      `json:"app,omitempty"`
+	Plaintext   bool        `json:"plaintext,omitempty"`
+	AcceptProxy bool        `json:"accept_proxy,omitempty"`
+	SendProxy   uint8       `json:"send_proxy,omitempty"` // the version
+	HTTPS       bool        `json:"https,omitempty"`
+	Routes      []routeHost `json:"routes,omitempty"`
+	Streams     []routeHost `json:"streams,omitempty"`
+	// Certificate is the first of Certificates.
+	Certificate  *listenerCerts  `json:"certificate,omitempty"`
+	Certificates []listenerCerts `json:"certificates,omitempty"`
 }
 
 type listenerCerts struct {
+	// Listener is the Gateway listener that the certificate is of.
+	Listener string    `json:"listener,omitempty"`
 	Names    []string  `json:"names"`
 	NotAfter time.Time `json:"not_after"`
 }
@@ -209,14 +214,20 @@ func dumpListeners(p *live.Proxy) []listenerDump {
 	for _, l := range p.Listeners {
 		d := listenerDump{
 			Name: l.Name, Kind: kindNames[l.Kind], Address: l.Address.String(), Protocol: protocolName(l.Protocol),
-			Destination: l.Destination, Plaintext: l.Plaintext, AcceptProxy: l.AcceptProxy, SendProxy: uint8(l.SendProxy), HTTPS: l.Certificate != nil,
-			Routes: dumpRoutes(&l.Listener.Routes),
+			Destination: l.Destination, Plaintext: l.Plaintext, AcceptProxy: l.AcceptProxy, SendProxy: uint8(l.SendProxy), HTTPS: l.Certificates != nil,
+			Routes: dumpRoutes(&l.Listener.Routes), Streams: dumpRoutes(&l.Listener.Streams),
 		}
 		if l.App.IsValid() {
 			d.App = l.App.String()
 		}
-		if l.Certificate != nil && l.Certificate.Leaf != nil {
-			d.Certificate = &listenerCerts{Names: l.Certificate.Leaf.DNSNames, NotAfter: l.Certificate.Leaf.NotAfter.UTC()}
+		for served, pair := range l.Certificates.All() {
+			if leaf := pair.Leaf; leaf != nil {
+				c := listenerCerts{Listener: served.Listener, Names: leaf.DNSNames, NotAfter: leaf.NotAfter.UTC()}
+				if d.Certificate == nil {
+					d.Certificate = &c
+				}
+				d.Certificates = append(d.Certificates, c)
+			}
 		}
 		list = append(list, d)
 	}
@@ -292,12 +303,13 @@ type destinationDump struct {
 	Protocol  string      `json:"protocol"`
 	Addresses []string    `json:"addresses,omitempty"`
 	Routes    []routeHost `json:"routes,omitempty"`
+	Streams   []routeHost `json:"streams,omitempty"`
 }
 
 func dumpDestinations(t *live.Table) []destinationDump {
 	list := []destinationDump{}
 	for key, d := range t.Destinations() {
-		x := destinationDump{Key: key, Absent: d.Absent, Protocol: protocolName(d.Protocol), Routes: dumpRoutes(&d.Destination.Routes)}
+		x := destinationDump{Key: key, Absent: d.Absent, Protocol: protocolName(d.Protocol), Routes: dumpRoutes(&d.Destination.Routes), Streams: dumpRoutes(&d.Destination.Streams)}
 		for _, a := range d.Addresses {
 			x.Addresses = append(x.Addresses, a.String())
 		}

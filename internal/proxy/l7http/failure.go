@@ -28,6 +28,9 @@ var (
 	NoBackend   = &Failure{500, "destination_not_found", "The route's backend does not exist.", false}
 	NoEndpoints = &Failure{503, "destination_unavailable", "There is no endpoint that could answer.", false}
 	Looped      = &Failure{508, "proxy_loop_detected", "The request came back to where it was sent from.", false}
+	// Misdirected is a request on a connection that was made for another listener
+	// of the port (RFC 9110, 15.5.20).
+	Misdirected = &Failure{421, "http_request_denied", "This connection was made for another host name.", true}
 	NotAProxy   = &Failure{501, "http_request_denied", "CONNECT is answered by a forward listener only.", true}
 
 	refused         = &Failure{502, "connection_refused", "The endpoint refused the connection.", false}

@@ -1,7 +1,6 @@
 package live
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -9,7 +8,6 @@ import (
 	"strings"
 
 	"tulle.dev/tulle/internal/identity"
-	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
@@ -74,8 +72,8 @@ func compileListener(l *view.Listener) (*Listener, error) {
 			return nil, fmt.Errorf("app: is missing, an inbound listener needs the program's IP:PORT")
 		}
 	case view.Edge:
-		if l.Protocol == view.TCP && l.Destination == "" {
-			return nil, fmt.Errorf("destination: is missing, an edge listener for TCP needs one")
+		if l.Protocol == view.TCP && l.Destination == "" && len(l.Streams.Hosts) == 0 {
+			return nil, fmt.Errorf("destination: is missing, an edge listener for TCP needs one, or streams")
 		}
 	default:
 		return nil, fmt.Errorf("kind: %d is unknown", l.Kind)
@@ -87,34 +85,12 @@ func compileListener(l *view.Listener) (*Listener, error) {
 		}
 		c.Routes = t
 	}
-	if len(l.Certificate) > 0 || len(l.Key) > 0 {
-		pair, err := tls.X509KeyPair(l.Certificate, l.Key)
-		if err != nil {
-			return nil, fmt.Errorf("certificate: %w", err)
-		}
-		c.Certificate = &pair
+	var err error
+	if c.Streams, err = compileStreams(l.Streams); err != nil {
+		return nil, err
 	}
-	return c, nil
-}
-
-func compileRoutes(spec route.Spec) (*route.Table, error) {
-	t, err := route.Compile(spec)
-	if err != nil {
-		return nil, fmt.Errorf("routes.%w", err)
-	}
-	for i, h := range spec.Hosts {
-		for j, r := range h.Rules {
-			for k, b := range r.Backends {
-				if b.Destination == "" {
-					continue // answered 500
-				}
-				if err := checkKey(b.Destination); err != nil {
-					return nil, fmt.Errorf("routes.hosts[%d].rules[%d].backends[%d].destination: %w", i, j, k, err)
-				}
-			}
-		}
-	}
-	return t, nil
+	c.Certificates, err = compileCertificates(l)
+	return c, err
 }
 
 // checkKey accepts "SERVICE.NAMESPACE:PORT".
@@ -140,7 +116,9 @@ func compileDestination(key string, d *view.Destination) (*Destination, error) {
 		}
 		c.Routes = t
 	}
-	return c, nil
+	var err error
+	c.Streams, err = compileStreams(d.Streams)
+	return c, err
 }
 
 func checkEndpoints(key string, e *view.Endpoints) error {

@@ -263,7 +263,7 @@ func (l *Live) sweep(now time.Time) {
 		if i == nil || d.Absent || (!needed[DestinationKey(key)] && l.idle(i, now)) {
 			continue
 		}
-		for _, key := range implied(key, &d.Destination.Routes) {
+		for _, key := range implied(d.Destination) {
 			needed[key] = true
 		}
 	}

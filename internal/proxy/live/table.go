@@ -1,7 +1,6 @@
 package live
 
 import (
-	"crypto/tls"
 	"iter"
 	"net/netip"
 	"sync/atomic"
@@ -42,8 +41,10 @@ type Listener struct {
 	*view.Listener
 	// Routes is the compiled table of an Edge listener; nil when it has none.
 	Routes *route.Table
-	// Certificate is set for an HTTPS listener.
-	Certificate *tls.Certificate
+	// Streams routes what isn't HTTP; nil when there is no route for that.
+	Streams *Streams
+	// Certificates are those of a listener that ends TLS, else nil.
+	Certificates *Certificates
 }
 
 // Destination is one port of a service as a caller sees it.
@@ -53,8 +54,20 @@ type Destination struct {
 	Absent bool
 	// Routes is the compiled table; nil sends everything to Key's endpoints.
 	Routes *route.Table
+	// Streams routes connections that aren't HTTP; nil sends them to Key's
+	// endpoints.
+	Streams *Streams
 
 	used *usage
+}
+
+// Streams routes connections that aren't HTTP. The table's authorities are the
+// server names of TLS.
+type Streams struct {
+	*route.Table
+	// ByName says that some routes are for a name: the client's first bytes must
+	// be read before it is known where they go.
+	ByName bool
 }
 
 // Host answers a look-up of a name or an address. Service is empty when the

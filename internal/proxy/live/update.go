@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"tulle.dev/tulle/internal/identity"
-	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
@@ -157,7 +156,7 @@ func (l *Live) answer(r *control.Resource, t *Table) (done []func()) {
 	waiters := i.waiters
 	i.answered, i.absent, i.late, i.version, i.waiters = true, r.Absent, false, r.Version, nil
 	if r.Destination != nil {
-		for _, key := range implied(r.Destination.Key, &r.Destination.Routes) {
+		for _, key := range implied(r.Destination) {
 			l.want(key)
 			for _, w := range waiters {
 				w.keys = append(w.keys, key)
@@ -185,42 +184,4 @@ func (l *Live) learnRole(t *Table) {
 			l.endSession(errAgain)
 		}
 	}
-}
-
-// implied returns the resources that a destination makes necessary: the
-// endpoints of its route's backends, or its own.
-func implied(key string, routes *route.Spec) []string {
-	if len(routes.Hosts) == 0 {
-		return []string{EndpointsKey(key)}
-	}
-	return backends(routes)
-}
-
-func backends(routes *route.Spec) []string {
-	var keys []string
-	for _, h := range routes.Hosts {
-		for _, r := range h.Rules {
-			for _, b := range r.Backends {
-				if b.Destination != "" {
-					keys = append(keys, EndpointsKey(b.Destination))
-				}
-			}
-		}
-	}
-	return keys
-}
-
-// implied returns the resources that the proxy's own listeners make necessary.
-func (p *Proxy) implied() []string {
-	var keys []string
-	for _, l := range p.Listeners {
-		switch l.Kind {
-		case view.Explicit, view.Edge:
-			if l.Destination != "" {
-				keys = append(keys, DestinationKey(l.Destination), EndpointsKey(l.Destination))
-			}
-			keys = append(keys, backends(&l.Listener.Routes)...)
-		}
-	}
-	return keys
 }
