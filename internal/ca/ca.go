@@ -73,10 +73,11 @@ type CA struct {
 	keys   Keys
 	now    func() time.Time
 	log    *slog.Logger
-	root   *signer // nil when only an issuing certificate was given
-	roots  []*x509.Certificate
 
 	mu     sync.Mutex
+	trust  trust
+	root   *signer             // signs; nil when only an issuing certificate was given
+	roots  []*x509.Certificate // that are trusted, the signing one first; replaced, never written to
 	issuer *signer
 	limits map[identity.ID]*rate.Limiter
 }
@@ -98,9 +99,13 @@ func fill(c *Config) {
 func Open(c Config) (*CA, error) {
 	fill(&c)
 	ca := &CA{domain: c.TrustDomain, keys: c.Keys, now: c.Now, log: c.Log, limits: map[identity.ID]*rate.Limiter{}}
-	key, chain, err := c.Keys.Load(rootName)
+	var err error
+	if ca.trust, err = loadTrust(c.Keys); err != nil {
+		return nil, err
+	}
+	key, chain, err := c.Keys.Load(ca.trust.Signing)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && ca.trust.Version == 1:
 		if ca.domain == "" {
 			ca.domain = "mesh.local"
 		}
@@ -122,6 +127,17 @@ func Open(c Config) (*CA, error) {
 	}
 	ca.domain = domain
 	ca.roots = []*x509.Certificate{ca.root.cert}
+	if ca.trust.Also != "" {
+		key, chain, err := c.Keys.Load(ca.trust.Also)
+		if err != nil {
+			return nil, fmt.Errorf("the CA's other root: %w", err)
+		}
+		also, err := loadSigner(key, chain)
+		if err != nil {
+			return nil, fmt.Errorf("the CA's other root: %w", err)
+		}
+		ca.roots = append(ca.roots, also.cert)
+	}
 	if now := ca.now(); now.After(ca.root.cert.NotAfter) {
 		return nil, fmt.Errorf("the CA's root ended on %s, it is %s now: is this machine's clock right?", ca.root.cert.NotAfter.Format(time.DateOnly), now.Format(time.DateOnly))
 	}
@@ -150,7 +166,7 @@ func Open(c Config) (*CA, error) {
 // its key and the roots. It isn't rotated.
 func OpenIssuer(c Config, key crypto.Signer, chain, roots [][]byte) (*CA, error) {
 	fill(&c)
-	ca := &CA{now: c.Now, log: c.Log, limits: map[identity.ID]*rate.Limiter{}}
+	ca := &CA{now: c.Now, log: c.Log, trust: trust{Version: 1}, limits: map[identity.ID]*rate.Limiter{}}
 	var err error
 	if ca.issuer, err = loadSigner(key, chain); err != nil {
 		return nil, fmt.Errorf("the issuing certificate: %w", err)
@@ -242,11 +258,11 @@ func domainOf(c *x509.Certificate) (identity.TrustDomain, error) {
 // Rotate makes a new issuing certificate when the present one has lived two
 // thirds of its life, or there is none.
 func (ca *CA) Rotate() error {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
 	if ca.root == nil {
 		return nil
 	}
-	ca.mu.Lock()
-	defer ca.mu.Unlock()
 	now := ca.now()
 	if i := ca.issuer; i != nil && now.Before(rotateAt(i.cert)) && !now.Before(i.cert.NotBefore) {
 		return nil
@@ -301,7 +317,7 @@ func (ca *CA) Issue(public crypto.PublicKey, id identity.ID, ttl time.Duration) 
 	}
 	now := ca.now()
 	ca.mu.Lock()
-	issuer := ca.issuer
+	issuer, root := ca.issuer, ca.root
 	allowed := ca.allow(id, now)
 	ca.mu.Unlock()
 	if !allowed {
@@ -330,7 +346,7 @@ func (ca *CA) Issue(public crypto.PublicKey, id identity.ID, ttl time.Duration) 
 		return nil, fmt.Errorf("sign a certificate for %s: %w", id, err)
 	}
 	chain = append([][]byte{der}, issuer.chain...)
-	if issuer == ca.root {
+	if issuer == root {
 		chain = chain[:1]
 	}
 	return chain, nil
@@ -361,8 +377,11 @@ func (ca *CA) TrustDomain() identity.TrustDomain { return ca.domain }
 
 // Roots returns the trust roots, DER.
 func (ca *CA) Roots() [][]byte {
-	out := make([][]byte, len(ca.roots))
-	for i, r := range ca.roots {
+	ca.mu.Lock()
+	roots := ca.roots
+	ca.mu.Unlock()
+	out := make([][]byte, len(roots))
+	for i, r := range roots {
 		out[i] = r.Raw
 	}
 	return out
@@ -370,11 +389,14 @@ func (ca *CA) Roots() [][]byte {
 
 // Bundle is the roots as proxies are told.
 func (ca *CA) Bundle() view.Bundle {
-	return view.Bundle{Version: 1, Domains: []view.TrustDomain{{Name: string(ca.domain), Roots: ca.Roots()}}}
+	ca.mu.Lock()
+	version, signer := ca.trust.Version, ca.roots[0].SubjectKeyId
+	ca.mu.Unlock()
+	return view.Bundle{Version: version, Signer: signer, Domains: []view.TrustDomain{{Name: string(ca.domain), Roots: ca.Roots()}}}
 }
 
-// Pin is the fingerprint of the root, as join tokens carry it.
-func (ca *CA) Pin() [sha256.Size]byte { return sha256.Sum256(ca.roots[0].Raw) }
+// Pin is the fingerprint of the signing root, as join tokens carry it.
+func (ca *CA) Pin() [sha256.Size]byte { return sha256.Sum256(ca.Roots()[0]) }
 
 // Ends says when the root and the issuing certificate end, and whether the
 // latter is rotated here.

@@ -20,6 +20,12 @@ type Keys interface {
 	Load(name string) (crypto.Signer, [][]byte, error)
 	// Save keeps both, in place of what was there.
 	Save(name string, key crypto.Signer, chain [][]byte) error
+	// Remove forgets both; it is no error when there is neither.
+	Remove(name string) error
+	// LoadNote and SaveNote keep a few bytes that are no secret, all of them or
+	// the ones before.
+	LoadNote(name string) ([]byte, error)
+	SaveNote(name string, data []byte) error
 }
 
 // Files keeps keys in a directory (made with mode 0700), as NAME-key.pem and
@@ -62,10 +68,34 @@ func (f Files) Save(name string, key crypto.Signer, chain [][]byte) error {
 	return identity.WriteKey(filepath.Join(f.Dir, identity.KeyFile(name)), key)
 }
 
+// Remove implements Keys. The key goes first.
+func (f Files) Remove(name string) error {
+	for _, file := range []string{identity.KeyFile(name), identity.ChainFile(name)} {
+		if err := os.Remove(filepath.Join(f.Dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// LoadNote implements Keys: NAME.json in the directory.
+func (f Files) LoadNote(name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(f.Dir, name+".json"))
+}
+
+// SaveNote implements Keys.
+func (f Files) SaveNote(name string, data []byte) error {
+	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
+		return fmt.Errorf("the CA's directory: %w", err)
+	}
+	return identity.WriteFile(filepath.Join(f.Dir, name+".json"), data, 0o644)
+}
+
 // MemoryKeys keeps keys in memory, for tests. The zero value is ready.
 type MemoryKeys struct {
-	mu   sync.Mutex
-	held map[string]memoryPair
+	mu    sync.Mutex
+	held  map[string]memoryPair
+	notes map[string][]byte
 }
 
 type memoryPair struct {
@@ -92,5 +122,34 @@ func (m *MemoryKeys) Save(name string, key crypto.Signer, chain [][]byte) error 
 		m.held = map[string]memoryPair{}
 	}
 	m.held[name] = memoryPair{key, chain}
+	return nil
+}
+
+// Remove implements Keys.
+func (m *MemoryKeys) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.held, name)
+	return nil
+}
+
+// LoadNote implements Keys.
+func (m *MemoryKeys) LoadNote(name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if data, ok := m.notes[name]; ok {
+		return data, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// SaveNote implements Keys.
+func (m *MemoryKeys) SaveNote(name string, data []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.notes == nil {
+		m.notes = map[string][]byte{}
+	}
+	m.notes[name] = data
 	return nil
 }

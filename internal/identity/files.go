@@ -28,7 +28,7 @@ func WriteKey(path string, key crypto.Signer) error {
 	if err != nil {
 		return fmt.Errorf("write the key %s: %w", path, err)
 	}
-	return write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 // ReadKey reads a private key that WriteKey wrote, or an EC key in SEC 1 form.
@@ -67,7 +67,7 @@ func WriteCertificates(path string, certificates [][]byte) error {
 	for _, der := range certificates {
 		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a Buffer doesn't fail
 	}
-	return write(path, b.Bytes(), 0o600)
+	return WriteFile(path, b.Bytes(), 0o600)
 }
 
 // ReadCertificates reads a PEM file of one or more certificates, as DER.
@@ -158,8 +158,8 @@ func read(path string) ([]byte, error) {
 	return b, nil
 }
 
-// write replaces a file so that after a crash it is the old one or the new one.
-func write(path string, b []byte, mode os.FileMode) (err error) {
+// WriteFile replaces a file so that after a crash it is the old one or the new one.
+func WriteFile(path string, b []byte, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp") // 0600
 	if err != nil {

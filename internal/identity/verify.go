@@ -18,8 +18,36 @@ const (
 
 // Bundle holds the roots of each trust domain. It is immutable.
 type Bundle struct {
-	roots map[TrustDomain][]*x509.Certificate
-	pools map[TrustDomain]*x509.CertPool
+	roots  map[TrustDomain][]*x509.Certificate
+	pools  map[TrustDomain]*x509.CertPool
+	denied map[ID]struct{}
+}
+
+// Deny returns the bundle with ids that are trusted no more, whatever certificate
+// they present.
+func (b *Bundle) Deny(ids []ID) *Bundle {
+	c := *b
+	c.denied = make(map[ID]struct{}, len(ids))
+	for _, id := range ids {
+		c.denied[id] = struct{}{}
+	}
+	return &c
+}
+
+// Denied reports whether an id is trusted no more.
+func (b *Bundle) Denied(id ID) bool {
+	if b == nil {
+		return false
+	}
+	_, denied := b.denied[id]
+	return denied
+}
+
+// DeniedError says that a certificate is one of an identity that was denied.
+type DeniedError struct{ ID ID }
+
+func (e *DeniedError) Error() string {
+	return "certificate of " + e.ID.String() + ": the identity is denied"
 }
 
 // NewBundle makes a bundle of DER certificates. Each must be a certificate
@@ -84,6 +112,9 @@ func (b *Bundle) Verify(chain []*x509.Certificate, now time.Time) (ID, error) {
 	pool := b.pools[id.TrustDomain]
 	if pool == nil {
 		return ID{}, fmt.Errorf("certificate of %s: trust domain %s is not trusted", id, id.TrustDomain)
+	}
+	if b.Denied(id) {
+		return ID{}, &DeniedError{id}
 	}
 	return id, verifyChain(id, chain, pool, now)
 }

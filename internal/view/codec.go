@@ -97,6 +97,8 @@ var BundleMessage = pb.Describe(
 		pb.String(1, "name", maxName, func(d *TrustDomain) *string { return &d.Name }),
 		pb.Blobs(2, "roots", maxRoots, maxRoot, func(d *TrustDomain) *[][]byte { return &d.Roots }),
 	), func(u *Bundle) *[]TrustDomain { return &u.Domains }),
+	pb.Bytes(3, "signer", maxKeyID, func(u *Bundle) *[]byte { return &u.Signer }),
+	pb.Strings(4, "denied", maxDenied, maxName, func(u *Bundle) *[]string { return &u.Denied }),
 )
 
 // DestinationMessage describes a Destination.

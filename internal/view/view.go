@@ -188,6 +188,12 @@ type Bundle struct {
 	// Version grows with each change of the roots.
 	Version uint64
 	Domains []TrustDomain
+	// Signer is the key id of the root from which certificates come now: a proxy
+	// whose own comes from another renews it. Empty says nothing.
+	Signer []byte
+	// Denied are SPIFFE ids that are not to be trusted any more, whatever
+	// certificate they present.
+	Denied []string
 }
 
 // TrustDomain is one trust domain's roots, DER.

@@ -289,5 +289,15 @@ func compileBundle(b *view.Bundle) (*identity.Bundle, error) {
 		}
 		roots[name] = d.Roots
 	}
-	return identity.NewBundle(roots)
+	compiled, err := identity.NewBundle(roots)
+	if err != nil || len(b.Denied) == 0 {
+		return compiled, err
+	}
+	ids := make([]identity.ID, len(b.Denied))
+	for i, uri := range b.Denied {
+		if ids[i], err = identity.Parse(uri); err != nil {
+			return nil, fmt.Errorf("denied[%d]: %w", i, err)
+		}
+	}
+	return compiled.Deny(ids), nil
 }
