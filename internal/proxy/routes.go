@@ -29,13 +29,14 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 		x.Cluster = otherwise
 		return nil
 	}
-	path := x.Request.Path
+	path, query := x.Request.Path, []byte(nil)
 	if i := bytes.IndexByte(path, '?'); i >= 0 {
-		path = path[:i]
+		path, query = path[:i], path[i+1:]
 	}
-	rule := r.table.Match(&route.Request{
+	rule, _ := r.table.Match(&route.Request{
 		Authority: x.Request.Authority,
 		Path:      path,
+		Query:     query,
 		Method:    x.Request.MethodName,
 		Fields:    (*fields)(&x.Request),
 	})

@@ -28,6 +28,7 @@ type suffix struct {
 type entry struct {
 	match Match
 	rule  *Compiled
+	index int // of the match in the rule; -1 when it has none
 }
 
 // Compiled is one rule of a Table.
@@ -38,6 +39,30 @@ type Compiled struct {
 	Index int
 
 	total uint64
+	// origins are the rule's CORS, and then each backend's; nil when none has any.
+	origins []*CrossOrigin
+}
+
+// Prefix is the path prefix of one of the rule's matches, for AppendLocation and
+// AppendPath. match is as Table.Match says; other matches than of a prefix, and a
+// rule without matches, have "/".
+func (c *Compiled) Prefix(match int) string {
+	if match >= 0 && match < len(c.Matches) && c.Matches[match].Path.Kind == PathPrefix {
+		return c.Matches[match].Path.Value
+	}
+	return "/"
+}
+
+// CrossOrigin is the CORS of a backend of the rule, by its place in Backends, or
+// the rule's own when that has none or backend is -1; nil when neither has any.
+func (c *Compiled) CrossOrigin(backend int) *CrossOrigin {
+	if c.origins == nil {
+		return nil
+	}
+	if o := c.origins[1+backend]; o != nil {
+		return o
+	}
+	return c.origins[0]
 }
 
 // Request is what a rule is matched against. Its bytes are only read.
@@ -46,7 +71,9 @@ type Request struct {
 	Authority []byte
 	// Path is the request target's path without the query; empty for the
 	// authority and asterisk forms.
-	Path   []byte
+	Path []byte
+	// Query is what follows the path's question mark; nil when there is none.
+	Query  []byte
 	Method []byte
 	// Fields looks header fields up; nil means there are none.
 	Fields Fields
@@ -67,12 +94,9 @@ func Compile(spec Spec) (*Table, error) {
 		}
 		compiled := make([]*Compiled, 0, len(h.Rules))
 		for j, r := range h.Rules {
-			if err := check(r); err != nil {
+			c, err := compileRule(r, len(t.rules))
+			if err != nil {
 				return nil, fmt.Errorf("hosts[%d].rules[%d] (%s): %w", i, j, r.Name, err)
-			}
-			c := &Compiled{Rule: r, Index: len(t.rules)}
-			for _, b := range r.Backends {
-				c.total += uint64(b.Weight)
 			}
 			t.rules = append(t.rules, c)
 			compiled = append(compiled, c)
@@ -92,21 +116,29 @@ func Compile(spec Spec) (*Table, error) {
 	return t, nil
 }
 
-func check(r Rule) error {
-	for i, m := range r.Matches {
-		if m.Path.Kind != PathAny && !strings.HasPrefix(m.Path.Value, "/") {
-			return fmt.Errorf("matches[%d].path: %q must begin with /", i, m.Path.Value)
+func compileRule(r Rule, index int) (*Compiled, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	c := &Compiled{Rule: r, Index: index}
+	for i := -1; i < len(r.Backends); i++ {
+		cors := r.Filters.CORS
+		if i >= 0 {
+			c.total += uint64(r.Backends[i].Weight)
+			cors = r.Backends[i].Filters.CORS
 		}
-		if m.Path.Kind > PathGRPCMethod {
-			return fmt.Errorf("matches[%d].path: kind %d is unknown", i, m.Path.Kind)
+		if cors == nil {
+			continue
 		}
-		for j, h := range m.Headers {
-			if h.Name == "" {
-				return fmt.Errorf("matches[%d].headers[%d].name: is empty", i, j)
-			}
+		if c.origins == nil {
+			c.origins = make([]*CrossOrigin, 1+len(r.Backends))
+		}
+		var err error
+		if c.origins[1+i], err = cors.Compile(); err != nil {
+			return nil, err // Check has seen it
 		}
 	}
-	return nil
+	return c, nil
 }
 
 // host finds or makes the entry of one hostname.
@@ -158,10 +190,10 @@ func (t *Table) hosts() []*host {
 func (h *host) add(rules []*Compiled) {
 	for _, c := range rules {
 		if len(c.Matches) == 0 {
-			h.entries = append(h.entries, entry{rule: c})
+			h.entries = append(h.entries, entry{rule: c, index: -1})
 		}
-		for _, m := range c.Matches {
-			h.entries = append(h.entries, entry{match: m, rule: c})
+		for i, m := range c.Matches {
+			h.entries = append(h.entries, entry{match: m, rule: c, index: i})
 		}
 	}
 }
@@ -199,9 +231,10 @@ func prefixLen(m Match) int {
 // Rules returns every rule, by Index. The slice must not be changed.
 func (t *Table) Rules() []*Compiled { return t.rules }
 
-// Match returns the rule that serves a request, or nil: then the answer is
-// 404, never another host's rule. It doesn't allocate.
-func (t *Table) Match(r *Request) *Compiled {
+// Match returns the rule that serves a request and the place of the match that was
+// met in its Matches, -1 when it has none. The rule is nil when there is none: then
+// the answer is 404, never another host's rule. It doesn't allocate.
+func (t *Table) Match(r *Request) (rule *Compiled, match int) {
 	if len(t.exact) > 0 || len(t.suffixes) > 0 {
 		var lower [maxHostname]byte
 		if name, ok := hostname(lower[:0], r.Authority); ok {
@@ -219,7 +252,7 @@ func (t *Table) Match(r *Request) *Compiled {
 	if t.any != nil {
 		return t.any.match(r)
 	}
-	return nil
+	return nil, -1
 }
 
 // maxHostname is the longest DNS name (RFC 1035, 2.3.4).
@@ -251,13 +284,13 @@ func hostname(dst, authority []byte) ([]byte, bool) {
 	return dst, true
 }
 
-func (h *host) match(r *Request) *Compiled {
+func (h *host) match(r *Request) (*Compiled, int) {
 	for i := range h.entries {
 		if e := &h.entries[i]; e.match.meets(r) {
-			return e.rule
+			return e.rule, e.index
 		}
 	}
-	return nil
+	return nil, -1
 }
 
 func (m *Match) meets(r *Request) bool {

@@ -80,7 +80,7 @@ func TestMatch(t *testing.T) {
 		if c.fields != nil {
 			req.Fields = c.fields
 		}
-		if r := table.Match(&req); r != nil {
+		if r, _ := table.Match(&req); r != nil {
 			got = r.Name
 			if table.Rules()[r.Index] != r {
 				t.Errorf("rule %s: Index %d points elsewhere", r.Name, r.Index)
@@ -226,7 +226,7 @@ func TestMatchAgainstNaive(t *testing.T) {
 		for range 30 {
 			authority, method, p, f := pick("x.y", "q.y", "w.x.y", "z", "none"), pick("GET", "PUT"), path(), fields{"K": pick("1", "2")}
 			got := ""
-			if r := table.Match(&Request{Authority: []byte(authority), Method: []byte(method), Path: []byte(p), Fields: f}); r != nil {
+			if r, _ := table.Match(&Request{Authority: []byte(authority), Method: []byte(method), Path: []byte(p), Fields: f}); r != nil {
 				got = r.Name
 			}
 			if want := naive(spec, authority, method, p, f); got != want {

@@ -8,13 +8,8 @@ import "strings"
 // often it has been passed on, or what proxies tell each other. A name that isn't
 // a token (RFC 9110, 5.6.2) may not be written at all.
 func Writable(name string) bool {
-	if name == "" || len(name) > maxName {
+	if !isToken(name) || len(name) > maxName {
 		return false
-	}
-	for i := range len(name) {
-		if c := name[i]; !('a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
-			return false
-		}
 	}
 	lower := strings.ToLower(name)
 	switch lower {
