@@ -39,6 +39,7 @@ func newInbound(n *lane, l *live.Listener) *inbound {
 func (in *inbound) update(l *live.Listener) {
 	if in.listener == nil || in.listener.App != l.App || in.listener.Destination != l.Destination {
 		in.app = dial.NewCluster(l.Destination, meter.Inbound, in.lane.shard)
+		in.app.Budget = in.lane.proxy.budgets.Of(meter.Inbound, l.Destination)
 		in.app.Update(&view.Endpoints{
 			Key:  l.Destination,
 			List: []view.Endpoint{{Address: l.App, Workload: "the program"}},

@@ -136,6 +136,7 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 	c := n.clusters[k]
 	if c == nil {
 		c = dial.NewCluster(key, d, n.shard)
+		c.Budget = n.proxy.budgets.Of(d, key)
 		c.ServerName = n.serverName(key)
 		c.Protocol = protocolOf(n.current(), k)
 		c.Update(n.current().Endpoints(key))

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/listen"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -51,6 +52,7 @@ type Sockets interface {
 type Proxy struct {
 	config   Config
 	lanes    []*lane
+	budgets  dial.Budgets
 	limit    listen.Limit
 	running  sync.WaitGroup
 	draining atomic.Bool

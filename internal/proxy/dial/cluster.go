@@ -14,6 +14,8 @@ type Cluster struct {
 	ServerName string
 	// Protocol is what the service says its programs speak.
 	Protocol view.Protocol
+	// Budget bounds the further tries to the destination; the proxy's loops share it.
+	Budget *Budget
 	// Failed, when not nil, is told of each failure, on the loop.
 	Failed func(reason string)
 
@@ -26,7 +28,7 @@ type Cluster struct {
 
 // NewCluster makes a cluster without endpoints.
 func NewCluster(key string, d meter.Direction, shard *meter.Shard) *Cluster {
-	return &Cluster{Key: key, direction: d, shard: shard}
+	return &Cluster{Key: key, Budget: &Budget{}, direction: d, shard: shard}
 }
 
 // Update makes the cluster follow what the proxy was told. What is the same
@@ -64,6 +66,11 @@ func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {
 		c.series[t] = c.shard.Traffic(meter.Labels{Direction: c.direction, Service: c.Key, TLS: t})
 	}
 	return c.series[t]
+}
+
+// Retried counts a further try of a request, or one that was wanted and not made.
+func (c *Cluster) Retried(reason meter.Retry, outcome meter.RetryOutcome) {
+	c.shard.Retried(c.direction, c.Key, reason, outcome)
 }
 
 // Fail counts something that went wrong for a request to this cluster.

@@ -4,11 +4,13 @@ package meter
 type Direction uint8
 
 // Inbound goes to the proxy's own program, Outbound comes from it, Edge comes
-// from outside the mesh through a gateway.
+// from outside the mesh through a gateway, Mirror is a copy of a request, whose
+// answer nobody gets.
 const (
 	Inbound Direction = iota + 1
 	Outbound
 	Edge
+	Mirror
 )
 
 // String returns the label's value.
@@ -20,6 +22,8 @@ func (d Direction) String() string {
 		return "outbound"
 	case Edge:
 		return "edge"
+	case Mirror:
+		return "mirror"
 	}
 	return "unknown"
 }

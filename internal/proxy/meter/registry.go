@@ -17,6 +17,7 @@ type Registry struct {
 	series     map[Labels]struct{}
 	reasons    map[reasonKey]struct{}
 	detections map[detectionKey]struct{}
+	retries    map[retryKey]struct{}
 	collectors []func(*Writer)
 
 	identityExpiry atomic.Int64 // Unix seconds, 0 when there is none
@@ -33,6 +34,7 @@ func New(loops int, version string) *Registry {
 		reasons: make(map[reasonKey]struct{}),
 
 		detections: make(map[detectionKey]struct{}),
+		retries:    make(map[retryKey]struct{}),
 	}
 	for range loops {
 		r.shards = append(r.shards, &Shard{
@@ -40,6 +42,7 @@ func New(loops int, version string) *Registry {
 			traffic:    make(map[Labels]*Traffic),
 			reasons:    make(map[reasonKey]*Counter),
 			detections: make(map[detectionKey]*Counter),
+			retries:    make(map[retryKey]*retrySeries),
 		})
 	}
 	return r

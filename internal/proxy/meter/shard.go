@@ -32,12 +32,16 @@ type Shard struct {
 	traffic    map[Labels]*Traffic
 	reasons    map[reasonKey]*Counter
 	detections map[detectionKey]*Counter
+	retries    map[retryKey]*retrySeries
+
+	faults, mirrored faults
 
 	mu         sync.Mutex // guards the lists
 	list       []*Traffic
 	reasonList []reasonCounter
 
 	detectionList []detectionCounter
+	retryList     []*retrySeries
 }
 
 type reasonKey struct {

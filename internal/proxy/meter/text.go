@@ -186,7 +186,9 @@ func (r *Registry) sumReasons() ([]reasonKey, map[reasonKey]uint64) {
 func (r *Registry) write(w *Writer) {
 	r.writeTraffic(w, r.sum())
 	r.writeDetections(w)
+	r.writeRetries(w)
 	r.writeReasons(w)
+	r.writeFaults(w)
 	r.writeState(w)
 	r.mu.Lock()
 	collectors := r.collectors
