@@ -71,7 +71,7 @@ func (a *app) apply(cmd *cobra.Command, conn *client.Client, documents []object.
 			fmt.Fprintf(a.Out, "%s %s\n", nameOf(d.Object), a.paint.bad("refused"))
 			continue
 		case err != nil:
-			return explain(err)
+			return advise(err)
 		}
 		if result != "unchanged" {
 			result = a.paint.good(result)
@@ -266,7 +266,7 @@ func (a *app) deleteCommand() *cobra.Command {
 				case client.IsNotFound(err):
 					failures = append(failures, fmt.Errorf("there is no %s%s", shown, inNamespace(r.kind, namespaces[r])))
 				case err != nil:
-					return explain(err)
+					return advise(err)
 				default:
 					fmt.Fprintf(a.Out, "%s deleted\n", shown)
 				}

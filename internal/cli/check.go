@@ -118,7 +118,7 @@ func (a *app) check(ctx context.Context, conn *client.Client, wait time.Duration
 				return answer, nil
 			}
 		} else if !a.now().Before(deadline) {
-			return nil, couldNotLook(explain(err))
+			return nil, couldNotLook(advise(err))
 		}
 		select {
 		case <-ctx.Done():

@@ -108,9 +108,9 @@ func trustControlPlane(c *tls.Config, pem []byte) error {
 // controlPlanePath ends the SPIFFE id of every control plane.
 const controlPlanePath = "/ns/tulle/sa/control-plane"
 
-// explain turns an error of the client into one that says what to do. An answer
+// advise turns an error of the client into one that says what to do. An answer
 // of the control plane is exit code 1, or 2 when it wouldn't or couldn't answer.
-func explain(err error) error {
+func advise(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func explain(err error) error {
 	}
 	var nobody *client.UnreachableError
 	if errors.As(err, &nobody) {
-		return explainUnreachable(nobody)
+		return adviseUnreachable(nobody)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return couldNot("is it overloaded or stopped? --timeout waits longer", "the control plane didn't answer in time")
@@ -140,7 +140,7 @@ func explain(err error) error {
 	return wrong("", "%w", err)
 }
 
-func explainUnreachable(e *client.UnreachableError) error {
+func adviseUnreachable(e *client.UnreachableError) error {
 	switch {
 	case errors.Is(e.Err, fs.ErrNotExist) || errors.Is(e.Err, syscall.ECONNREFUSED):
 		return couldNot("start a mesh with `tulle up`, or say where yours is with --data-dir (TULLE_DATA_DIR) or --control-plane (TULLE_CONTROL_PLANE)",
@@ -165,7 +165,7 @@ func resource(k *object.Kind) client.Resource {
 func list(ctx context.Context, c *client.Client, kind *object.Kind, namespace string) ([]object.Object, []json.RawMessage, error) {
 	l, err := c.List(ctx, resource(kind), namespace)
 	if err != nil {
-		return nil, nil, explain(err)
+		return nil, nil, advise(err)
 	}
 	objects := make([]object.Object, 0, len(l.Items))
 	for i, item := range l.Items {
@@ -187,7 +187,7 @@ func list(ctx context.Context, c *client.Client, kind *object.Kind, namespace st
 func get(ctx context.Context, c *client.Client, kind *object.Kind, namespace, name string) (object.Object, json.RawMessage, error) {
 	data, err := c.Get(ctx, resource(kind), namespace, name)
 	if err != nil {
-		return nil, nil, explain(err)
+		return nil, nil, advise(err)
 	}
 	o, err := object.Unmarshal(kind, data)
 	if err != nil {

@@ -48,7 +48,7 @@ func (a *app) diagnosticsEndpoints() *cobra.Command {
 					return wrong("`tulle get services -A` lists them all", "there is no service %q", a.qualified(name))
 				}
 				if err != nil {
-					return explain(err)
+					return advise(err)
 				}
 				answers = append(answers, answer)
 			}
@@ -151,7 +151,7 @@ func (a *app) diagnosticsProxy() *cobra.Command {
 			if len(args) == 0 {
 				proxies, err := conn.Proxies(ctx)
 				if err != nil {
-					return explain(err)
+					return advise(err)
 				}
 				if output == formatJSON || output == formatYAML {
 					data, err := json.Marshal(proxies)
@@ -169,7 +169,7 @@ func (a *app) diagnosticsProxy() *cobra.Command {
 				return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
 			}
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			if output == formatJSON || output == formatYAML {
 				return printData(a.Out, output, dump)
@@ -263,7 +263,7 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 			defer cancel()
 			identity, err := conn.Identity(ctx)
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			if output == formatPEM {
 				fmt.Fprint(a.Out, identity.Bundle)
@@ -278,7 +278,7 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 			}
 			proxies, err := conn.Proxies(ctx)
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			fmt.Fprintf(a.Out, "Trust domain:  %s\n", a.paint.bold(identity.TrustDomain))
 			fmt.Fprintf(a.Out, "Root:          %s, %s\n", identity.RootPin, a.expiry(identity.RootExpires))
@@ -335,7 +335,7 @@ func (a *app) describeEndpoints(cmd *cobra.Command, conn *client.Client, namespa
 	defer cancel()
 	answer, err := conn.Endpoints(ctx, name+"."+namespace)
 	if err != nil {
-		return explain(err)
+		return advise(err)
 	}
 	fmt.Fprintln(a.Out, "Endpoints:")
 	a.printEndpoints(answer, "  ")

@@ -265,7 +265,7 @@ func (a *app) diagnosticsConnections() *cobra.Command {
 				return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
 			}
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			if output == formatJSON || output == formatYAML {
 				return printData(a.Out, output, data)

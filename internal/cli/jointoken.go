@@ -47,7 +47,7 @@ else starts, and for one whose certificate ended while it was away.`,
 			defer cancel()
 			token, err := conn.CreateJoinToken(ctx, request)
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			if output != formatTable {
 				data, err := json.Marshal(token)

@@ -88,7 +88,7 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 				hint = own.Hint
 			case errors.As(err, &nobody), errors.As(err, &answered):
 				var explained *failure
-				if errors.As(explain(err), &explained) {
+				if errors.As(advise(err), &explained) {
 					err, hint = explained.err, explained.hint
 				}
 			default:

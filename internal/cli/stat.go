@@ -37,7 +37,7 @@ by the proxies in front of the service over the window. "-" means nothing was se
 			defer cancel()
 			answer, err := conn.Stat(ctx, window)
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			kept := answer.Services[:0:0]
 			for _, s := range answer.Services {
@@ -130,7 +130,7 @@ func (a *app) edgesCommand() *cobra.Command {
 			defer cancel()
 			answer, err := conn.Edges(ctx, window)
 			if err != nil {
-				return explain(err)
+				return advise(err)
 			}
 			kept := []telemetry.Edge{}
 			for _, e := range answer.Edges {

@@ -238,7 +238,7 @@ func (m *upMesh) applyAll(ctx context.Context, documents []object.Document) erro
 		case errors.As(err, &status):
 			failures = append(failures, locate(d, status)...)
 		case err != nil:
-			return explain(err)
+			return advise(err)
 		default:
 			counts[result]++
 		}
