@@ -4,101 +4,47 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
-	"time"
+	"slices"
+	"strings"
 
+	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/view"
 )
 
-const (
-	// decay is how fast an old latency is forgotten: after one decay it counts
-	// for 1/e.
-	decay = 10 * time.Second
-	// seedLatency is what an endpoint is thought to take while its first
-	// requests are under way. Before them it is thought to take nothing, so
-	// that a new endpoint is tried at once, but by few requests at first.
-	seedLatency = 30 * time.Millisecond
-	// alike is the ratio of two loads up to which chance decides: a difference
-	// that small is noise, and following it would send everything to one of two
-	// equal endpoints while there is little traffic.
-	alike = 1.5
-	// failureLatency is what a failed request counts as, so that an endpoint
-	// that fails fast doesn't look fast.
-	failureLatency = 5 * time.Second
-)
+// overprovision is what share of its own requests' capacity a zone is thought to
+// have to spare: while healthy endpoints × overprovision are enough for the
+// zone's requests, none leaves it.
+const overprovision = 1.4
 
-// Endpoint is one endpoint as one loop sees it. It stays the same value while
-// its address and identity stay in the set, so pools may key by its pointer.
-type Endpoint struct {
-	view.Endpoint
-
-	cost    float64 // peak-EWMA latency, ns
-	stamp   int64   // when cost was last updated, ns
-	pending int     // requests in flight
-	known   bool    // a request has ended: cost is a measurement
-	// Gone is set when the endpoint left the set: requests in flight end, new
-	// ones and pooled connections must not use it.
-	Gone bool
-	// Pool is the owner's: the loop's connections to this endpoint.
-	Pool any
+// Want is what a request asks of its endpoint.
+type Want struct {
+	// Hash decides with RingHash and Maglev, if Hashed; without, chance does.
+	Hash   uint64
+	Hashed bool
+	// Session is the token of the endpoint that the client is to stay at; 0 is none.
+	Session uint64
 }
-
-// Load is what an endpoint costs now: lower is better.
-func (e *Endpoint) load(now int64) float64 {
-	weight := float64(e.Weight)
-	if weight == 0 {
-		weight = 1
-	}
-	return e.latency(now) * float64(e.pending+1) / weight
-}
-
-// latency is the cost, decayed towards zero since it was last updated, so that
-// an endpoint that was slow once is tried again.
-func (e *Endpoint) latency(now int64) float64 {
-	if !e.known {
-		if e.pending == 0 {
-			return 0
-		}
-		return float64(seedLatency)
-	}
-	if dt := now - e.stamp; dt > 0 {
-		return e.cost * math.Exp(-float64(dt)/float64(decay))
-	}
-	return e.cost
-}
-
-// Latency is the endpoint's peak-EWMA latency at now (ns, as the loop counts).
-func (e *Endpoint) Latency(now int64) time.Duration { return time.Duration(e.latency(now)) }
-
-// Pending is the number of requests in flight from this loop.
-func (e *Endpoint) Pending() int { return e.pending }
-
-// Begin counts a request in flight; each Begin needs one End.
-func (e *Endpoint) Begin() { e.pending++ }
-
-// End reports how a request went: it took latency and ended at now (ns).
-// failed says the endpoint did not do its work (refused, reset, 5xx).
-func (e *Endpoint) End(now int64, latency time.Duration, failed bool) {
-	e.pending--
-	if failed {
-		latency = max(latency, failureLatency)
-	}
-	took := float64(latency)
-	switch dt := now - e.stamp; {
-	case !e.known || took > e.cost:
-		e.cost = took // a peak counts at once
-	case dt > 0:
-		w := math.Exp(-float64(dt) / float64(decay))
-		e.cost = e.cost*w + took*(1-w)
-	}
-	e.stamp, e.known = now, true
-}
-
-// Cancel takes a Begin back without a verdict: the client went away.
-func (e *Endpoint) Cancel() { e.pending-- }
 
 // Set is the endpoints of one service port, owned by one loop.
 type Set struct {
 	endpoints []*Endpoint
+	service   string
+	policy    *policy.Upstream
+	zone      string
+	shared    *eject.Service // nil: nothing is shared, nobody is left out
+
+	// What rebuild worked out. near and far are the endpoints that may be
+	// picked; near alone holds them where zones don't matter.
+	built     bool
+	seen      uint64 // the generation
+	wake      int64  // when flags change by themselves
+	retry     int64  // when an ejected endpoint may be tried
+	near, far group
+	stay      float64 // the share of requests that stay near
+	warming   int64   // until when some endpoint gets less than its full share
+	panicking bool
+	table     table // of the hashes
 }
 
 // key tells endpoints apart: an address used by another identity is another endpoint.
@@ -107,32 +53,97 @@ type key struct {
 	identity string
 }
 
-// Update makes the set hold exactly list. Endpoints that stay keep what was
-// learnt about them; those that leave are marked Gone and returned.
+const never = math.MaxInt64
+
+// Share makes the set take part in what all loops know of the service. It comes
+// before the first Update.
+func (s *Set) Share(service *eject.Service) { s.shared = service }
+
+// Follow says whose endpoints these are, how they are chosen (nil is
+// policy.DefaultUpstream) and which zone is the proxy's own.
+func (s *Set) Follow(service string, p *policy.Upstream, zone string) {
+	if p == nil {
+		p = policy.DefaultUpstream
+	}
+	s.service, s.policy, s.zone = service, p, zone
+	s.built = false
+	s.table = table{}
+	if s.shared != nil {
+		s.shared.SetPolicy(p)
+	}
+}
+
+// Update makes the set hold exactly list, less what the policy's subset leaves
+// out. Endpoints that stay keep what was learnt about them; those that leave are
+// marked Gone and returned.
 func (s *Set) Update(list []view.Endpoint) (gone []*Endpoint) {
+	if s.policy == nil {
+		s.policy = policy.DefaultUpstream
+	}
 	old := make(map[key]*Endpoint, len(s.endpoints))
 	for _, e := range s.endpoints {
 		old[key{e.Address, e.Identity}] = e
 	}
 	next := make([]*Endpoint, 0, len(list))
-	for _, v := range list {
+	for i := range list {
+		v := &list[i]
+		if !s.holds(v) {
+			continue
+		}
 		k := key{v.Address, v.Identity}
 		e := old[k]
 		if e == nil {
-			e = &Endpoint{}
+			e = &Endpoint{scale: 1}
+			if s.shared != nil {
+				e.tally.Endpoint = s.shared.Enter(v)
+			}
 		}
 		delete(old, k)
-		e.Endpoint = v
+		e.Endpoint = *v
 		next = append(next, e)
+	}
+	if s.shared != nil {
+		s.shared.Entered()
 	}
 	for _, e := range s.endpoints {
 		if old[key{e.Address, e.Identity}] == e {
 			e.Gone = true
 			gone = append(gone, e)
+			if shared := e.tally.Endpoint; shared != nil {
+				s.shared.Leave(shared)
+			}
 		}
 	}
 	s.endpoints = next
+	s.built = false
+	s.table = table{}
 	return gone
+}
+
+// holds reports whether an endpoint is one that the policy wants: its labels are
+// the subset's, its zone is ours where no other will do.
+func (s *Set) holds(v *view.Endpoint) bool {
+	if s.policy.Locality == policy.OnlyZone && s.zone != "" && v.Zone != s.zone {
+		return false
+	}
+	for _, want := range s.policy.Subset {
+		if !labelled(v.Labels, want) {
+			return false
+		}
+	}
+	return true
+}
+
+// labelled reports whether "K=V,K=V" has a label.
+func labelled(labels, want string) bool {
+	for len(labels) > 0 {
+		one, rest, _ := strings.Cut(labels, ",")
+		if one == want {
+			return true
+		}
+		labels = rest
+	}
+	return false
 }
 
 // Len is the number of endpoints.
@@ -141,47 +152,183 @@ func (s *Set) Len() int { return len(s.endpoints) }
 // All returns the endpoints; the slice must not be changed or kept.
 func (s *Set) All() []*Endpoint { return s.endpoints }
 
-// Pick chooses an endpoint at now (ns), or nil when the set is empty. An
-// endpoint for which avoid is true is chosen only when there is no other;
-// avoid may be nil. It doesn't allocate.
-func (s *Set) Pick(now int64, rng *rand.Rand, avoid func(*Endpoint) bool) *Endpoint {
-	n := len(s.endpoints)
-	switch n {
-	case 0:
-		return nil
-	case 1:
-		return s.endpoints[0]
+// Fresh brings what is known of the endpoints' state up to now. Pick does it by
+// itself.
+func (s *Set) Fresh(now int64) {
+	if !s.built || now >= s.wake || s.shared != nil && s.shared.Generation() != s.seen {
+		s.rebuild(now)
 	}
-	i := rng.IntN(n)
-	j := rng.IntN(n - 1)
-	if j >= i {
-		j++
-	}
-	a, b := s.endpoints[i], s.endpoints[j]
-	if avoid == nil {
-		return better(a, b, now)
-	}
-	switch avoidA, avoidB := avoid(a), avoid(b); {
-	case !avoidA && !avoidB:
-		return better(a, b, now)
-	case !avoidA:
-		return a
-	case !avoidB:
-		return b
-	}
-	for k := range n { // both are to be avoided: the next one that isn't
-		if e := s.endpoints[(i+k)%n]; !avoid(e) {
-			return e
-		}
-	}
-	return better(a, b, now)
 }
 
-// better is the endpoint with the lower load; a, which was drawn by chance,
-// when they are alike.
-func better(a, b *Endpoint, now int64) *Endpoint {
-	if b.load(now)*alike < a.load(now) {
-		return b
+// rebuild works out who may be picked. It runs when the endpoints, the policy or
+// the state of an endpoint has changed, not for a request.
+func (s *Set) rebuild(now int64) {
+	if s.policy == nil {
+		s.policy = policy.DefaultUpstream
 	}
-	return a
+	s.built = true
+	s.wake, s.retry, s.warming = never, never, 0
+	if s.shared != nil {
+		s.seen = s.shared.Generation() // before the flags: what changes now is seen next time
+	}
+	well := 0
+	for _, e := range s.endpoints {
+		s.look(e, now)
+		if !e.out {
+			well++
+		}
+	}
+	s.panicking = well*100 < int(s.policy.Panic)*len(s.endpoints)
+	s.near.reset()
+	s.far.reset()
+	local := s.divides()
+	var own, all float64 // the weight of our zone and of all, well or not
+	zones := 0
+	for i, e := range s.endpoints {
+		near := !local || e.Zone == s.zone
+		if local {
+			all += e.weight()
+			if near {
+				own += e.weight()
+			}
+			if !slices.ContainsFunc(s.endpoints[:i], func(o *Endpoint) bool { return o.Zone == e.Zone }) {
+				zones++
+			}
+		}
+		switch {
+		case e.out && !s.panicking:
+		case near:
+			s.near.list = append(s.near.list, e)
+		default:
+			s.far.list = append(s.far.list, e)
+		}
+	}
+	s.near.weigh()
+	s.far.weigh()
+	s.stay = 1
+	if local && len(s.far.list) > 0 {
+		// Callers are thought to be spread over the zones alike: a zone whose
+		// endpoints are fewer than its callers' share keeps less.
+		s.stay = min(1, overprovision*s.near.total/max(own, all/float64(zones)))
+	}
+}
+
+// divides reports whether zones matter: ours is known, has endpoints, and there
+// are others. The hashes don't look at zones, for all callers must agree.
+func (s *Set) divides() bool {
+	if s.zone == "" || s.policy.Locality != policy.PreferZone || s.hashes() {
+		return false
+	}
+	ours, others := false, false
+	for _, e := range s.endpoints {
+		if e.Zone == s.zone {
+			ours = true
+		} else {
+			others = true
+		}
+	}
+	return ours && others
+}
+
+func (s *Set) hashes() bool {
+	return s.policy.Balance.Algorithm == policy.RingHash || s.policy.Balance.Algorithm == policy.Maglev
+}
+
+// look takes over what all loops know of an endpoint.
+func (s *Set) look(e *Endpoint, now int64) {
+	shared := e.tally.Endpoint
+	e.suspect = e.Endpoint.Suspect
+	if shared == nil {
+		return
+	}
+	was := e.out
+	if e.out = shared.Out(); e.out {
+		if at, ok := shared.Retry(); ok {
+			s.retry = min(s.retry, at)
+		}
+		return
+	}
+	if until, yes := shared.Suspect(now); yes {
+		e.suspect = true
+		s.wake = min(s.wake, until)
+	}
+	if joined := shared.Joined(now); joined != e.warm {
+		e.warm, e.grown = joined, joined+int64(s.policy.SlowStart)
+		if was { // what was learnt of it is what it was ejected for
+			e.known, e.busy = false, 0
+			e.grown = joined + int64(max(s.policy.SlowStart, s.shared.Probation()))
+		}
+	}
+	s.warming = max(s.warming, e.grown)
+}
+
+// group is endpoints among which one is drawn by weight.
+type group struct {
+	list  []*Endpoint
+	total float64
+	// equal says that all weigh the same; else alias draws by weight (Walker's
+	// method): take entry i with the probability, or its other.
+	equal bool
+	alias []entry
+	next  int // of round robin
+}
+
+type entry struct {
+	probability float64
+	other       int32
+}
+
+func (g *group) reset() {
+	clear(g.list)
+	g.list = g.list[:0]
+}
+
+// weigh prepares drawing.
+func (g *group) weigh() {
+	g.total, g.equal = 0, true
+	for _, e := range g.list {
+		g.total += e.weight()
+		g.equal = g.equal && e.weight() == g.list[0].weight()
+	}
+	n := len(g.list)
+	for _, e := range g.list {
+		e.scale = g.total / float64(n) / e.weight()
+	}
+	if g.equal {
+		return
+	}
+	g.alias = slices.Grow(g.alias[:0], n)[:n]
+	small, large := make([]int32, 0, n), make([]int32, 0, n)
+	for i, e := range g.list {
+		g.alias[i] = entry{probability: e.weight() * float64(n) / g.total, other: int32(i)}
+		if g.alias[i].probability < 1 {
+			small = append(small, int32(i))
+		} else {
+			large = append(large, int32(i))
+		}
+	}
+	for len(small) > 0 && len(large) > 0 {
+		a, b := small[len(small)-1], large[len(large)-1]
+		small = small[:len(small)-1]
+		g.alias[a].other = b
+		g.alias[b].probability -= 1 - g.alias[a].probability
+		if g.alias[b].probability < 1 {
+			large = large[:len(large)-1]
+			small = append(small, b)
+		}
+	}
+	for _, rest := range [][]int32{small, large} { // 1, but for rounding
+		for _, i := range rest {
+			g.alias[i].probability = 1
+		}
+	}
+}
+
+// draw returns the index of an endpoint, drawn by weight.
+func (g *group) draw(rng *rand.Rand) int {
+	i := rng.IntN(len(g.list))
+	if !g.equal && rng.Float64() >= g.alias[i].probability {
+		i = int(g.alias[i].other)
+	}
+	return i
 }

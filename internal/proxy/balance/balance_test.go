@@ -18,17 +18,27 @@ func endpoints(n int) []view.Endpoint {
 	return list
 }
 
+// flight is a request under way.
+type flight struct {
+	e       *Endpoint
+	ticket  Ticket
+	start   int64
+	end     int64
+	failed  bool
+	latency time.Duration
+}
+
+func (f *flight) done(now int64) {
+	o := Outcome{Latency: f.latency}
+	if f.failed {
+		o.Verdict = Failed
+	}
+	f.e.End(now, f.ticket, o)
+}
+
 // simulate sends requests through the set in virtual time, each endpoint
 // serving in its own latency, and returns how many each one got.
 func simulate(s *Set, requests, inFlight int, serve func(i int) (time.Duration, bool)) []int {
-	type flight struct {
-		e        *Endpoint
-		start    int64
-		end      int64
-		failed   bool
-		latency  time.Duration
-		endpoint int
-	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	index := map[*Endpoint]int{}
 	for i, e := range s.All() {
@@ -48,17 +58,17 @@ func simulate(s *Set, requests, inFlight int, serve func(i int) (time.Duration, 
 			f := flights[first]
 			flights = append(flights[:first], flights[first+1:]...)
 			now = max(now, f.end)
-			f.e.End(now, f.latency, f.failed)
+			f.done(now)
 		}
-		e := s.Pick(now, rng, nil)
-		e.Begin()
+		e := s.Pick(now, rng, Want{}, nil)
+		ticket := e.Begin()
 		i := index[e]
 		counts[i]++
 		latency, failed := serve(i)
-		flights = append(flights, flight{e: e, start: now, end: now + int64(latency), failed: failed, latency: latency})
+		flights = append(flights, flight{e: e, ticket: ticket, start: now, end: now + int64(latency), failed: failed, latency: latency})
 	}
 	for _, f := range flights {
-		f.e.End(f.end, f.latency, f.failed)
+		f.done(f.end)
 	}
 	for _, e := range s.All() {
 		if e.Pending() != 0 {
@@ -128,12 +138,10 @@ func TestRecoveredEndpointComesBack(t *testing.T) {
 	var s Set
 	s.Update(endpoints(2))
 	slow := s.All()[0]
-	slow.Begin()
-	slow.End(0, 2*time.Second, false)
+	slow.End(0, slow.Begin(), Outcome{Latency: 2 * time.Second})
 	now := int64(2 * time.Minute)
 	for _, e := range s.All()[1:] {
-		e.Begin()
-		e.End(now, time.Millisecond, false)
+		e.End(now, e.Begin(), Outcome{Latency: time.Millisecond})
 	}
 	if slow.load(now) > s.All()[1].load(now) {
 		t.Errorf("two minutes after a slow answer its load is still %v", slow.load(now))
@@ -156,8 +164,7 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 	list := endpoints(3)
 	s.Update(list)
 	kept := s.All()[1]
-	kept.Begin()
-	kept.End(1, time.Second, false)
+	kept.End(1, kept.Begin(), Outcome{Latency: time.Second})
 	kept.Begin()
 
 	reused := list[0]
@@ -169,7 +176,7 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 	if len(gone) != 2 || !gone[0].Gone || !gone[1].Gone || gone[0].Address != list[0].Address {
 		t.Errorf("gone: %+v, want the reused address and the third", gone)
 	}
-	kept.Cancel()
+	kept.Cancel(Ticket{})
 	if kept.Pending() != 0 {
 		t.Errorf("pending %d after Cancel, want 0", kept.Pending())
 	}
@@ -178,17 +185,17 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 func TestPickAvoids(t *testing.T) {
 	var s Set
 	rng := rand.New(rand.NewPCG(3, 4))
-	if s.Pick(0, rng, nil) != nil {
+	if s.Pick(0, rng, Want{}, nil) != nil {
 		t.Error("an empty set gave an endpoint")
 	}
 	s.Update(endpoints(5))
 	only := s.All()[3]
 	for range 200 {
-		if e := s.Pick(0, rng, func(e *Endpoint) bool { return e != only }); e != only {
+		if e := s.Pick(0, rng, Want{}, func(e *Endpoint) bool { return e != only }); e != only {
 			t.Fatalf("picked %v, want the only one not to avoid", e.Address)
 		}
 	}
-	if s.Pick(0, rng, func(*Endpoint) bool { return true }) == nil {
+	if s.Pick(0, rng, Want{}, func(*Endpoint) bool { return true }) == nil {
 		t.Error("no endpoint although the set isn't empty: avoiding is a wish")
 	}
 }
@@ -201,8 +208,7 @@ func BenchmarkPick(b *testing.B) {
 	now := int64(0)
 	for b.Loop() {
 		now += 1000
-		e := s.Pick(now, rng, nil)
-		e.Begin()
-		e.End(now, time.Millisecond, false)
+		e := s.Pick(now, rng, Want{}, nil)
+		e.End(now, e.Begin(), Outcome{Latency: time.Millisecond})
 	}
 }

@@ -27,21 +27,23 @@ func (t *Tried) Has(e *balance.Endpoint) bool {
 	return slices.Contains(t.list[:min(t.n, MaxTries)], e)
 }
 
-// Untried reports whether the cluster has an endpoint, now, that wasn't tried.
+// Untried reports whether the cluster has an endpoint, now, that may be picked
+// and wasn't tried.
 func (c *Cluster) Untried(t *Tried) bool {
 	for _, e := range c.set.All() {
-		if !t.Has(e) {
+		if !e.Out() && !t.Has(e) {
 			return true
 		}
 	}
 	return false
 }
 
-// Pick chooses an endpoint, or nil when there is none; one that was tried is
-// chosen only when there is no other.
-func (c *Cluster) Pick(l *loop.Loop, t *Tried) *balance.Endpoint {
+// Pick chooses an endpoint that suits what the request wants, or nil when there
+// is none; one that was tried is chosen only when there is no other. The caller
+// then calls the endpoint's Begin.
+func (c *Cluster) Pick(l *loop.Loop, t *Tried, w balance.Want) *balance.Endpoint {
 	if t.n == 0 {
-		return c.set.Pick(int64(l.Now()), l.Rand, nil)
+		return c.set.Pick(int64(l.Now()), l.Rand, w, nil)
 	}
-	return c.set.Pick(int64(l.Now()), l.Rand, t.Has)
+	return c.set.Pick(int64(l.Now()), l.Rand, w, t.Has)
 }

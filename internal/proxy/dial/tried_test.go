@@ -34,7 +34,7 @@ func TestTried(t *testing.T) {
 			if !c.Untried(&tried) {
 				t.Fatal("no endpoint is left before all were tried")
 			}
-			e := c.Pick(l, &tried)
+			e := c.Pick(l, &tried, balance.Want{})
 			if seen[e] {
 				t.Fatalf("%s is tried twice", e.Address)
 			}
@@ -44,7 +44,7 @@ func TestTried(t *testing.T) {
 		if c.Untried(&tried) {
 			t.Fatal("an endpoint is left after all were tried")
 		}
-		if c.Pick(l, &tried) == nil {
+		if c.Pick(l, &tried, balance.Want{}) == nil {
 			t.Fatal("nothing is picked when all were tried")
 		}
 	}
@@ -55,11 +55,11 @@ func TestTried(t *testing.T) {
 	gone := c.Endpoints()[0]
 	tried.Add(gone)
 	c.Update(endpoints(2))
-	if !c.Untried(&tried) || c.Pick(l, &tried) == gone {
+	if !c.Untried(&tried) || c.Pick(l, &tried, balance.Want{}) == gone {
 		t.Error("the endpoint that is left counts as tried")
 	}
 	c.Update(endpoints())
-	if c.Untried(&tried) || c.Pick(l, &tried) != nil {
+	if c.Untried(&tried) || c.Pick(l, &tried, balance.Want{}) != nil {
 		t.Error("there is an endpoint where there is none")
 	}
 }

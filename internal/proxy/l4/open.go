@@ -1,6 +1,8 @@
 package l4
 
 import (
+	"errors"
+
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
@@ -24,6 +26,7 @@ type Early struct {
 	dialer   *dial.Dialer
 	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
+	ticket   balance.Ticket
 	refused  dial.Tried // those that couldn't be reached
 	preface  []byte
 	heard    func()
@@ -97,7 +100,7 @@ func (p *Early) Drop() {
 	}
 	p.over = true
 	if p.connected {
-		p.endpoint.Cancel()
+		p.endpoint.Cancel(p.ticket)
 		p.server.Linger()
 	}
 }
@@ -111,14 +114,14 @@ func (p *Early) Ready() {
 }
 
 func (p *Early) dial() {
-	e := p.cluster.Pick(p.dialer.Loop, &p.refused)
+	e := p.cluster.Pick(p.dialer.Loop, &p.refused, balance.Want{})
 	if e == nil {
 		p.reason = "destination_unavailable"
 		return
 	}
 	p.endpoint = e
 	p.tries++
-	e.Begin()
+	p.ticket = e.Begin()
 	p.server = &loop.Conn{}
 	p.dialer.Dial(p.server, p.cluster, e, ALPN, p, p)
 }
@@ -127,7 +130,7 @@ func (p *Early) dial() {
 func (p *Early) Connected(err error) {
 	switch {
 	case err != nil:
-		p.endpoint.End(int64(p.dialer.Loop.Now()), 0, true)
+		p.endpoint.End(int64(p.dialer.Loop.Now()), p.ticket, failed(err))
 		p.refused.Add(p.endpoint)
 		if p.over {
 			return
@@ -142,7 +145,7 @@ func (p *Early) Connected(err error) {
 			return
 		}
 	case p.over:
-		p.endpoint.Cancel()
+		p.endpoint.Cancel(p.ticket)
 		p.server.Linger()
 		return
 	default:
@@ -158,15 +161,23 @@ func (p *Early) Connected(err error) {
 	p.Ready()
 }
 
+// failed is what an attempt that came to nothing says of the endpoint.
+func failed(err error) balance.Outcome {
+	if errors.Is(err, dial.ErrTimeout) {
+		return balance.Outcome{Verdict: balance.TimedOut}
+	}
+	return balance.Outcome{Verdict: balance.Failed}
+}
+
 func (p *Early) join() {
-	o, e := p.options, p.endpoint
+	o, e, ticket := p.options, p.endpoint, p.ticket
 	p.over = true
 	if o.Series == nil {
 		o.Series = p.cluster.Series(e)
 	}
 	done := o.Done
 	o.Done = func() {
-		e.Cancel() // how long a stream lasts says nothing about the endpoint
+		e.Cancel(ticket) // how long a stream lasts says nothing about the endpoint
 		if done != nil {
 			done()
 		}

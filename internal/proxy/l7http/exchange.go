@@ -110,6 +110,7 @@ type exchangeState struct {
 	// The try under way.
 	up       Upstream
 	endpoint *balance.Endpoint
+	ticket   balance.Ticket // from the endpoint, until the try ends
 	sent     time.Duration
 	latency  time.Duration
 	reused   bool // the connection has carried a request before
@@ -222,7 +223,7 @@ func (x *Exchange) connect() {
 	x.endpoint = e
 	x.tries++
 	x.sent = w.Loop.Now()
-	e.Begin()
+	x.ticket = e.Begin()
 	tunnel := x.Request.Method == h1.CONNECT
 	switch {
 	case tunnel:
@@ -238,7 +239,7 @@ func (x *Exchange) connect() {
 
 // pick chooses the try's endpoint.
 func (x *Exchange) pick() (*balance.Endpoint, *Failure) {
-	e := x.Cluster.Pick(x.worker.Loop, &x.failed)
+	e := x.Cluster.Pick(x.worker.Loop, &x.failed, balance.Want{})
 	if e == nil {
 		return nil, NoEndpoints
 	}
@@ -292,7 +293,11 @@ func (x *Exchange) leave(failed bool) {
 		if x.latency == 0 {
 			x.latency = now - x.sent
 		}
-		e.End(int64(now), x.latency, failed)
+		o := balance.Outcome{Latency: x.latency}
+		if failed {
+			o.Verdict = balance.Failed
+		}
+		e.End(int64(now), x.ticket, o)
 		if failed {
 			x.failed.Add(e)
 		}
@@ -339,7 +344,7 @@ func (x *Exchange) upLost(sent bool) {
 		x.upFailed(lost)
 		return
 	}
-	x.endpoint.Cancel()
+	x.endpoint.Cancel(x.ticket)
 	x.endpoint, x.up, x.fresh = nil, nil, true
 	x.connect()
 }
@@ -380,7 +385,7 @@ func (x *Exchange) abandon() {
 		up.Cancel()
 	}
 	if x.endpoint != nil {
-		x.endpoint.Cancel()
+		x.endpoint.Cancel(x.ticket)
 		x.endpoint = nil
 	}
 }
