@@ -36,7 +36,7 @@ func (c *incoming) streamTo(s *live.Streams, name []byte) {
 // pick chooses the destination of a connection for a server name; empty when
 // there is none. Each call chooses anew.
 func (n *lane) pick(s *live.Streams, name []byte) string {
-	rule := s.Match(&route.Request{Authority: name})
+	rule, _ := s.Match(&route.Request{Authority: name})
 	if rule == nil {
 		return ""
 	}
