@@ -7,6 +7,7 @@
 #   make bench        every table of bench/; make bench-http1, bench-http2, ... for one
 #   make fuzz         each fuzz target for FUZZTIME
 #   make h2spec       HTTP/2's conformance suite; the last line is its own count
+#   make crds         api/crds from the types of api/v1alpha1, and the embedded schemas
 #   make web          rebuilds the dashboard's assets from their sources
 
 GO       ?= go
@@ -16,7 +17,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # Static and stripped; the same sources and toolchain give the same bytes.
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION) -X tulle.dev/tulle/internal/cli.Version=$(VERSION)'
 
-.PHONY: all demo build test check fuzz h2spec bench bench-% web clean shop
+.PHONY: all demo build test check fuzz h2spec bench bench-% crds web clean shop
 
 all: build
 
@@ -60,6 +61,11 @@ bench: build shop
 bench-%: build shop
 	@$(GO) build -o bin/ ./bench
 	@bin/bench $(BENCH) $*
+
+# controller-gen is fetched here and only here: nothing links it.
+crds:
+	$(GO) generate ./api/v1alpha1
+	@$(GO) test ./api/v1alpha1 ./internal/control/object/schema -run 'Sources|Compact' -update
 
 web:
 	cd web && npm ci && npm run build

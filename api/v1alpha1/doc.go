@@ -12,6 +12,8 @@
 // +groupName=tulle.dev
 package v1alpha1
 
+//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0 crd paths=. output:crd:dir=../crds
+
 // Group and Version name the API.
 const (
 	Group      = "tulle.dev"

@@ -7,6 +7,10 @@ const MeshName = "mesh"
 
 // Mesh holds the choices of the whole mesh. There is one, named "mesh"; where
 // it is missing the defaults hold.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=tulle
+// +kubebuilder:subresource:status
 type Mesh struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -16,6 +20,8 @@ type Mesh struct {
 }
 
 // Plaintext says what a workload's proxy does with connections without TLS.
+//
+// +kubebuilder:validation:Enum=Permitted;Refused
 type Plaintext string
 
 // Permitted connections are served and counted as tls="none"; refused ones are closed.
@@ -35,6 +41,10 @@ type MeshSpec struct {
 	ClusterDomain string `json:"clusterDomain,omitempty"`
 	// Plaintext is Permitted (default) or Refused.
 	Plaintext Plaintext `json:"plaintext,omitempty"`
+	// DeniedIdentities are SPIFFE ids that are not to be trusted any more,
+	// whatever certificate they present: they get no new one, and nobody takes a
+	// connection of theirs. What is open is ended.
+	DeniedIdentities []string `json:"deniedIdentities,omitempty"`
 	// Settings are the times and limits of every proxy; what is missing takes
 	// the proxy's default.
 	Settings ProxySettings `json:"settings,omitempty,omitzero"`

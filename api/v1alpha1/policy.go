@@ -13,14 +13,13 @@ const MeshNamespace = "tulle-system"
 // TargetRef names what a policy is for (GEP-713, direct attachment). The target
 // is in the policy's own namespace. Several may be named; each gets the policy.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.group) || size(self.group) == 0 || self.group == {'Mesh': 'tulle.dev', 'Namespace': ”, 'Service': ”, 'HTTPRoute': 'gateway.networking.k8s.io', 'GRPCRoute': 'gateway.networking.k8s.io', 'Gateway': 'gateway.networking.k8s.io'}[self.kind]",message="must be the kind's group, or left out",fieldPath=".group",reason=FieldValueInvalid
+// +kubebuilder:validation:XValidation:rule="!has(self.group) || size(self.group) == 0 || !(self.kind in ['Namespace', 'Service']) && self.group == (self.kind == 'Mesh' ? 'tulle.dev' : 'gateway.networking.k8s.io')",message="must be the kind's group, or left out",fieldPath=".group",reason=FieldValueInvalid
 // +kubebuilder:validation:XValidation:rule="self.kind != 'Mesh' || self.name == 'mesh'",message="there is one Mesh, named \"mesh\"",fieldPath=".name",reason=FieldValueInvalid
 // +kubebuilder:validation:XValidation:rule="!has(self.sectionName) || !(self.kind in ['Mesh', 'Namespace'])",message="is for a Service (its port's name), a route (its rule's name) or a Gateway (its listener's name)",fieldPath=".sectionName",reason=FieldValueForbidden
 type TargetRef struct {
 	// Group is the kind's group and may be left out: a kind of this list has one.
 	//
 	// +optional
-	// +kubebuilder:validation:MaxLength=253
 	Group gatewayv1.Group `json:"group,omitempty"`
 	// Kind is Mesh, Namespace, Service, HTTPRoute, GRPCRoute or Gateway.
 	//
@@ -28,9 +27,6 @@ type TargetRef struct {
 	Kind gatewayv1.Kind `json:"kind"`
 	// Name is the target's name. A Mesh is named "mesh", and its policies are in
 	// namespace tulle-system; a Namespace is the policy's own.
-	//
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
 	Name gatewayv1.ObjectName `json:"name"`
 	// SectionName narrows the target: the name of a Service's port, of a route's
 	// rule or of a Gateway's listener.

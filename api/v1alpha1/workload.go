@@ -4,6 +4,10 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Workload is one running instance of a program with an identity: a process on
 // a laptop, a virtual machine, a container. Its proxy has the same name.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:categories=tulle,shortName=wl
+// +kubebuilder:subresource:status
 type Workload struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

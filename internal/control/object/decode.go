@@ -86,23 +86,6 @@ func DecodeOne(kind *Kind, data []byte) (Object, error) {
 	return docs[0].Object, nil
 }
 
-// Default fills what was left out, Validate says what can't be. Both are part
-// of Decode; they are for objects made by programs.
-func Default(o Object) {
-	k := Of(o)
-	if k.Namespaced && o.GetNamespace() == "" {
-		o.SetNamespace(DefaultNamespace)
-	}
-	k.setDefs(o)
-}
-
-// Validate returns what is wrong with an object, nil when nothing is.
-func Validate(o Object) []Issue {
-	k := Of(o)
-	issues := validateMeta(k, o)
-	return append(issues, k.validate(o)...)
-}
-
 func decodeTree(tree *node) (Object, *Kind, Errors) {
 	if tree.kind != mapNode {
 		return nil, nil, Errors{{Line: tree.line, Problem: "an object must be a map with apiVersion, kind, metadata and spec, not " + tree.kind.String()}}
@@ -150,13 +133,14 @@ func decodeTree(tree *node) (Object, *Kind, Errors) {
 			kept.fields = append(kept.fields, f)
 		}
 	}
-	if err := json.Unmarshal(kept.appendJSON(nil), o); err != nil {
+	found, err := complete(kind, o, kept.appendJSON(nil))
+	if err != nil {
 		return nil, kind, Errors{{Line: tree.line, Object: label, Problem: err.Error()}}
 	}
-	Default(o)
-	for _, is := range Validate(o) {
+	for _, is := range found {
 		errs = append(errs, &Error{Line: tree.lineAt(is.Field), Object: label, Field: is.Field, Problem: is.Problem})
 	}
+	slices.SortStableFunc(errs, func(a, b *Error) int { return a.Line - b.Line })
 	return o, kind, errs
 }
 

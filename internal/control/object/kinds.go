@@ -9,10 +9,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/control/object/schema"
 )
 
 // Object is any object of a known kind: a pointer to a Kubernetes-shaped
@@ -20,7 +21,7 @@ import (
 // out of the store are shared: never write to one, Clone it first.
 type Object interface {
 	metav1.Object
-	GetObjectKind() schema.ObjectKind
+	GetObjectKind() runtimeschema.ObjectKind
 }
 
 // Kind is one kind of object, as data.
@@ -34,7 +35,12 @@ type Kind struct {
 	Short      []string
 	Namespaced bool
 
-	make      func() Object
+	// also are further versions that documents may name: served, and the same.
+	also []string
+	make func() Object
+	// schema fills in and checks what is published with the kind; nil where Go
+	// code alone does. setDefs and validate are Go code; either may be nil.
+	schema    *schema.Schema
 	setDefs   func(Object)
 	validate  func(Object) []Issue
 	hasStatus bool
@@ -51,8 +57,13 @@ func (k *Kind) APIVersion() string {
 // New returns an empty object of the kind, with its TypeMeta set.
 func (k *Kind) New() Object {
 	o := k.make()
-	o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Name})
+	k.name(o)
 	return o
+}
+
+// name sets the TypeMeta.
+func (k *Kind) name(o Object) {
+	o.GetObjectKind().SetGroupVersionKind(runtimeschema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Name})
 }
 
 // HasStatus reports whether the kind has a status the control plane writes.
@@ -66,26 +77,26 @@ var (
 		make: func() Object { return new(corev1.Secret) }, setDefs: as(defaultSecret), validate: check(validateSecret)}
 	EndpointSlice = &Kind{Group: "discovery.k8s.io", Version: "v1", Name: "EndpointSlice", Plural: "endpointslices", Short: []string{"eps"}, Namespaced: true,
 		make: func() Object { return new(discoveryv1.EndpointSlice) }, setDefs: as(defaultEndpointSlice), validate: check(validateEndpointSlice)}
-	Gateway = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "Gateway", Plural: "gateways", Short: []string{"gtw"}, Namespaced: true,
-		make: func() Object { return new(gatewayv1.Gateway) }, setDefs: as(defaultGateway), validate: check(validateGateway), hasStatus: true}
-	HTTPRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "HTTPRoute", Plural: "httproutes", Namespaced: true,
-		make: func() Object { return new(gatewayv1.HTTPRoute) }, setDefs: as(defaultHTTPRoute), validate: check(validateHTTPRoute), hasStatus: true}
-	GRPCRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "GRPCRoute", Plural: "grpcroutes", Namespaced: true,
-		make: func() Object { return new(gatewayv1.GRPCRoute) }, setDefs: as(defaultGRPCRoute), validate: check(validateGRPCRoute), hasStatus: true}
-	TLSRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "TLSRoute", Plural: "tlsroutes", Namespaced: true,
-		make: func() Object { return new(gatewayv1.TLSRoute) }, setDefs: as(defaultTLSRoute), validate: check(validateTLSRoute), hasStatus: true}
-	TCPRoute = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "TCPRoute", Plural: "tcproutes", Namespaced: true,
-		make: func() Object { return new(gatewayv1.TCPRoute) }, setDefs: as(defaultTCPRoute), validate: check(validateTCPRoute), hasStatus: true}
-	ReferenceGrant = &Kind{Group: gatewayv1.GroupName, Version: "v1", Name: "ReferenceGrant", Plural: "referencegrants", Short: []string{"refgrant"}, Namespaced: true,
-		make: func() Object { return new(gatewayv1.ReferenceGrant) }, setDefs: as(defaultReferenceGrant), validate: check(validateReferenceGrant)}
-	TrafficPolicy = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "TrafficPolicy", Plural: "trafficpolicies", Short: []string{"tp"}, Namespaced: true,
-		make: func() Object { return new(v1alpha1.TrafficPolicy) }, setDefs: as(defaultTrafficPolicy), validate: check(validateTrafficPolicy), hasStatus: true}
-	RateLimitPolicy = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "RateLimitPolicy", Plural: "ratelimitpolicies", Short: []string{"rlp"}, Namespaced: true,
-		make: func() Object { return new(v1alpha1.RateLimitPolicy) }, setDefs: as(defaultRateLimitPolicy), validate: check(validateRateLimitPolicy), hasStatus: true}
-	FaultPolicy = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "FaultPolicy", Plural: "faultpolicies", Short: []string{"fp"}, Namespaced: true,
-		make: func() Object { return new(v1alpha1.FaultPolicy) }, setDefs: as(defaultFaultPolicy), validate: check(validateFaultPolicy), hasStatus: true}
+	Gateway = published(&Kind{Name: "Gateway", Plural: "gateways", Short: []string{"gtw"}, also: []string{"v1beta1"},
+		make: func() Object { return new(gatewayv1.Gateway) }, validate: check(validateGateway), hasStatus: true})
+	HTTPRoute = published(&Kind{Name: "HTTPRoute", Plural: "httproutes", also: []string{"v1beta1"},
+		make: func() Object { return new(gatewayv1.HTTPRoute) }, hasStatus: true})
+	GRPCRoute = published(&Kind{Name: "GRPCRoute", Plural: "grpcroutes",
+		make: func() Object { return new(gatewayv1.GRPCRoute) }, hasStatus: true})
+	TLSRoute = published(&Kind{Name: "TLSRoute", Plural: "tlsroutes", also: []string{"v1alpha3"},
+		make: func() Object { return new(gatewayv1.TLSRoute) }, hasStatus: true})
+	TCPRoute = published(&Kind{Name: "TCPRoute", Plural: "tcproutes",
+		make: func() Object { return new(gatewayv1.TCPRoute) }, hasStatus: true})
+	ReferenceGrant = published(&Kind{Name: "ReferenceGrant", Plural: "referencegrants", Short: []string{"refgrant"}, also: []string{"v1beta1"},
+		make: func() Object { return new(gatewayv1.ReferenceGrant) }})
+	TrafficPolicy = policyKind(&Kind{Name: "TrafficPolicy", Plural: "trafficpolicies", Short: []string{"tp"},
+		make: func() Object { return new(v1alpha1.TrafficPolicy) }, validate: check(validateTrafficPolicy)})
+	RateLimitPolicy = policyKind(&Kind{Name: "RateLimitPolicy", Plural: "ratelimitpolicies", Short: []string{"rlp"},
+		make: func() Object { return new(v1alpha1.RateLimitPolicy) }, validate: check(validateRateLimitPolicy)})
+	FaultPolicy = policyKind(&Kind{Name: "FaultPolicy", Plural: "faultpolicies", Short: []string{"fp"},
+		make: func() Object { return new(v1alpha1.FaultPolicy) }, validate: check(validateFaultPolicy)})
 	Namespace = &Kind{Version: "v1", Name: "Namespace", Plural: "namespaces", Short: []string{"ns"},
-		make: func() Object { return new(corev1.Namespace) }, setDefs: as(defaultNamespace), validate: check(validateNamespace)}
+		make: func() Object { return new(corev1.Namespace) }}
 	Workload = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "Workload", Plural: "workloads", Short: []string{"wl"}, Namespaced: true,
 		make: func() Object { return new(v1alpha1.Workload) }, setDefs: as(defaultWorkload), validate: check(validateWorkload), hasStatus: true}
 	Mesh = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "Mesh", Plural: "meshes", Namespaced: false,
@@ -94,6 +105,20 @@ var (
 
 var kinds = []*Kind{Service, EndpointSlice, Secret, Namespace, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant,
 	TrafficPolicy, RateLimitPolicy, FaultPolicy, Workload, Mesh}
+
+// published completes a kind of the Gateway API.
+func published(k *Kind) *Kind {
+	k.Group, k.Version, k.Namespaced = gatewayv1.GroupName, "v1", true
+	k.schema = schema.New(k.Group, k.Plural)
+	return k
+}
+
+// policyKind completes a kind of policy.
+func policyKind(k *Kind) *Kind {
+	k.Group, k.Version, k.Namespaced, k.hasStatus = v1alpha1.Group, v1alpha1.Version, true, true
+	k.schema = schema.New(k.Group, k.Plural)
+	return k
+}
 
 // Kinds returns every kind, in a fixed order.
 func Kinds() []*Kind { return slices.Clone(kinds) }
@@ -104,7 +129,7 @@ func Lookup(apiVersion, kind string) (*Kind, error) {
 		if k.Name != kind {
 			continue
 		}
-		if k.APIVersion() == apiVersion {
+		if k.APIVersion() == apiVersion || k.Group != "" && slices.Contains(k.also, strings.TrimPrefix(apiVersion, k.Group+"/")) {
 			return k, nil
 		}
 		return nil, fmt.Errorf("apiVersion %q of kind %s is not known: write %s", apiVersion, kind, k.APIVersion())

@@ -263,6 +263,9 @@ func validateWorkload(w *v1alpha1.Workload) []Issue {
 	return is
 }
 
+// maxDenied bounds the identities that a Mesh denies.
+const maxDenied = 10_000
+
 func validateMesh(m *v1alpha1.Mesh) []Issue {
 	var is issues
 	if m.Name != "" && m.Name != v1alpha1.MeshName {
@@ -281,6 +284,16 @@ func validateMesh(m *v1alpha1.Mesh) []Issue {
 	case v1alpha1.PlaintextPermitted, v1alpha1.PlaintextRefused:
 	default:
 		is.add("spec.plaintext", "%q: want Permitted or Refused", m.Spec.Plaintext)
+	}
+	is.atMost("spec.deniedIdentities", len(m.Spec.DeniedIdentities), maxDenied)
+	for i, uri := range m.Spec.DeniedIdentities {
+		at := fmt.Sprintf("spec.deniedIdentities[%d]", i)
+		switch id, err := identity.Parse(uri); {
+		case err != nil:
+			is.add(at, "%s", err)
+		case id == identity.ControlPlane(id.TrustDomain):
+			is.add(at, "%s is the control plane's own identity: without it the mesh stands still", uri)
+		}
 	}
 	s := &m.Spec.Settings
 	for _, d := range []struct {

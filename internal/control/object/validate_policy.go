@@ -1,17 +1,35 @@
 package object
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"fmt"
 
 	"tulle.dev/tulle/api/v1alpha1"
 )
 
-func validateGRPCRoute(*gatewayv1.GRPCRoute) []Issue            { return nil }
-func validateTLSRoute(*gatewayv1.TLSRoute) []Issue              { return nil }
-func validateTCPRoute(*gatewayv1.TCPRoute) []Issue              { return nil }
-func validateReferenceGrant(*gatewayv1.ReferenceGrant) []Issue  { return nil }
-func validateTrafficPolicy(*v1alpha1.TrafficPolicy) []Issue     { return nil }
-func validateRateLimitPolicy(*v1alpha1.RateLimitPolicy) []Issue { return nil }
-func validateFaultPolicy(*v1alpha1.FaultPolicy) []Issue         { return nil }
-func validateNamespace(*corev1.Namespace) []Issue               { return nil }
+// validateTargets checks what a schema can't, for it doesn't see the namespace: a
+// policy speaks for its own namespace, and for the mesh only from one of them.
+func validateTargets(namespace string, refs []v1alpha1.TargetRef) []Issue {
+	var is issues
+	for i := range refs {
+		at, ref := fmt.Sprintf("spec.targetRefs[%d]", i), &refs[i]
+		switch {
+		case ref.Kind == "Mesh" && namespace != v1alpha1.MeshNamespace:
+			is.add("metadata.namespace", "%q: a policy for the whole mesh is in namespace %s", namespace, v1alpha1.MeshNamespace)
+		case ref.Kind == "Namespace" && string(ref.Name) != namespace:
+			is.add(at+".name", "%q: a policy speaks for its own namespace, %q: put it into namespace %s", ref.Name, namespace, ref.Name)
+		}
+	}
+	return is
+}
+
+func validateTrafficPolicy(p *v1alpha1.TrafficPolicy) []Issue {
+	return validateTargets(p.Namespace, p.Spec.TargetRefs)
+}
+
+func validateRateLimitPolicy(p *v1alpha1.RateLimitPolicy) []Issue {
+	return validateTargets(p.Namespace, p.Spec.TargetRefs)
+}
+
+func validateFaultPolicy(p *v1alpha1.FaultPolicy) []Issue {
+	return validateTargets(p.Namespace, p.Spec.TargetRefs)
+}
