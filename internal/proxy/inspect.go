@@ -58,6 +58,13 @@ func (p *Proxy) Pools() any {
 	return list
 }
 
+// EndpointStates tells which endpoints are left out or doubted, and why.
+func (p *Proxy) EndpointStates() any { return p.services.States(p.now(), maxShown) }
+
+// now is the time as the loops count it, give or take the time between their
+// beginnings. It may be called from anywhere.
+func (p *Proxy) now() int64 { return int64(p.lanes[0].loop.Poller.Now()) }
+
 // ConnectionList tells of the open client connections, and how many there are
 // in all.
 func (p *Proxy) ConnectionList() any {

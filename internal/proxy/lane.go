@@ -119,6 +119,7 @@ func (n *lane) current() *live.Table {
 	if now := n.loop.Now(); t != n.table || now-n.touched > touchEvery {
 		n.table, n.touched = t, now
 		for k, c := range n.clusters {
+			c.SetZone(zone(t))
 			c.Update(t.Endpoints(k.key))
 			c.Protocol = protocolOf(t, k)
 		}
@@ -137,12 +138,22 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 	if c == nil {
 		c = dial.NewCluster(key, d, n.shard)
 		c.Budget = n.proxy.budgets.Of(d, key)
+		c.Share(n.proxy.services.Service(key))
+		c.SetZone(zone(n.current()))
 		c.ServerName = n.serverName(key)
 		c.Protocol = protocolOf(n.current(), k)
 		c.Update(n.current().Endpoints(key))
 		n.clusters[k] = c
 	}
 	return c
+}
+
+// zone is where the proxy runs, if it knows.
+func zone(t *live.Table) string {
+	if t.Proxy == nil {
+		return ""
+	}
+	return t.Proxy.Zone
 }
 
 // protocolOf is what the programs behind a service port speak. A client from

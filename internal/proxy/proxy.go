@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/proxy/listen"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -52,6 +53,7 @@ type Sockets interface {
 type Proxy struct {
 	config   Config
 	lanes    []*lane
+	services *eject.Registry // what the lanes know together
 	budgets  dial.Budgets
 	limit    listen.Limit
 	running  sync.WaitGroup
@@ -73,7 +75,7 @@ func New(c Config) (*Proxy, error) {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
 	}
-	p := &Proxy{config: c, bound: make(map[string]netip.AddrPort), logged: make(map[string]string)}
+	p := &Proxy{config: c, services: eject.New(), bound: make(map[string]netip.AddrPort), logged: make(map[string]string)}
 	p.limit.Set(DefaultMaxConnections)
 	for i := range c.Loops {
 		poller, err := c.Poller(i)
@@ -82,6 +84,7 @@ func New(c Config) (*Proxy, error) {
 		}
 		p.lanes = append(p.lanes, newLane(p, poller, i))
 	}
+	c.Meter.Collect(func(w *meter.Writer) { p.services.Collect(w, p.now()) })
 	return p, nil
 }
 

@@ -1,7 +1,9 @@
 package dial
 
 import (
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/view"
 )
@@ -24,6 +26,8 @@ type Cluster struct {
 	series    [meter.Mutual + 1]*meter.Traffic
 	set       balance.Set
 	told      *view.Endpoints
+	zone      string
+	shared    *eject.Service
 }
 
 // NewCluster makes a cluster without endpoints.
@@ -31,17 +35,37 @@ func NewCluster(key string, d meter.Direction, shard *meter.Shard) *Cluster {
 	return &Cluster{Key: key, Budget: &Budget{}, direction: d, shard: shard}
 }
 
+// Share makes the cluster take part in what all loops know of the service port.
+// It comes before the first Update.
+func (c *Cluster) Share(s *eject.Service) {
+	c.shared = s
+	c.set.Share(s)
+}
+
+// SetZone says where the proxy runs.
+func (c *Cluster) SetZone(zone string) {
+	if zone != c.zone {
+		c.zone = zone
+		c.follow()
+	}
+}
+
 // Update makes the cluster follow what the proxy was told. What is the same
 // pointer as last time is the same set.
 func (c *Cluster) Update(told *view.Endpoints) {
-	if told == c.told {
-		return
+	if told != c.told {
+		c.told = told
+		c.follow()
 	}
-	c.told = told
+}
+
+func (c *Cluster) follow() {
 	var list []view.Endpoint
-	if told != nil {
-		list = told.List
+	var p *policy.Upstream
+	if c.told != nil {
+		list, p = c.told.List, c.told.Policy
 	}
+	c.set.Follow(c.Key, p, c.zone)
 	for _, gone := range c.set.Update(list) {
 		PoolOf(gone).Drop()
 	}
@@ -49,6 +73,14 @@ func (c *Cluster) Update(told *view.Endpoints) {
 
 // Known reports whether the proxy was told of the endpoints, be there any or not.
 func (c *Cluster) Known() bool { return c.told != nil }
+
+// Policy is what goes with the endpoints; never nil.
+func (c *Cluster) Policy() *policy.Upstream {
+	if c.told != nil && c.told.Policy != nil {
+		return c.told.Policy
+	}
+	return policy.DefaultUpstream
+}
 
 // Len is the number of endpoints.
 func (c *Cluster) Len() int { return c.set.Len() }

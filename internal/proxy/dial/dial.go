@@ -46,7 +46,7 @@ type Dialer struct {
 	Loop        *loop.Loop
 	Credentials *identity.Credentials
 	Handshakes  *mtls.Handshakes
-	// Timeout bounds one attempt, TLS included.
+	// Timeout bounds one attempt, TLS included, where the policy says nothing.
 	Timeout time.Duration
 	// Own reports whether an address is a listener of this proxy: in plaintext
 	// that would go round in circles. With mutual TLS it is a program that calls
@@ -68,7 +68,11 @@ func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn 
 		d.Loop.Later(func() { a.end(ErrSelf) })
 		return
 	}
-	a.until = d.Loop.Now() + d.Timeout
+	timeout := d.Timeout
+	if t := cluster.Policy().Connect; t > 0 {
+		timeout = t
+	}
+	a.until = d.Loop.Now() + timeout
 	a.open()
 }
 
