@@ -385,7 +385,7 @@ type Ejection struct {
 	// +kubebuilder:validation:Maximum=10000
 	ConsecutiveFailures *int32 `json:"consecutiveFailures,omitempty"`
 	// SuccessRate is a percentage: an endpoint is ejected when less of its
-	// requests within Window went well. 0 doesn't look at it. Default 50.
+	// requests within Window went well. 0 doesn't look at it. Default 80.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0

@@ -112,12 +112,13 @@ type Ejection struct {
 	// RESOURCE_EXHAUSTED are none.
 	Consecutive uint32
 	// SuccessRate ejects an endpoint of whose requests within Window less than
-	// that many percent went well, if there were at least MinRequests; 0 off.
+	// that many percent went well, if there were at least MinRequests and the
+	// others do clearly better; 0 off.
 	SuccessRate uint8
 	MinRequests uint32
 	Window      time.Duration
 	// Latency ejects an endpoint whose average within Window is this many times
-	// the median of all (2 to 100); 0 off.
+	// the median of the others (2 to 100); 0 off.
 	Latency uint8
 	// Base is how long the first ejection lasts; it doubles each time up to
 	// MaxBackoff, and halves again for each Window without a failure.
@@ -153,7 +154,7 @@ var DefaultUpstream = &Upstream{Panic: 50, Ejection: DefaultEjection}
 
 // DefaultEjection is the Ejection of DefaultUpstream.
 var DefaultEjection = Ejection{
-	Consecutive: 7, SuccessRate: 50, MinRequests: 20, Window: 10 * time.Second,
+	Consecutive: 7, SuccessRate: 80, MinRequests: 20, Window: 10 * time.Second,
 	Base: 5 * time.Second, MaxBackoff: time.Minute, Max: 50,
 }
 
