@@ -25,6 +25,7 @@ import (
 	"tulle.dev/tulle/internal/control/push"
 	"tulle.dev/tulle/internal/control/status"
 	"tulle.dev/tulle/internal/control/store"
+	"tulle.dev/tulle/internal/control/trust"
 	"tulle.dev/tulle/internal/dashboard"
 	"tulle.dev/tulle/internal/identity"
 )
@@ -256,7 +257,12 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	if err := renewOwn(p.authority, own); err != nil {
 		return err
 	}
-	f := &facts{config: &c.config, started: started, ca: p.authority, credentials: own, tokens: tokens, store: p.store, push: pusher, loop: changes}
+	root := trust.New(trust.Config{CA: p.authority, Proxies: pusher.Trust, Several: len(c.config.Etcd.Endpoints) > 0, Log: log,
+		Changed: func() error {
+			defer pusher.BundleChanged()
+			return renewOwn(p.authority, own)
+		}})
+	f := &facts{trust: root, config: &c.config, started: started, ca: p.authority, credentials: own, tokens: tokens, store: p.store, push: pusher, loop: changes}
 	f.at = Addresses{ControlSocket: p.local.Addr().String(), ProxySocket: p.proxies.Addr().String()}
 	if p.tcp != nil {
 		f.at.Listen = p.tcp.Addr().String()
@@ -284,6 +290,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	run(elector.Run)
 	run(writer.Run)
 	run(p.authority.Run)
+	run(root.Run)
 	run(m.scraper.Run)
 	run(board.Run)
 	run(health.New(objects, elector.Leader, log).Run)

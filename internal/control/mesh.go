@@ -20,6 +20,7 @@ import (
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/push"
 	"tulle.dev/tulle/internal/control/store"
+	"tulle.dev/tulle/internal/control/trust"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/mesh"
 )
@@ -35,6 +36,7 @@ type facts struct {
 	started     time.Time
 	at          Addresses
 	ca          *ca.CA
+	trust       *trust.Change
 	credentials *identity.Credentials
 	tokens      *join.Tokens
 	store       store.Store

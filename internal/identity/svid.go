@@ -47,6 +47,22 @@ func NewSVID(chain [][]byte, key crypto.Signer) (*SVID, error) {
 // Life is how long the SVID is valid in all.
 func (s *SVID) Life() time.Duration { return s.Leaf.NotAfter.Sub(s.Leaf.NotBefore) }
 
+// RootKeyID names the root that the chain leads to: the authority key id of its
+// last certificate (RFC 5280, 4.2.1.1).
+func (s *SVID) RootKeyID() []byte { return RootKeyID(s.Certificate.Certificate) }
+
+// RootKeyID is the same of a chain, DER, leaf first; nil when it can't be read.
+func RootKeyID(chain [][]byte) []byte {
+	if len(chain) == 0 {
+		return nil
+	}
+	c, err := x509.ParseCertificate(chain[len(chain)-1])
+	if err != nil {
+		return nil
+	}
+	return c.AuthorityKeyId
+}
+
 // Key is the private key.
 func (s *SVID) Key() crypto.Signer { return s.Certificate.PrivateKey.(crypto.Signer) }
 

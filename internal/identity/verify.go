@@ -5,6 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,6 +44,14 @@ func (b *Bundle) Denied(id ID) bool {
 	}
 	_, denied := b.denied[id]
 	return denied
+}
+
+// AllDenied returns the ids that are trusted no more, in order.
+func (b *Bundle) AllDenied() []ID {
+	if b == nil {
+		return nil
+	}
+	return slices.SortedFunc(maps.Keys(b.denied), func(x, y ID) int { return strings.Compare(x.String(), y.String()) })
 }
 
 // DeniedError says that a certificate is one of an identity that was denied.

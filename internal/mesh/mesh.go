@@ -46,6 +46,8 @@ type Settings struct {
 	CertificateTTL time.Duration
 	// ClusterDomain ends the long names of services ("cluster.local").
 	ClusterDomain string
+	// Denied are SPIFFE ids that are not to be trusted any more, sorted.
+	Denied []string
 	// Plaintext permits connections without TLS to workloads with a proxy.
 	Plaintext bool
 	// Proxy holds the times and limits of every proxy; a zero value means the

@@ -32,6 +32,8 @@ type Mesh interface {
 	ProxyConnections(ctx context.Context, namespace, name string) (json.RawMessage, error)
 	CreateJoinToken(ctx context.Context, r client.JoinTokenRequest) (*client.JoinToken, error)
 	Identity(ctx context.Context) (*client.Identity, error)
+	Trust(ctx context.Context) (*client.Trust, error)
+	ChangeTrust(ctx context.Context, r client.TrustRequest) (*client.Trust, error)
 }
 
 // Signals are the golden signals; telemetry/query's Engine is one.

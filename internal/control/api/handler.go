@@ -59,6 +59,14 @@ func (a *API) Handler() http.Handler {
 	handle("GET /tulle/v1/identity", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return a.config.Mesh.Identity(r.Context())
 	})
+	handle("GET /tulle/v1/trust", func(_ http.ResponseWriter, r *http.Request) (any, error) { return a.config.Mesh.Trust(r.Context()) })
+	handle("POST /tulle/v1/trust", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var req client.TrustRequest
+		if err := readJSON(w, r, &req); err != nil {
+			return nil, err
+		}
+		return a.config.Mesh.ChangeTrust(r.Context(), req)
+	})
 	handle("POST /tulle/v1/join-tokens", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.JoinTokenRequest
 		if err := readJSON(w, r, &req); err != nil {

@@ -393,6 +393,7 @@ func (b *Builder) settings() mesh.Settings {
 		TrustDomain:    b.trustDomain,
 		CertificateTTL: m.Spec.CertificateTTL.Duration,
 		ClusterDomain:  m.Spec.ClusterDomain,
+		Denied:         slices.Compact(slices.Sorted(slices.Values(m.Spec.DeniedIdentities))),
 		Plaintext:      m.Spec.Plaintext != v1alpha1.PlaintextRefused,
 		Proxy: mesh.ProxySettings{
 			ConnectTimeout: s.ConnectTimeout.Duration, HeadTimeout: s.HeadTimeout.Duration,

@@ -6,13 +6,18 @@ import (
 
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/wire/control"
 )
 
 // maxLately bounds how many proxies that are gone are remembered.
 const maxLately = 1000
 
 // record is a proxy that is gone, as it was.
-type record struct{ client.Proxy }
+type record struct {
+	client.Proxy
+	bundle uint64 // the version of the roots it had
+	root   []byte // key id of the root its certificate is of
+}
 
 // describe is called with the server's mu held.
 func (st *stream) describe() client.Proxy {
@@ -43,7 +48,7 @@ func (s *Server) remember(st *stream) {
 	}
 	p := st.describe()
 	p.Connected, p.Since = false, s.config.Now()
-	s.lately[st.key] = &record{p}
+	s.lately[st.key] = &record{p, st.inForce(control.KeyBundle), st.root}
 }
 
 // Forget drops a proxy that is gone and won't come back: its object was deleted.

@@ -48,8 +48,7 @@ func (s *Server) render(snap *mesh.Snapshot, st *stream, key string) (rendered, 
 		}
 		return encode(control.Resource{Key: key, Proxy: p}, nil), true
 	case control.KeyBundle:
-		b := s.config.CA.Bundle()
-		return encode(control.Resource{Key: key, Bundle: &b}, nil), true
+		return encode(control.Resource{Key: key, Bundle: s.bundle(snap)}, nil), true
 	}
 	name := key
 	if rest, ok := strings.CutPrefix(key, control.KeyHostPart); ok && !strings.Contains(rest, ".") {

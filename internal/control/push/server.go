@@ -169,22 +169,22 @@ func (s *Server) Register(g *grpc.Server) {
 	}, nil)
 }
 
-// peerOf returns the verified id of the caller, zero without a certificate, and
-// when its certificate ends.
-func peerOf(ctx context.Context) (identity.ID, time.Time) {
+// peerOf returns the verified id of the caller, zero without a certificate, when
+// its certificate ends, and the key id of the root it is of.
+func peerOf(ctx context.Context) (id identity.ID, ends time.Time, root []byte) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return identity.ID{}, time.Time{}
+		return id, ends, nil
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return identity.ID{}, time.Time{}
+		return id, ends, nil
 	}
-	id := identity.Peer(info.State)
-	if id.IsZero() {
-		return id, time.Time{}
+	if id = identity.Peer(info.State); id.IsZero() {
+		return id, ends, nil
 	}
-	return id, info.State.PeerCertificates[0].NotAfter
+	chain := info.State.PeerCertificates
+	return id, chain[0].NotAfter, chain[len(chain)-1].AuthorityKeyId
 }
 
 // certify answers Certify: who the caller is comes from a join token, from an
@@ -200,7 +200,7 @@ func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	id, _ := peerOf(ctx)
+	id, _, _ := peerOf(ctx)
 	how := "renewal"
 	switch {
 	case req.JoinToken != "":
@@ -218,6 +218,9 @@ func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
 	case id.IsZero():
 		return nil, status.Error(codes.Unauthenticated, "nothing says who is asking: bring a join token, or a certificate of this mesh")
 	}
+	if denied(s.snapshot.Load(), id) {
+		return nil, status.Errorf(codes.PermissionDenied, "%s is denied: it is in the Mesh object's deniedIdentities", id)
+	}
 	if id.TrustDomain != s.config.CA.TrustDomain() || id == identity.ControlPlane(id.TrustDomain) {
 		return nil, status.Errorf(codes.PermissionDenied, "%s gets no certificate here", id)
 	}
@@ -234,7 +237,7 @@ func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
 	}
 	s.issued(id, chain[0])
 	s.config.Log.Debug("issued a certificate", "identity", id.String(), "by", how)
-	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: s.config.CA.Bundle(), Identity: id.String()}), nil
+	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: *s.bundle(s.snapshot.Load()), Identity: id.String()}), nil
 }
 
 // issued notes when an identity's newest certificate ends: a proxy that renews
@@ -279,6 +282,9 @@ func (s *Server) Publish(snap *mesh.Snapshot, changed *graph.Changed) {
 	}()
 	if changed.All {
 		for st := range s.streams {
+			if denied(snap, st.identity) {
+				st.replace()
+			}
 			st.markAll()
 		}
 		return

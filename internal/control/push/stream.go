@@ -30,6 +30,7 @@ type stream struct {
 	key      proxyKey
 	identity identity.ID
 	expires  time.Time // of its certificate
+	root     []byte    // key id of the root its certificate is of
 	hello    *control.Hello
 	since    time.Time
 	wake     chan struct{}
@@ -128,9 +129,12 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 	case <-s.stop:
 		return status.Error(codes.Unavailable, "the control plane is stopping")
 	}
-	id, expires := peerOf(ctx)
+	id, expires, root := peerOf(ctx)
 	if id.IsZero() {
 		return status.Error(codes.Unauthenticated, "Discover needs a certificate of this mesh: ask Certify first")
+	}
+	if denied(s.snapshot.Load(), id) {
+		return refuse(gs, id.String()+" is denied: it is in the Mesh object's deniedIdentities")
 	}
 	// Frames of the stream arrive on their own goroutine, so that the end of
 	// anything (context, age, replacement) ends the handler at once.
@@ -164,7 +168,7 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 		return status.Error(codes.InvalidArgument, "the first message must be Hello")
 	}
 	st := &stream{
-		server: s, grpc: gs, identity: id, expires: expires, hello: hello, since: s.config.Now(),
+		server: s, grpc: gs, identity: id, expires: expires, root: root, hello: hello, since: s.config.Now(),
 		key:  proxyKey{mesh.Name{Namespace: hello.Namespace, Name: hello.Name}, hello.Role == view.Gateway},
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		subs: map[string]*subscription{}, held: map[string]uint64{}, dirty: map[string]bool{}, rejected: map[string]string{},
@@ -209,7 +213,7 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 			sendErr <- nil
 			return err
 		case <-st.gone:
-			return status.Error(codes.Aborted, "the same proxy has begun another conversation")
+			return status.Error(codes.Aborted, "the same proxy has begun another conversation, or its identity is denied")
 		case <-age.C:
 			return nil // begin again
 		case <-s.stop:

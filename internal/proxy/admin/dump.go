@@ -31,7 +31,7 @@ func (s *Server) dump() map[string]any {
 		"time":         time.Now().UTC(),
 		"view_version": t.Version,
 		"control":      dumpLink(s.config.Live.Link()),
-		"identity":     dumpIdentity(s.config.Live.Credentials()),
+		"identity":     dumpIdentity(s.config.Live.Credentials(), s.config.Live.Link()),
 		"destinations": dumpDestinations(t),
 		"endpoints":    dumpEndpoints(t),
 		"hosts":        dumpHosts(t),
@@ -80,6 +80,10 @@ type identityDump struct {
 	NotBefore time.Time         `json:"not_before,omitzero"`
 	NotAfter  time.Time         `json:"not_after,omitzero"`
 	Chain     int               `json:"chain_length,omitempty"`
+	Issuer    string            `json:"issuer,omitempty"`
+	Renewal   time.Time         `json:"renewal,omitzero"`
+	Roots     uint64            `json:"bundle_version,omitempty"`
+	Denied    []string          `json:"denied,omitempty"`
 	Bundle    []trustDomainDump `json:"bundle"`
 }
 
@@ -94,15 +98,19 @@ type rootDump struct {
 	SHA256   string    `json:"sha256"`
 }
 
-func dumpIdentity(c *identity.Credentials) identityDump {
-	d := identityDump{Bundle: []trustDomainDump{}}
+func dumpIdentity(c *identity.Credentials, k live.Link) identityDump {
+	d := identityDump{Bundle: []trustDomainDump{}, Renewal: k.Renewal.UTC(), Roots: k.Roots}
 	if s := c.SVID(); s != nil {
 		d.ID = s.ID.String()
 		d.Serial = s.Leaf.SerialNumber.Text(16)
 		d.NotBefore, d.NotAfter = s.Leaf.NotBefore.UTC(), s.Leaf.NotAfter.UTC()
 		d.Chain = len(s.Certificate.Certificate)
+		d.Issuer = s.Leaf.Issuer.String()
 	}
 	b := c.Bundle()
+	for _, id := range b.AllDenied() {
+		d.Denied = append(d.Denied, id.String())
+	}
 	domains := b.Domains()
 	slices.Sort(domains)
 	for _, name := range domains {

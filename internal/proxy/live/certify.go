@@ -1,6 +1,7 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -126,7 +127,11 @@ func (l *Live) certify(ctx context.Context, certified chan<- struct{}) error {
 		}
 		if s := l.credentials.SVID(); s != nil {
 			b = backoff{}
-			if !l.sleepUntil(ctx, renewal(s, from)) {
+			when := renewal(s, from)
+			l.mu.Lock()
+			l.link.Renewal = when
+			l.mu.Unlock()
+			if !l.sleepUntil(ctx, when) {
 				return nil
 			}
 		}
@@ -164,7 +169,20 @@ func renewal(s *identity.SVID, from time.Time) time.Time {
 	return from.Add(max(half+jitter, minRenewal))
 }
 
-// sleepUntil waits for a time of the wall clock, even if that is set.
+// maxSpread bounds the time over which proxies spread the renewal that a change
+// of the signing root asks of all of them at once.
+const maxSpread = 10 * time.Second
+
+// noteSigner has the certificate renewed when it is of another root than those
+// that are issued now.
+func (l *Live) noteSigner(b *view.Bundle) {
+	if s := l.credentials.SVID(); s != nil && len(b.Signer) > 0 && !bytes.Equal(s.RootKeyID(), b.Signer) {
+		wake(l.resign)
+	}
+}
+
+// sleepUntil waits for a time of the wall clock, even if that is set, or for the
+// signing root to change.
 func (l *Live) sleepUntil(ctx context.Context, when time.Time) bool {
 	for {
 		// Round strips the monotonic reading.
@@ -175,6 +193,10 @@ func (l *Live) sleepUntil(ctx context.Context, when time.Time) bool {
 		t := time.NewTimer(min(left, clockCheck))
 		select {
 		case <-t.C:
+		case <-l.resign:
+			t.Stop()
+			// Even with others, and not so late that it would end meanwhile.
+			when = l.config.now().Round(0).Add(mathrand.N(min(maxSpread, max(left/2, time.Millisecond))))
 		case <-ctx.Done():
 			t.Stop()
 			return false

@@ -124,6 +124,11 @@ type Link struct {
 	Error string
 	// IdentityError says why the certificate couldn't be renewed last time.
 	IdentityError string
+	// Renewal is when the certificate is renewed next, unless the signing root
+	// changes before; zero when nobody renews it.
+	Renewal time.Time
+	// Roots is the version of the trust bundle in force; 0 when none was told.
+	Roots uint64
 	// SaveError says why the state couldn't be written last time.
 	SaveError string
 	// Rejected says why the last update was rejected; empty once one was accepted.
@@ -155,6 +160,7 @@ func New(c Config) (*Live, error) {
 		drained:       make(chan struct{}),
 		news:          make(chan struct{}, 1),
 		dirty:         make(chan struct{}, 1),
+		resign:        make(chan struct{}, 1),
 	}
 	l.credentials.Now = c.now
 	if err := l.load(); err != nil {
@@ -183,6 +189,9 @@ func (l *Live) Link() Link {
 	defer l.mu.Unlock()
 	k := l.link
 	k.Lookups = len(l.interest)
+	if l.bundle != nil {
+		k.Roots = l.bundle.Version
+	}
 	k.Status = l.status
 	return k
 }

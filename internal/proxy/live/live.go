@@ -62,7 +62,7 @@ type Live struct {
 	drained       chan struct{}           // closed when the control plane acknowledged a drain
 	news          chan struct{}           // wakes the sender: added, removed or status changed
 	dirty         chan struct{}           // wakes the keeper: there is something to save
-	renewed       chan struct{}           // wakes the session: there is a first certificate
+	resign        chan struct{}           // wakes the renewal: another root signs now
 	saveErrors    atomic.Uint64
 	once          map[string]bool // log lines that are written once until they change
 }

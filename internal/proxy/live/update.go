@@ -117,6 +117,7 @@ func (l *Live) update(u *control.Update) error {
 	if bundle != nil {
 		l.bundle = bundle
 		l.bundleChanged = true
+		l.noteSigner(bundle)
 	}
 	var done []func()
 	for _, r := range applied {
