@@ -17,13 +17,16 @@ const (
 
 // Check says what makes no sense in a rule, by the path of its field; nil when it
 // can be compiled.
-func (r *Rule) Check() error {
+func (r *Rule) Check() error { return r.check(make(regexes)) }
+
+// check also gathers the rule's regular expressions.
+func (r *Rule) check(regexes regexes) error {
 	if r.Timeout < 0 {
 		return fmt.Errorf("timeout: %s is negative", r.Timeout)
 	}
 	prefixes := true
 	for i := range r.Matches {
-		if err := r.Matches[i].check(); err != nil {
+		if err := r.Matches[i].check(regexes); err != nil {
 			return fmt.Errorf("matches[%d].%w", i, err)
 		}
 		if k := r.Matches[i].Path.Kind; k != PathPrefix && k != PathAny {
@@ -41,7 +44,7 @@ func (r *Rule) Check() error {
 	return nil
 }
 
-func (m *Match) check() error {
+func (m *Match) check(regexes regexes) error {
 	p := m.Path
 	switch p.Kind {
 	case PathAny:
@@ -53,7 +56,7 @@ func (m *Match) check() error {
 			return fmt.Errorf("path: has %d bytes, want at most %d", len(p.Value), maxPath)
 		}
 	case PathRegex:
-		if _, err := compileRegex(p.Value); err != nil {
+		if err := regexes.add(p.Value); err != nil {
 			return fmt.Errorf("path: %w", err)
 		}
 	case PathGRPCMethod:
@@ -70,7 +73,7 @@ func (m *Match) check() error {
 		if !isToken(h.Name) {
 			return fmt.Errorf("headers[%d].name: %q is no token (RFC 9110, 5.6.2)", i, h.Name)
 		}
-		if err := h.check(); err != nil {
+		if err := h.check(regexes); err != nil {
 			return fmt.Errorf("headers[%d].%w", i, err)
 		}
 	}
@@ -78,16 +81,16 @@ func (m *Match) check() error {
 		if q.Name == "" {
 			return fmt.Errorf("query[%d].name: is empty", i)
 		}
-		if err := q.check(); err != nil {
+		if err := q.check(regexes); err != nil {
 			return fmt.Errorf("query[%d].%w", i, err)
 		}
 	}
 	return nil
 }
 
-func (f *Field) check() error {
+func (f *Field) check(regexes regexes) error {
 	if f.Regex {
-		if _, err := compileRegex(f.Value); err != nil {
+		if err := regexes.add(f.Value); err != nil {
 			return fmt.Errorf("value: %w", err)
 		}
 	} else if len(f.Value) > maxField {

@@ -23,6 +23,20 @@ type regex struct {
 	literal string
 }
 
+// regexes are the compiled expressions of a Spec, by source.
+type regexes map[string]*regex
+
+func (all regexes) add(source string) error {
+	if all[source] != nil {
+		return nil
+	}
+	r, err := compileRegex(source)
+	if err == nil {
+		all[source] = r
+	}
+	return err
+}
+
 func compileRegex(source string) (*regex, error) {
 	if source == "" {
 		return nil, fmt.Errorf("the regular expression is empty")

@@ -1,8 +1,6 @@
 package route
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -128,110 +126,6 @@ func TestPick(t *testing.T) {
 	for _, c := range table.Rules()[1:] {
 		if got := c.Pick(7); got != -1 {
 			t.Errorf("%s: picked %d, want -1", c.Name, got)
-		}
-	}
-}
-
-// naive states the precedence rules directly: of all matches of the winning
-// host that a request meets, the best.
-func naive(spec Spec, authority, method, path string, f fields) string {
-	name := strings.ToLower(authority)
-	hostnames := []string{name}
-	for rest := name; ; {
-		i := strings.IndexByte(rest, '.')
-		if i < 0 {
-			break
-		}
-		rest = rest[i+1:]
-		hostnames = append(hostnames, "*."+rest)
-	}
-	hostnames = append(hostnames, "*")
-	for _, candidate := range hostnames {
-		found := false
-		best, bestScore := "", -1
-		for _, h := range spec.Hosts {
-			for _, n := range h.Hostnames {
-				if n != candidate {
-					continue
-				}
-				found = true
-				for _, r := range h.Rules {
-					for _, m := range r.Matches {
-						score := 0
-						switch m.Path.Kind {
-						case PathExact:
-							if path != m.Path.Value {
-								continue
-							}
-							score += 1 << 24
-						case PathPrefix:
-							p := strings.TrimSuffix(m.Path.Value, "/")
-							if path != p && !strings.HasPrefix(path, p+"/") {
-								continue
-							}
-							score += len(p) << 12
-						}
-						if m.Method != "" {
-							if m.Method != method {
-								continue
-							}
-							score += 1 << 8
-						}
-						met := true
-						for _, want := range m.Headers {
-							if v, ok := f.Field(want.Name); !ok || string(v) != want.Value {
-								met = false
-							}
-						}
-						if !met {
-							continue
-						}
-						if score += len(m.Headers); score > bestScore {
-							best, bestScore = r.Name, score
-						}
-					}
-				}
-			}
-		}
-		if found {
-			return best
-		}
-	}
-	return ""
-}
-
-func TestMatchAgainstNaive(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
-	path := func() string {
-		return "/" + strings.Join([]string{pick("a", "b"), pick("a", "b", "")}[:1+rng.IntN(2)], "/")
-	}
-	for range 300 {
-		var spec Spec
-		for range 1 + rng.IntN(4) {
-			h := Host{Hostnames: []string{pick("x.y", "*.y", "*", "*.x.y", "z")}}
-			for range 1 + rng.IntN(4) {
-				m := Match{Path: Path{PathKind(rng.IntN(3)), path()}, Method: pick("", "", "GET")}
-				if rng.IntN(3) == 0 {
-					m.Headers = []Field{{Name: "k", Value: pick("1", "2")}}
-				}
-				h.Rules = append(h.Rules, rule(fmt.Sprint(rng.Int()), m))
-			}
-			spec.Hosts = append(spec.Hosts, h)
-		}
-		table, err := Compile(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 30 {
-			authority, method, p, f := pick("x.y", "q.y", "w.x.y", "z", "none"), pick("GET", "PUT"), path(), fields{"K": pick("1", "2")}
-			got := ""
-			if r, _ := table.Match(&Request{Authority: []byte(authority), Method: []byte(method), Path: []byte(p), Fields: f}); r != nil {
-				got = r.Name
-			}
-			if want := naive(spec, authority, method, p, f); got != want {
-				t.Fatalf("%s %s%s %v: got %q, want %q\n%+v", method, authority, p, f, got, want, spec)
-			}
 		}
 	}
 }
