@@ -38,9 +38,10 @@ func newEdge(n *lane, l *live.Listener) *edge {
 
 func (e *edge) update(l *live.Listener) {
 	e.listener = l
-	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes}
+	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes, scheme: "http", port: l.Address.Port()}
 	e.config = nil
 	if l.Certificates != nil {
+		e.routes.scheme = "https"
 		e.config = &tls.Config{
 			GetCertificate:              l.Certificates.Get,
 			MinVersion:                  tls.VersionTLS12,

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
@@ -38,6 +39,7 @@ type lane struct {
 	clients atomic.Int64
 
 	table   *live.Table // what the clusters follow
+	caller  string      // "SERVICE-ACCOUNT.NAMESPACE" of the program beside the proxy
 	touched time.Duration
 }
 
@@ -117,7 +119,9 @@ func (n *lane) settings(t *live.Table) {
 func (n *lane) current() *live.Table {
 	t := n.proxy.config.Live.Table()
 	if now := n.loop.Now(); t != n.table || now-n.touched > touchEvery {
-		n.table, n.touched = t, now
+		if n.touched = now; n.table != t {
+			n.table, n.caller = t, callerOf(t)
+		}
 		for k, c := range n.clusters {
 			c.SetZone(zone(t))
 			c.Update(t.Endpoints(k.key))
@@ -128,6 +132,18 @@ func (n *lane) current() *live.Table {
 		}
 	}
 	return t
+}
+
+// callerOf is who the program beside the proxy is to others.
+func callerOf(t *live.Table) string {
+	if t.Proxy == nil {
+		return ""
+	}
+	id, err := identity.Parse(t.Proxy.Identity)
+	if err != nil {
+		return ""
+	}
+	return id.ServiceAccount + "." + id.Namespace
 }
 
 // cluster returns what the lane knows of a service port. The caller keeps it;

@@ -175,7 +175,8 @@ func (n *lane) service(key string) *service {
 	s := n.services[key]
 	if s == nil {
 		s = &service{lane: n, key: key, own: n.cluster(meter.Outbound, key)}
-		s.routes = routes{lane: n, direction: meter.Outbound}
+		_, port, _ := live.SplitKey(key)
+		s.routes = routes{lane: n, direction: meter.Outbound, scheme: "http", port: port, service: key}
 		s.follow(n.current())
 		n.services[key] = s
 	}
@@ -189,10 +190,11 @@ func (s *service) follow(t *live.Table) {
 		return
 	}
 	s.destination = d
-	s.routes.backends, s.routes.table = nil, nil
-	if d != nil {
-		s.routes.table = d.Routes
+	if d == nil {
+		s.routes.follow(nil, nil)
+		return
 	}
+	s.routes.follow(d.Routes, d.Policy)
 }
 
 // Route matches the request against the service's routes.

@@ -3,89 +3,195 @@ package proxy
 import (
 	"bytes"
 
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/l7http"
+	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/route"
-	"tulle.dev/tulle/internal/wire/h1"
 )
 
-// routes is a route table on one loop, with what its rules' backends are here:
-// a request finds its cluster without looking up a string.
+// routes is a route table on one loop, with what its rules and their backends are
+// here: a request finds its cluster without looking up a string.
 type routes struct {
 	lane      *lane
 	direction meter.Direction
 	table     *route.Table
-	backends  [][]*dial.Cluster // by rule, by backend; nil until first used
+	places    []place // by rule; empty until first used
+	lookup    l7http.Lookup
+	// scheme and port are how clients come here, for redirects; service is the
+	// one they ask for, empty at an edge.
+	scheme  string
+	port    uint16
+	service string
+	series  *meter.Traffic // of what is answered without a backend
+	// own goes with requests whose rule has no policy.
+	own governed
+}
+
+// governed is a policy with what was made of it.
+type governed struct {
+	policy *policy.Request // nil is the default
+	faults *l7http.Faults
+}
+
+func (r *routes) govern(p *policy.Request) governed {
+	return governed{p, l7http.NewFaults(p, r.direction)}
+}
+
+// to lets the policy go with an exchange.
+func (g *governed) to(x *l7http.Exchange) {
+	if g.policy != nil {
+		x.Policy, x.Faults = g.policy, g.faults
+	}
+}
+
+// place is a rule here.
+type place struct {
+	made     bool
+	filters  *l7http.Filters
+	policy   governed
+	backends []backend
+}
+
+// backend is one of a rule's.
+type backend struct {
+	cluster *dial.Cluster // nil when there is none
+	filters *l7http.Filters
+	// policy is the destination's, as table has it.
+	policy governed
+	table  *live.Table
+}
+
+// follow takes another table, or none, and another policy for what it has none
+// for.
+func (r *routes) follow(t *route.Table, p *policy.Request) {
+	r.table, r.places = t, nil
+	r.own = r.govern(p)
 }
 
 // route sends the exchange where the table says. otherwise is where everything
 // goes when there is no table.
 func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Failure {
+	if r.direction == meter.Outbound {
+		x.Caller = r.lane.caller
+	}
 	if r.table == nil {
 		if otherwise == nil {
 			return l7http.NoRoute
 		}
 		x.Cluster = otherwise
+		r.own.to(x)
 		return nil
 	}
-	path, query := x.Request.Path, []byte(nil)
-	if i := bytes.IndexByte(path, '?'); i >= 0 {
-		path, query = path[:i], path[i+1:]
+	q := route.Request{Authority: x.Request.Authority, Path: x.Request.Path, Method: x.Request.MethodName, Fields: r.lookup.Of(&x.Request)}
+	if i := bytes.IndexByte(q.Path, '?'); i >= 0 {
+		q.Path, q.Query = q.Path[:i], q.Path[i+1:]
 	}
-	rule, _ := r.table.Match(&route.Request{
-		Authority: x.Request.Authority,
-		Path:      path,
-		Query:     query,
-		Method:    x.Request.MethodName,
-		Fields:    (*fields)(&x.Request),
-	})
+	rule, match := r.table.Match(&q)
 	if rule == nil {
 		return l7http.NoRoute
 	}
+	p := r.place(rule)
+	x.Rule, x.Backend, x.Timeout = rule, -1, rule.Timeout
+	x.Filters, x.Picked, x.Prefix = p.filters, nil, rule.Prefix(match)
+	if p.filters != nil {
+		if f := x.Divert(p.filters, &q, r.scheme, r.port); f != nil {
+			return r.diverted(x, f)
+		}
+	}
 	i := rule.Pick(r.lane.loop.Rand.Uint64())
-	if i < 0 || rule.Backends[i].Destination == "" {
+	if i < 0 || p.backends[i].cluster == nil {
 		return l7http.NoBackend
 	}
-	x.Rule, x.Backend = rule, i
-	x.Timeout = rule.Timeout
-	if rule.Policy != nil {
-		x.Policy = rule.Policy
+	b := &p.backends[i]
+	x.Backend, x.Picked, x.Cluster = i, b.filters, b.cluster
+	switch {
+	case p.policy.policy != nil:
+		p.policy.to(x)
+	case r.own.policy != nil:
+		r.own.to(x)
+	case r.direction == meter.Edge:
+		r.settle(b).to(x)
 	}
-	x.Cluster = r.cluster(rule, i)
+	if b.filters != nil {
+		if f := x.Divert(b.filters, &q, r.scheme, r.port); f != nil {
+			return f
+		}
+	}
 	return nil
 }
 
-func (r *routes) cluster(rule *route.Compiled, i int) *dial.Cluster {
-	if r.backends == nil {
-		r.backends = make([][]*dial.Cluster, len(r.table.Rules()))
+// diverted counts what is answered without a backend.
+func (r *routes) diverted(x *l7http.Exchange, f *l7http.Failure) *l7http.Failure {
+	if r.series == nil {
+		r.series = r.lane.shard.Traffic(meter.Labels{Direction: r.direction, Service: r.service})
 	}
-	if r.backends[rule.Index] == nil {
-		r.backends[rule.Index] = make([]*dial.Cluster, len(rule.Backends))
-	}
-	c := r.backends[rule.Index][i]
-	if c == nil {
-		c = r.lane.cluster(r.direction, rule.Backends[i].Destination)
-		r.backends[rule.Index][i] = c
-	}
-	return c
+	x.Series = r.series
+	return f
 }
 
-// fields looks a request's header fields up for the route table.
-type fields h1.Request
-
-// Field joins the values of all fields of a name, when there are several.
-func (f *fields) Field(name string) (value []byte, ok bool) {
-	for i := range f.Fields {
-		field := &f.Fields[i]
-		if len(field.Name) != len(name) || !bytes.EqualFold(field.Name, []byte(name)) {
-			continue
-		}
-		if !ok {
-			value, ok = field.Value, true
-			continue
-		}
-		value = append(append(value[:len(value):len(value)], ','), field.Value...)
+// place gets a rule ready.
+func (r *routes) place(rule *route.Compiled) *place {
+	if r.places == nil {
+		r.places = make([]place, len(r.table.Rules()))
 	}
-	return value, ok
+	p := &r.places[rule.Index]
+	if p.made {
+		return p
+	}
+	p.made = true
+	p.filters = l7http.NewFilters(&rule.Filters, rule.CrossOrigin(-1), r.mirror)
+	p.policy = r.govern(rule.Policy)
+	p.backends = make([]backend, len(rule.Backends))
+	for i := range rule.Backends {
+		spec, b := &rule.Backends[i], &p.backends[i]
+		if spec.Destination != "" {
+			b.cluster = r.lane.cluster(r.direction, spec.Destination)
+		}
+		var cors *route.CrossOrigin
+		if spec.Filters.CORS != nil {
+			cors = rule.CrossOrigin(i)
+		}
+		b.filters = l7http.NewFilters(&spec.Filters, cors, r.mirror)
+	}
+	return p
 }
+
+// settle is the policy of a backend's destination.
+func (r *routes) settle(b *backend) *governed {
+	if t := r.lane.table; b.table != t {
+		b.table = t
+		var p *policy.Request
+		if d := t.Destination(b.cluster.Key); d != nil {
+			p = d.Policy
+		}
+		if p != b.policy.policy {
+			b.policy = r.govern(p)
+		}
+	}
+	return &b.policy
+}
+
+// mirror is where copies of requests go: a cluster that shares nothing with the
+// one that is asked for answers.
+func (r *routes) mirror(destination string) (*dial.Cluster, l7http.Router) {
+	c := r.lane.cluster(meter.Mirror, destination)
+	return c, &mirror{r.lane, c}
+}
+
+// mirror routes copies of requests.
+type mirror struct {
+	lane    *lane
+	cluster *dial.Cluster
+}
+
+// Route sends it to the one place it is for.
+func (m *mirror) Route(x *l7http.Exchange) *l7http.Failure {
+	m.lane.current()
+	x.Cluster = m.cluster
+	return m.lane.known(x)
+}
+
+// Unrouted counts a copy that led nowhere.
+func (m *mirror) Unrouted(f *l7http.Failure) { m.lane.unrouted(meter.Mirror, f) }

@@ -7,7 +7,9 @@ package l7http
 // itself: with x.Resume's function, or with x.pause and x.admit.
 const (
 	gateDeadline uint8 = iota + 1 // is there still time?
-	gates              = iota
+	gateFault                     // is it to fail on purpose?
+	gateFilter                    // what the route does to it
+	gates        = iota
 )
 
 // admit passes the gates that are left, and connects.
@@ -31,6 +33,10 @@ func (x *Exchange) pass(gate uint8) *Failure {
 	switch gate {
 	case gateDeadline:
 		return x.overdue()
+	case gateFault:
+		return x.spoil()
+	case gateFilter:
+		return x.filter()
 	}
 	return nil
 }

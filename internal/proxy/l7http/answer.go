@@ -110,6 +110,7 @@ func (s *serverConn) Rewind() bool {
 	if st.lossy || st.headSent {
 		return false
 	}
+	st.x.teeAgain()
 	in.Rewind(st.mark)
 	st.body.InitRequest(&st.x.Request, &s.worker.Limits.Head)
 	return true

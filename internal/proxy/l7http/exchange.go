@@ -77,6 +77,7 @@ type Exchange struct {
 	Extra  []h1.Field
 	serial uint64 // tells exchanges apart that use the same memory
 	from   []byte // the client's address, for Introduce
+	memory []byte // what filters wrote for this request
 	exchangeState
 }
 
@@ -122,6 +123,8 @@ type exchangeState struct {
 	tries  int
 	failed dial.Tried // the endpoints that were tried in vain
 	times
+	filtering
+	spoiling
 }
 
 const (
@@ -158,7 +161,7 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 // insecure reports whether the request is for an https URI and came in the clear
 // (RFC 9110, 7.4).
 func (x *Exchange) insecure() bool {
-	s, ok := x.down.(*serverConn)
+	s, ok := x.client().(*serverConn)
 	return ok && x.Request.Scheme == "https" && s.conn.Layer() == nil
 }
 
@@ -323,7 +326,12 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 }
 
 // answer sends the response's head to the client.
-func (x *Exchange) answer(r *h1.Response) { x.down.Response(r) }
+func (x *Exchange) answer(r *h1.Response) {
+	if x.Filters != nil || x.Picked != nil {
+		r.Fields = x.completed(r.Fields)
+	}
+	x.down.Response(r)
+}
 
 // responseEnd takes the end of the response: the exchange went well.
 func (x *Exchange) responseEnd(trailers []h1.Field) {
@@ -375,6 +383,9 @@ func (x *Exchange) Fail(f *Failure) {
 		x.router.Unrouted(f)
 	}
 	x.count(f.Status)
+	if x.Filters != nil && f != preflight {
+		x.completeExtra()
+	}
 	x.down.Reply(f)
 }
 
@@ -425,8 +436,15 @@ func (x *Exchange) count(status int) {
 // reset makes the exchange ready for another request. Its memory is kept.
 func (x *Exchange) reset() {
 	x.timer.Stop()
+	if s, ok := x.down.(*slow); ok {
+		s.stop()
+	}
+	x.dropCopies(mirrorIncomplete)
 	x.exchangeState = exchangeState{}
 	x.serial++
 	x.Extra = x.Extra[:0]
+	if x.memory = x.memory[:0]; cap(x.memory) > maxMemory {
+		x.memory = nil
+	}
 	x.Request.Reset()
 }

@@ -79,7 +79,7 @@ func alike(a, b []byte) bool {
 
 // Peer is the address of the client's end of the connection.
 func (x *Exchange) Peer() netip.AddrPort {
-	switch d := x.down.(type) {
+	switch d := x.client().(type) {
 	case *serverConn:
 		return d.conn.Peer()
 	case *h2Stream:

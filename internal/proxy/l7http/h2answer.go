@@ -158,6 +158,7 @@ func (st *h2Stream) Rewind() bool {
 	if st.lossy || st.headSent {
 		return false
 	}
+	st.x.teeAgain()
 	st.gone, st.ended = 0, false
 	return true
 }

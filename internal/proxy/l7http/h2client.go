@@ -475,7 +475,7 @@ func (c *h2Call) lost(code wire.Code) {
 // upReset passes a reset by the endpoint on to a client that speaks HTTP/2 too:
 // it is the program's word to the program. It reports false when it is not.
 func (x *Exchange) upReset(code wire.Code) bool {
-	st, ok := x.down.(*h2Stream)
+	st, ok := x.client().(*h2Stream)
 	switch code {
 	case wire.NoError, wire.Cancel, wire.InternalError, wire.EnhanceYourCalm:
 	default:

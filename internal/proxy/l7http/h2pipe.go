@@ -189,7 +189,7 @@ func (c *h2Call) tunnel(h *h2.Head) {
 		c.release()
 		return
 	}
-	if down, isStream := x.down.(*h2Stream); isStream {
+	if down, isStream := x.client().(*h2Stream); isStream {
 		// From stream to stream: bodies without an end that is known before.
 		c.unended = false
 		down.bodiless = false
@@ -206,7 +206,7 @@ func (c *h2Call) tunnel(h *h2.Head) {
 	c.stream.Owner = p
 	c.stream = nil
 	c.release()
-	x.down.(*serverConn).tunnelStream(p)
+	x.client().(*serverConn).tunnelStream(p)
 }
 
 // tunnelStream is Tunnel for an upstream that is a stream.

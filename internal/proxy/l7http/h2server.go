@@ -248,6 +248,7 @@ func (st *h2Stream) data(p []byte, end bool) {
 	if st.lossy && st.gone == len(st.body) {
 		if up := st.x.up; up != nil && up.Room() {
 			if len(p) > 0 {
+				st.x.tee(p)
 				up.Body(p)
 			}
 			st.server.now().Consumed(st.stream, len(p))
@@ -274,6 +275,7 @@ func (st *h2Stream) push() {
 	if st.gone < len(st.body) {
 		p := st.body[st.gone:]
 		st.gone = len(st.body)
+		st.x.tee(p)
 		up.Body(p)
 	}
 	if n := st.gone - st.credited; n > 0 {
@@ -289,6 +291,7 @@ func (st *h2Stream) push() {
 	}
 	if st.complete {
 		st.ended = true
+		st.x.teeEnd(st.trailers)
 		up.End(st.trailers)
 	}
 }

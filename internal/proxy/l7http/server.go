@@ -255,9 +255,11 @@ func (s *serverConn) readBody() bool {
 	in.Consume(n)
 	if len(data) > 0 {
 		s.watchStall()
+		st.x.tee(data)
 		up.Body(data)
 	}
 	if done {
+		st.x.teeEnd(st.body.Trailers)
 		up.End(st.body.Trailers)
 		return true
 	}

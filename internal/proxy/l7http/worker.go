@@ -10,6 +10,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/wire/h1"
 )
 
@@ -47,6 +48,9 @@ type Worker struct {
 	env       h2.Env
 	configs   *h2Configs
 	scratch   []byte
+	lookup    Lookup         // of the policies' own
+	headers   []route.Header // of CORS
+	mirrors   int            // copies of requests in the making or under way
 }
 
 // http2 returns the settings of HTTP/2 connections.

@@ -6,11 +6,10 @@ import (
 )
 
 // implied returns the resources that a destination makes necessary: the
-// endpoints of its routes' backends, and its own where requests or connections
-// go there without a route.
+// endpoints of its routes' backends, or its own when it has no route.
 func implied(d *view.Destination) []string {
 	var keys []string
-	if len(d.Routes.Hosts) == 0 || len(d.Streams.Hosts) == 0 {
+	if len(d.Routes.Hosts) == 0 && len(d.Streams.Hosts) == 0 {
 		keys = append(keys, EndpointsKey(d.Key))
 	}
 	for b := range destinations(&d.Routes) {

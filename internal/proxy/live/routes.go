@@ -50,8 +50,9 @@ func compileStreams(spec route.Spec) (*Streams, error) {
 	return s, nil
 }
 
+// checkRule refuses what route doesn't look at: where the requests go.
 func checkRule(r *route.Rule) error {
-	if err := checkFilters(&r.Filters); err != nil {
+	if err := checkMirrors(&r.Filters); err != nil {
 		return fmt.Errorf("filters.%w", err)
 	}
 	for i := range r.Backends {
@@ -61,49 +62,19 @@ func checkRule(r *route.Rule) error {
 				return fmt.Errorf("backends[%d].destination: %w", i, err)
 			}
 		}
-		if err := checkFilters(&b.Filters); err != nil {
+		if err := checkMirrors(&b.Filters); err != nil {
 			return fmt.Errorf("backends[%d].filters.%w", i, err)
 		}
 	}
 	return nil
 }
 
-// checkFilters refuses what would make other messages of those that pass.
-func checkFilters(f *route.Filters) error {
-	if err := checkModifier(f.Request); err != nil {
-		return fmt.Errorf("request.%w", err)
-	}
-	if err := checkModifier(f.Response); err != nil {
-		return fmt.Errorf("response.%w", err)
-	}
-	for i, m := range f.Mirrors {
-		if m.Destination == "" {
-			continue // nothing is sent
-		}
-		if err := checkKey(m.Destination); err != nil {
-			return fmt.Errorf("mirrors[%d].destination: %w", i, err)
-		}
-	}
-	return nil
-}
-
-func checkModifier(m *route.Modifier) error {
-	if m == nil {
-		return nil
-	}
-	for _, list := range [][]route.Value{m.Set, m.Add} {
-		for _, v := range list {
-			if !route.Writable(v.Name) {
-				return fmt.Errorf("set or add: field %q may not be written by a filter", v.Name)
+func checkMirrors(f *route.Filters) error {
+	for i := range f.Mirrors {
+		if key := f.Mirrors[i].Destination; key != "" { // else nothing is sent
+			if err := checkKey(key); err != nil {
+				return fmt.Errorf("mirrors[%d].destination: %w", i, err)
 			}
-			if !route.ValidValue(v.Value) {
-				return fmt.Errorf("set or add: the value of %q holds what may not stand in a field", v.Name)
-			}
-		}
-	}
-	for _, name := range m.Remove {
-		if !route.Writable(name) {
-			return fmt.Errorf("remove: field %q may not be taken away by a filter", name)
 		}
 	}
 	return nil
