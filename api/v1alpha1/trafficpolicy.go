@@ -70,6 +70,7 @@ type TrafficPolicySpec struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && size(self[k]) <= 63)",message="want labels: keys of up to 317 characters, values of up to 63"
 	Subset map[string]string `json:"subset,omitzero"`
 	// Limits are a circuit breaker by amounts.
 	//
@@ -228,6 +229,8 @@ type Limits struct {
 }
 
 // Timeouts bound a request. 0s is no bound. A route's own timeouts win over these.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.request) || !has(self.perTry) || duration(self.request) == duration('0s') || duration(self.perTry) <= duration(self.request)",message="must not be more than request",fieldPath=".perTry",reason=FieldValueInvalid
 type Timeouts struct {
 	// Request bounds the whole exchange with all its tries. Default 0s.
 	//
@@ -275,6 +278,8 @@ const (
 
 // Retry says what is tried again, how often and when. An HTTPRoute's own retry
 // wins over attempts, statuses and backoff.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.backoff) || !has(self.maxBackoff) || duration(self.backoff) <= duration(self.maxBackoff)",message="must not be more than maxBackoff",fieldPath=".backoff",reason=FieldValueInvalid
 type Retry struct {
 	// Attempts bounds the tries after the first; 0 tries nothing again. Default 2.
 	//
@@ -373,6 +378,8 @@ type Hedge struct {
 // Ejection takes endpoints that fail out of balance for a while, but never more
 // than MaxPercent of them, nor the last one. 429 and RESOURCE_EXHAUSTED are no
 // failures.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.time) || !has(self.maxTime) || duration(self.time) <= duration(self.maxTime)",message="must not be more than maxTime",fieldPath=".time",reason=FieldValueInvalid
 type Ejection struct {
 	// Off turns ejection off. Default false.
 	//
@@ -503,6 +510,8 @@ type HealthCheck struct {
 // Overload lets a workload's own proxy work out how many requests the workload
 // does at once without their latency growing, and refuse the rest at once (503,
 // Retry-After), those of the lowest priority first. overload: {} turns it on.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.minConcurrency) || !has(self.maxConcurrency) || self.minConcurrency <= self.maxConcurrency",message="must not be more than maxConcurrency",fieldPath=".minConcurrency",reason=FieldValueInvalid
 type Overload struct {
 	// Off turns an inherited one off. Default false.
 	//

@@ -3,10 +3,8 @@ package object
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -350,37 +348,24 @@ func fields(t reflect.Type) func(func(reflect.StructField) bool) {
 	}
 }
 
-var labelValue = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$`)
-
 func validateMeta(k *Kind, o Object) []Issue {
-	var out []Issue
-	add := func(field, format string, args ...any) {
-		out = append(out, Issue{field, fmt.Sprintf(format, args...)})
-	}
+	var is issues
 	name := o.GetName()
 	switch {
 	case name == "":
-		add("metadata.name", "is missing: give the %s a name", k.Name)
+		is.add("metadata.name", "is missing: give the %s a name", k.Name)
 	case k == Service && len(validation.IsDNS1035Label(name)) > 0:
-		add("metadata.name", "%q: want a DNS label: up to 63 of a-z, 0-9 and -, beginning with a letter", name)
+		is.add("metadata.name", "%q: want a DNS label: up to 63 of a-z, 0-9 and -, beginning with a letter", name)
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
-		add("metadata.name", "%q: want up to 253 of a-z, 0-9, - and ., beginning and ending with a letter or digit", name)
+		is.add("metadata.name", "%q: want up to 253 of a-z, 0-9, - and ., beginning and ending with a letter or digit", name)
 	}
 	ns := o.GetNamespace()
 	switch {
 	case !k.Namespaced && ns != "":
-		add("metadata.namespace", "a %s belongs to no namespace: leave it out", k.Name)
+		is.add("metadata.namespace", "a %s belongs to no namespace: leave it out", k.Name)
 	case k.Namespaced && len(validation.IsDNS1123Label(ns)) > 0:
-		add("metadata.namespace", "%q: want a DNS label: up to 63 of a-z, 0-9 and -", ns)
+		is.add("metadata.namespace", "%q: want a DNS label: up to 63 of a-z, 0-9 and -", ns)
 	}
-	for _, key := range slices.Sorted(maps.Keys(o.GetLabels())) {
-		value := o.GetLabels()[key]
-		if len(validation.IsQualifiedName(key)) > 0 {
-			add("metadata.labels", "key %q: want [PREFIX/]NAME of letters, digits, -, _ and .", key)
-		}
-		if len(value) > 63 || !labelValue.MatchString(value) {
-			add("metadata.labels."+key, "%q: want up to 63 letters, digits, -, _ and .", value)
-		}
-	}
-	return out
+	is.labels("metadata.labels", o.GetLabels())
+	return is
 }

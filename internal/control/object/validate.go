@@ -3,7 +3,10 @@ package object
 import (
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +53,19 @@ func (is *issues) addrPort(field, s string) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" {
 		is.add(field, "%q: want IP:PORT, such as 127.0.0.1:8080 or [::1]:8080", s)
+	}
+}
+
+var labelValue = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$`)
+
+func (is *issues) labels(field string, labels map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if len(validation.IsQualifiedName(key)) > 0 {
+			is.add(field, "key %q: want [PREFIX/]NAME of letters, digits, -, _ and .", key)
+		}
+		if value := labels[key]; len(value) > 63 || !labelValue.MatchString(value) {
+			is.add(field+"."+key, "%q: want up to 63 letters, digits, -, _ and .", value)
+		}
 	}
 }
 

@@ -23,7 +23,9 @@ func validateTargets(namespace string, refs []v1alpha1.TargetRef) []Issue {
 }
 
 func validateTrafficPolicy(p *v1alpha1.TrafficPolicy) []Issue {
-	return validateTargets(p.Namespace, p.Spec.TargetRefs)
+	is := issues(validateTargets(p.Namespace, p.Spec.TargetRefs))
+	is.labels("spec.subset", p.Spec.Subset)
+	return is
 }
 
 func validateRateLimitPolicy(p *v1alpha1.RateLimitPolicy) []Issue {

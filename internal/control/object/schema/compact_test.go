@@ -88,6 +88,9 @@ func TestCompact(t *testing.T) {
 			t.Errorf("%s is not what %s says: run make crds", at, filepath.Base(file))
 		}
 	}
+	if *update {
+		return // what is embedded is still the old
+	}
 	files, err := compact.ReadDir("compact")
 	if err != nil {
 		t.Fatal(err)
