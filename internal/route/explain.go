@@ -53,7 +53,7 @@ func (t *Table) Explain(r *Request) Explanation {
 		return out
 	}
 	out.Host = h.name
-	m := matcher{r: r, h: h}
+	m := matcher{r: r, seen: new(lookups)}
 	var tried []Candidate
 	near := 0
 	for _, e := range h.entries {

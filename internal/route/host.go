@@ -212,7 +212,22 @@ func (h *host) longest(path []byte, most int) *prefixed {
 
 // match returns the entry that wins, or nil.
 func (h *host) match(r *Request) *entry {
-	m := matcher{r: r, h: h}
+	if len(h.headers) == 0 && len(h.params) == 0 {
+		return h.best(&matcher{r: r})
+	}
+	return h.bestOfLookups(r)
+}
+
+// bestOfLookups is apart so that only hosts that look things up pay for its stack.
+//
+//go:noinline
+func (h *host) bestOfLookups(r *Request) *entry {
+	var seen lookups
+	return h.best(&matcher{r: r, seen: &seen})
+}
+
+func (h *host) best(m *matcher) *entry {
+	r := m.r
 	if len(h.exact) > 0 {
 		if e := m.first(h.exact[string(r.Path)]); e != nil {
 			return e

@@ -5,12 +5,16 @@ package route
 // rule that looks at them.
 const cached = 16
 
-// matcher matches one request on one host. It lives on the stack; what it looked
-// up once it knows.
+// matcher matches one request on one host. It lives on the stack.
 type matcher struct {
 	r *Request
-	h *host
-	// A bit of asked says that a name was looked up, one of found that there is one.
+	// seen is what it looked up already; nil when the host's rules look nothing up.
+	seen *lookups
+}
+
+// lookups are the header fields and parameters that were looked up. A bit of asked
+// says that one was, one of found that the request has it.
+type lookups struct {
 	headersAsked, headersFound uint16
 	paramsAsked, paramsFound   uint16
 	headers, params            [cached][]byte
@@ -109,15 +113,15 @@ func (m *matcher) header(w *wanted) (value []byte, ok bool) {
 	if w.place >= cached {
 		return m.r.Fields.Field(w.name)
 	}
-	bit := uint16(1) << w.place
-	if m.headersAsked&bit == 0 {
-		m.headersAsked |= bit
+	s, bit := m.seen, uint16(1)<<w.place
+	if s.headersAsked&bit == 0 {
+		s.headersAsked |= bit
 		if value, ok = m.r.Fields.Field(w.name); ok {
-			m.headersFound |= bit
-			m.headers[w.place] = value
+			s.headersFound |= bit
+			s.headers[w.place] = value
 		}
 	}
-	return m.headers[w.place], m.headersFound&bit != 0
+	return s.headers[w.place], s.headersFound&bit != 0
 }
 
 // param looks a parameter up, once; its value is as it came.
@@ -125,13 +129,13 @@ func (m *matcher) param(w *wanted) (value []byte, ok bool) {
 	if w.place >= cached {
 		return param(m.r.Query, w.name)
 	}
-	bit := uint16(1) << w.place
-	if m.paramsAsked&bit == 0 {
-		m.paramsAsked |= bit
+	s, bit := m.seen, uint16(1)<<w.place
+	if s.paramsAsked&bit == 0 {
+		s.paramsAsked |= bit
 		if value, ok = param(m.r.Query, w.name); ok {
-			m.paramsFound |= bit
-			m.params[w.place] = value
+			s.paramsFound |= bit
+			s.params[w.place] = value
 		}
 	}
-	return m.params[w.place], m.paramsFound&bit != 0
+	return s.params[w.place], s.paramsFound&bit != 0
 }

@@ -141,12 +141,3 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations for a match, want 0", n)
 	}
 }
-
-func BenchmarkMatch(b *testing.B) {
-	table, _ := Compile(Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("all")}}}})
-	req := &Request{Authority: []byte("shop.example:80"), Method: []byte("GET"), Path: []byte("/a/b")}
-	b.ReportAllocs()
-	for b.Loop() {
-		table.Match(req)
-	}
-}
