@@ -18,6 +18,7 @@ type Registry struct {
 	reasons    map[reasonKey]struct{}
 	detections map[detectionKey]struct{}
 	retries    map[retryKey]struct{}
+	rateLimits map[rateLimitKey]struct{}
 	collectors []func(*Writer)
 
 	identityExpiry atomic.Int64 // Unix seconds, 0 when there is none

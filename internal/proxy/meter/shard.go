@@ -33,6 +33,7 @@ type Shard struct {
 	reasons    map[reasonKey]*Counter
 	detections map[detectionKey]*Counter
 	retries    map[retryKey]*retrySeries
+	rateLimits map[rateLimitKey]*RateLimited
 
 	faults, mirrored faults
 
@@ -42,6 +43,7 @@ type Shard struct {
 
 	detectionList []detectionCounter
 	retryList     []*retrySeries
+	rateLimitList []*RateLimited
 }
 
 type reasonKey struct {

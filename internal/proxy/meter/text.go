@@ -188,6 +188,7 @@ func (r *Registry) write(w *Writer) {
 	r.writeDetections(w)
 	r.writeRetries(w)
 	r.writeReasons(w)
+	r.writeRateLimits(w)
 	r.writeFaults(w)
 	r.writeState(w)
 	r.mu.Lock()

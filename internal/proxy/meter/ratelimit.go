@@ -1,0 +1,88 @@
+package meter
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// rateLimitKey names a series of a rate limit's decisions.
+type rateLimitKey struct {
+	direction      Direction
+	service, limit string
+}
+
+// RateLimited counts a rate limit's decisions in one shard: Shadow are those that
+// would have been refusals.
+type RateLimited struct {
+	key                      rateLimitKey
+	Allowed, Refused, Shadow Counter
+}
+
+// RateLimited returns the handle of a limit's series, the same one for the same
+// labels. It costs a map look-up; whoever counts keeps it.
+func (s *Shard) RateLimited(d Direction, service, limit string) *RateLimited {
+	k := rateLimitKey{d, service, limit}
+	c := s.rateLimits[k]
+	if c != nil {
+		return c
+	}
+	if !s.registry.admitRateLimit(k) {
+		k.service, k.limit = overflow, overflow
+		if c = s.rateLimits[k]; c != nil {
+			return c
+		}
+	}
+	c = &RateLimited{key: k}
+	if s.rateLimits == nil {
+		s.rateLimits = make(map[rateLimitKey]*RateLimited)
+	}
+	s.rateLimits[k] = c
+	s.mu.Lock()
+	s.rateLimitList = append(s.rateLimitList, c)
+	s.mu.Unlock()
+	return c
+}
+
+func (r *Registry) admitRateLimit(k rateLimitKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.rateLimits[k]; ok {
+		return true
+	}
+	if len(r.rateLimits) >= maxSeries {
+		return false
+	}
+	if r.rateLimits == nil {
+		r.rateLimits = make(map[rateLimitKey]struct{})
+	}
+	r.rateLimits[k] = struct{}{}
+	return true
+}
+
+func (r *Registry) writeRateLimits(w *Writer) {
+	sums := make(map[rateLimitKey][3]uint64)
+	for _, s := range r.shards {
+		s.mu.Lock()
+		list := s.rateLimitList
+		s.mu.Unlock()
+		for _, c := range list {
+			n := sums[c.key]
+			n[0] += c.Allowed.n.Load()
+			n[1] += c.Refused.n.Load()
+			n[2] += c.Shadow.n.Load()
+			sums[c.key] = n
+		}
+	}
+	if len(sums) == 0 {
+		return
+	}
+	w.Family("tulle_rate_limit_total", CounterKind, "Requests that a rate limit was about, and what came of it.")
+	for _, k := range slices.SortedFunc(maps.Keys(sums), func(a, b rateLimitKey) int {
+		return cmp.Or(cmp.Compare(a.direction, b.direction), cmp.Compare(a.service, b.service), cmp.Compare(a.limit, b.limit))
+	}) {
+		for i, outcome := range []string{"allowed", "refused", "shadow"} {
+			w.Count(sums[k][i], "direction", k.direction.String(), "service", k.service, "limit", k.limit, "outcome", outcome)
+		}
+	}
+}
