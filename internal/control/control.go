@@ -277,7 +277,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	defer m.close()
 	f.more = append(f.more, m.check)
 
-	handler := api.New(api.Config{Objects: objects, Mesh: f, Signals: m.engine, Log: log})
+	handler := api.New(api.Config{Objects: objects, Mesh: f, Stories: f, Signals: m.engine, Log: log})
 	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Hosts: c.config.DashboardHosts, Logger: log})
 
 	// Two groups: what serves (stopped first), and what it stands on.

@@ -118,7 +118,12 @@ func (f *facts) askProxy(ctx context.Context, namespace, name, page string) (jso
 		return nil, &client.Status{Code: http.StatusNotFound, Reason: client.ReasonNotFound,
 			Message: fmt.Sprintf("no proxy named %s in namespace %s has connected to this control plane", name, namespace)}
 	}
-	c, base, err := f.adminClient(found)
+	return f.readProxy(ctx, found, page)
+}
+
+// readProxy reads a page of a proxy's admin listener, which must be JSON.
+func (f *facts) readProxy(ctx context.Context, p *client.Proxy, page string) (json.RawMessage, error) {
+	c, base, err := f.adminClient(p)
 	if err != nil {
 		return nil, err
 	}
@@ -130,13 +135,13 @@ func (f *facts) askProxy(ctx context.Context, namespace, name, page string) (jso
 	resp, err := c.Do(req)
 	if err != nil {
 		return nil, &client.Status{Code: http.StatusServiceUnavailable, Reason: client.ReasonUnavailable,
-			Message: fmt.Sprintf("the proxy of %s.%s doesn't answer at %s: %s", name, namespace, found.Admin, err)}
+			Message: fmt.Sprintf("the proxy of %s.%s doesn't answer at %s: %s", p.Name, p.Namespace, p.Admin, err)}
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDump))
 	if err != nil || resp.StatusCode != http.StatusOK || !json.Valid(data) {
 		return nil, &client.Status{Code: http.StatusServiceUnavailable, Reason: client.ReasonUnavailable,
-			Message: fmt.Sprintf("the proxy of %s.%s answered %s, want JSON", name, namespace, resp.Status)}
+			Message: fmt.Sprintf("the proxy of %s.%s answered %s, want JSON", p.Name, p.Namespace, resp.Status)}
 	}
 	return data, nil
 }

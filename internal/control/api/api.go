@@ -13,6 +13,7 @@ import (
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/store"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/telemetry"
 )
 
@@ -42,10 +43,17 @@ type Signals interface {
 	Edges(ctx context.Context, window time.Duration) (telemetry.Edges, error)
 }
 
+// Stories are what the proxies keep of requests that went badly.
+type Stories interface {
+	Why(ctx context.Context, q story.Query) (*client.Stories, error)
+}
+
 // Config says what to serve.
 type Config struct {
 	Objects *store.Objects
 	Mesh    Mesh
+	// Stories may be nil: then why answers 503.
+	Stories Stories
 	// Signals may be nil: then stat and edges answer 503.
 	Signals Signals
 	Log     *slog.Logger

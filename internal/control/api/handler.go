@@ -74,6 +74,8 @@ func (a *API) Handler() http.Handler {
 		}
 		return a.config.Mesh.CreateJoinToken(r.Context(), req)
 	})
+	handle("GET /tulle/v1/why", a.why)
+	handle("GET /tulle/v1/why/{id}", a.why)
 	handle("GET /tulle/v1/stat", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		d, err := a.window(r)
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/admin"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
@@ -92,6 +93,9 @@ func TestUnixSocket(t *testing.T) {
 		c.Ready = func() error { return unready }
 		c.Alive = func() error { return nil }
 		c.Connections = func() any { return []string{"one"} }
+		c.Stories = func(q story.Query) []story.Told {
+			return []story.Told{{ID: q.ID, Service: q.Service, Status: q.Last}}
+		}
 		c.Drain = func(context.Context) error { return unready }
 	})
 	s.Section("pools", func() any { return map[string]int{"cart": 3} })
@@ -118,7 +122,8 @@ func TestUnixSocket(t *testing.T) {
 	defer c.CloseIdleConnections()
 	for path, want := range map[string]string{
 		"/ready": "ready", "/live": "alive", "/version": "1.2.3", "/connections": `"one"`,
-		"/metrics": "tulle_view_version 5\n",
+		"/metrics":                         "tulle_view_version 5\n",
+		"/why?last=7&service=cart.default": `"status": 7`, "/why?id=a%2Fb": `"id": "a/b"`,
 	} {
 		if code, body := get(t, c, "http://proxy"+path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %q, want %q in it", path, code, body, want)
@@ -127,6 +132,11 @@ func TestUnixSocket(t *testing.T) {
 	unready = errors.New("draining")
 	if code, body := get(t, c, "http://proxy/ready"); code != 503 || !strings.Contains(body, "draining") {
 		t.Errorf("not ready: %d %q", code, body)
+	}
+	for _, query := range []string{"last=0", "last=501", "last=x", "id=" + strings.Repeat("x", 257), "a=%zz"} {
+		if code, body := get(t, c, "http://proxy/why?"+query); code != 400 {
+			t.Errorf("/why?%.20s: %d %q", query, code, body)
+		}
 	}
 	if code, _ := get(t, c, "http://proxy/other"); code != 404 {
 		t.Errorf("/other: %d", code)

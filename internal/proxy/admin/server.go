@@ -17,6 +17,7 @@ import (
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/wire/h1"
 )
 
@@ -46,6 +47,8 @@ type Config struct {
 	// Connections returns what /connections shows, as a JSON value. It may be
 	// nil.
 	Connections func() any
+	// Stories returns the requests that went badly, for /why. It may be nil.
+	Stories func(story.Query) []story.Told
 	// Drain tells the mesh that nothing new should come and waits until it
 	// knows; what is open, and what the program sends, goes on. POST /drain on
 	// the Unix socket calls it. It may be nil.
@@ -343,7 +346,7 @@ func (a *answer) write(c net.Conn, headOnly bool) bool {
 
 // answer routes a request.
 func (s *Server) answer(r *h1.Request) answer {
-	path, _, _ := strings.Cut(string(r.Path), "?")
+	path, query, _ := strings.Cut(string(r.Path), "?")
 	if r.Method != h1.GET && r.Method != h1.HEAD {
 		return text(405, "only GET and HEAD\n")
 	}
@@ -366,10 +369,12 @@ func (s *Server) answer(r *h1.Request) answer {
 			v = s.config.Connections()
 		}
 		return s.json(v)
+	case "/why":
+		return s.why(query)
 	case "/version":
 		return text(200, s.config.Version+"\n")
 	}
-	return text(404, "no such page; there are /ready /live /metrics /dump /connections /version\n")
+	return text(404, "no such page; there are /ready /live /metrics /dump /connections /why /version\n")
 }
 
 func verdict(word string, err error) answer {
