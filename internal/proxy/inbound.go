@@ -174,7 +174,7 @@ func (r *inboundRouter) Route(x *l7http.Exchange) *l7http.Failure {
 	if x.Request.Method == h1.CONNECT {
 		return l7http.NotAProxy
 	}
-	x.Cluster, x.Series = r.app, r.series
+	x.Cluster, x.Series, x.Serving = r.app, r.series, true
 	return nil
 }
 

@@ -185,8 +185,10 @@ func (c *clientConn) step() bool {
 func (c *clientConn) head() bool {
 	x := c.x
 	final, ok := x.response(&c.resp)
+	x = c.x // the response may be another exchange's
 	switch {
 	case !ok:
+		c.discard()
 		return false
 	case !final:
 		c.resp.Reset()
@@ -199,6 +201,40 @@ func (c *clientConn) head() bool {
 	c.headRead = true
 	c.body.InitResponse(&c.resp, &c.worker.Limits.Head)
 	return true
+}
+
+// discard gives up the rest of a response that nobody wants. When all of it is
+// here, the connection may carry another exchange.
+func (c *clientConn) discard() {
+	c.x = nil
+	c.body.InitResponse(&c.resp, &c.worker.Limits.Head)
+	for in := c.conn.In(); c.resp.Status >= 200; {
+		_, n, done, e := c.body.Next(in.Bytes())
+		in.Consume(n)
+		if done && c.reusable() {
+			c.rest()
+			c.conn.Rest()
+			return
+		}
+		if done || e != nil || n == 0 {
+			break
+		}
+	}
+	c.Retire()
+}
+
+// reusable reports whether the connection may carry another exchange after a
+// complete response.
+func (c *clientConn) reusable() bool {
+	return c.resp.KeepAlive && c.sent && c.conn.In().Len() == 0 && !c.conn.Ended() &&
+		c.conn.SendErr() == nil && c.conn.Pending() == 0 && !c.endpoint.Gone
+}
+
+// rest puts the connection into the pool.
+func (c *clientConn) rest() {
+	c.atRest = c.worker.Loop.Now()
+	c.timer.Set(c.worker.Limits.PoolIdle)
+	dial.PoolOf(c.endpoint).Put(c)
 }
 
 // fill reads more of the response, or reports that there is nothing now.
@@ -248,12 +284,9 @@ func (c *clientConn) drop() {
 func (c *clientConn) done() {
 	x := c.x
 	c.x, x.up = nil, nil
-	reuse := c.resp.KeepAlive && c.sent && c.conn.In().Len() == 0 && !c.conn.Ended() &&
-		c.conn.SendErr() == nil && c.conn.Pending() == 0 && !c.endpoint.Gone
+	reuse := c.reusable()
 	if reuse {
-		c.atRest = c.worker.Loop.Now()
-		c.timer.Set(c.worker.Limits.PoolIdle)
-		dial.PoolOf(c.endpoint).Put(c)
+		c.rest()
 	}
 	x.responseEnd(c.body.Trailers) // slices of the read buffer
 	switch {

@@ -48,9 +48,15 @@ type Downstream interface {
 	// Rewind brings the whole request back so that it can be sent once more. It
 	// reports false when some of it is gone.
 	Rewind() bool
+	// Whole reports whether all of the request has come and is kept, and Replay
+	// sends its body, and its end, to one more upstream.
+	Whole() bool
+	Replay(Upstream)
 	// Tunnel gives up the connection to carry bytes both ways, after a response
 	// said so.
 	Tunnel(up *loop.Conn)
+	// watchStall (re)starts the time in which something must move.
+	watchStall()
 }
 
 // Upstream is the side of an exchange that answers.
@@ -70,7 +76,8 @@ type Upstream interface {
 
 // Exchange is one request and its responses.
 type Exchange struct {
-	// Request is the request's head. Its slices are good until it was sent.
+	// Request is the request's head. Its slices are good while the request may be
+	// sent again.
 	Request h1.Request
 	// Extra are fields that are added to an answer in the endpoint's place (Fail);
 	// its memory is kept.
@@ -116,12 +123,19 @@ type exchangeState struct {
 	latency  time.Duration
 	reused   bool // the connection has carried a request before
 	fresh    bool // must not be sent on a reused connection
+	unsent   bool // the peer says that its program hasn't seen the request
 	interims int
 	status   int // of the response, once it has begun
+	callCode int // of a gRPC call, once it is told
+	coded    bool
 
 	// All tries.
-	tries  int
-	failed dial.Tried // the endpoints that were tried in vain
+	tries int
+	race  *race // copies that are under way
+	// What is left of the caller's time, as the next hop is told.
+	timeLeft []byte
+	stamped  [16]byte
+	failed   dial.Tried // the endpoints that were tried in vain
 	times
 	filtering
 	spoiling
@@ -151,7 +165,7 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 		x.Fail(&Failure{Status: 200})
 	case x.insecure():
 		x.Fail(misdirected)
-	case x.looped():
+	case x.survey() > maxVias:
 		x.Fail(Looped)
 	default:
 		x.route()
@@ -163,17 +177,6 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 func (x *Exchange) insecure() bool {
 	s, ok := x.client().(*serverConn)
 	return ok && x.Request.Scheme == "https" && s.conn.Layer() == nil
-}
-
-// looped reports whether the request has been here too often.
-func (x *Exchange) looped() bool {
-	seen := 0
-	for i := range x.Request.Fields {
-		if x.Request.Fields[i].ID == h1.Via {
-			seen++
-		}
-	}
-	return seen > maxVias
 }
 
 // route asks the Router where it goes.
@@ -218,11 +221,15 @@ func (x *Exchange) Once(bit uint8) bool {
 // connect begins a try: it picks an endpoint and a connection to it.
 func (x *Exchange) connect() {
 	w := x.worker
+	if x.tries == 0 && !x.race.copied(x) {
+		x.Cluster.Budget.Request(w.Loop.Now())
+	}
 	e, f := x.pick()
 	if f != nil {
 		x.Fail(f)
 		return
 	}
+	x.setTry()
 	x.endpoint = e
 	x.tries++
 	x.sent = w.Loop.Now()
@@ -269,12 +276,18 @@ func (x *Exchange) Connected(err error) {
 		x.send()
 		return
 	}
-	x.leave(true)
-	if x.tries < dial.MaxTries && x.Cluster.Untried(&x.failed) {
-		x.connect()
-		return
+	f := fromConnect(err)
+	x.unsent = true
+	why := policy.Unsent | policy.ConnectFailure
+	v := balance.Failed
+	if f == connectTimeout {
+		v = balance.TimedOut
 	}
-	x.Fail(fromConnect(err))
+	x.failed.Add(x.endpoint)
+	if (x.Serving || f != refused) && !x.Cluster.Untried(&x.failed) {
+		why = 0 // the caller's proxy knows others; waiting longer helps nobody
+	}
+	x.again(why, v, f)
 }
 
 // send sends the request on the try's connection.
@@ -284,24 +297,22 @@ func (x *Exchange) send() {
 	}
 	// What it took to connect says nothing of the endpoint's load.
 	x.sent = x.worker.Loop.Now()
+	x.unsent = false
+	x.stamp()
 	if x.up.Send(x); x.up != nil { // it may have ended the exchange
 		x.down.Pull()
 	}
 }
 
 // leave ends the exchange's part in its endpoint's load.
-func (x *Exchange) leave(failed bool) {
+func (x *Exchange) leave(v balance.Verdict) {
 	if e := x.endpoint; e != nil {
 		now := x.worker.Loop.Now()
 		if x.latency == 0 {
 			x.latency = now - x.sent
 		}
-		o := balance.Outcome{Latency: x.latency}
-		if failed {
-			o.Verdict = balance.Failed
-		}
-		e.End(int64(now), x.ticket, o)
-		if failed {
+		e.End(int64(now), x.ticket, balance.Outcome{Verdict: v, Latency: x.latency, After: max(x.after, 0)})
+		if v != balance.Good {
 			x.failed.Add(e)
 		}
 	}
@@ -318,9 +329,25 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		x.down.Interim(r)
 		return false, true
 	}
-	x.status = r.Status
-	x.noteGRPC(r.Fields)
+	if x = x.race.answered(x, r); x == nil {
+		return true, false
+	}
 	x.latency = max(x.worker.Loop.Now()-x.sent, 1)
+	if r.Status == 429 || r.Status == 503 || x.call {
+		x.after = x.asksAfter(r.Fields)
+	}
+	if why := x.unwanted(r); why != 0 {
+		if pause, ok := x.mayRetry(why, x.after); ok {
+			x.noteStatus(r)
+			v := x.verdict()
+			x.status = 0
+			x.leave(v)
+			x.retry(pause)
+			return true, false
+		}
+	}
+	x.noteStatus(r)
+	x.begun()
 	x.answer(r)
 	return true, true
 }
@@ -336,34 +363,42 @@ func (x *Exchange) answer(r *h1.Response) {
 // responseEnd takes the end of the response: the exchange went well.
 func (x *Exchange) responseEnd(trailers []h1.Field) {
 	x.noteGRPC(trailers)
-	x.leave(x.status >= 500)
+	if x.call && x.status == 200 && !x.coded {
+		x.status = 500 // a call without an outcome has failed
+	}
+	x.leave(x.verdict())
 	x.count(x.status)
 	x.down.End(trailers)
 }
 
 // upLost is called when the upstream connection broke before a response began.
-// A connection that had been idle may have been closed by the server at the
-// moment it was used; then the request is sent again on a fresh one, when that
-// can't do harm: nothing was sent, or sending it twice means what once means
-// (RFC 9110, 9.2.2).
+// One that had been idle may have been closed by the server at the moment it was
+// used: then the request is sent again on a fresh one, when that can't do harm,
+// for nothing was sent, or sending it twice means what once means (RFC 9110,
+// 9.2.2; RFC 9112, 9.3.1).
 func (x *Exchange) upLost(sent bool) {
-	again := x.reused && (!sent || x.Request.Method.Idempotent()) && x.interims == 0 && x.down.Rewind()
-	if !again {
-		x.upFailed(lost)
-		return
+	if x.reused && x.interims == 0 && (!sent || x.Request.Method.Idempotent()) {
+		x.fresh = true
+		if pause, ok := x.mayRetry(policy.Unsent|policy.Reset, 0); ok {
+			x.endpoint.Cancel(x.ticket)
+			x.endpoint, x.up = nil, nil
+			x.retry(pause)
+			return
+		}
 	}
-	x.endpoint.Cancel(x.ticket)
-	x.endpoint, x.up, x.fresh = nil, nil, true
-	x.connect()
+	x.again(policy.Reset, balance.Failed, lost)
 }
+
+// upRefused is called when the endpoint says that it hasn't touched the request.
+func (x *Exchange) upRefused() { x.again(policy.Unsent, balance.Failed, lost) }
 
 // upFailed is called when the upstream failed for good.
 func (x *Exchange) upFailed(f *Failure) {
-	x.leave(true)
 	if x.status == 0 {
-		x.Fail(f)
+		x.again(0, balance.Failed, f)
 		return
 	}
+	x.leave(balance.Failed)
 	x.Cluster.Fail("http_response_incomplete")
 	x.count(x.status)
 	x.down.Cut()
@@ -371,11 +406,16 @@ func (x *Exchange) upFailed(f *Failure) {
 
 // Fail answers the request without an upstream.
 func (x *Exchange) Fail(f *Failure) {
+	if x.race.copied(x) {
+		x.abandon()
+		x.race.lost(x, 0, f)
+		return
+	}
 	x.abandon()
 	switch {
 	case f.Error == "":
 	case x.Cluster != nil:
-		x.Cluster.Fail(f.Error)
+		x.Cluster.Fail(f.reason())
 		if x.Series == nil {
 			x.Series = x.Cluster.Series(nil)
 		}
@@ -383,13 +423,10 @@ func (x *Exchange) Fail(f *Failure) {
 		x.router.Unrouted(f)
 	}
 	x.count(f.Status)
-	if x.Filters != nil && f != preflight {
-		x.completeExtra()
-	}
 	x.down.Reply(f)
 }
 
-// abandon gives the upstream up, if there is one.
+// abandon gives the upstream up, if there is one, without a verdict.
 func (x *Exchange) abandon() {
 	if up := x.up; up != nil {
 		x.up = nil
@@ -399,6 +436,18 @@ func (x *Exchange) abandon() {
 		x.endpoint.Cancel(x.ticket)
 		x.endpoint = nil
 	}
+	if !x.race.copied(x) {
+		x.race.cancel()
+	}
+}
+
+// giveUp is abandon with a verdict.
+func (x *Exchange) giveUp(v balance.Verdict) {
+	if up := x.up; up != nil {
+		x.up = nil
+		up.Cancel()
+	}
+	x.leave(v)
 }
 
 // cancel ends the exchange because the client is gone.
@@ -410,8 +459,11 @@ func (x *Exchange) cancel(reason string) {
 	x.timer.Stop()
 }
 
-// stalled is called when nothing moved for too long.
+// stalled is called when nothing moved for too long, or the time is over.
 func (x *Exchange) stalled(requestDone bool) {
+	if requestDone && !x.impatient {
+		x.giveUp(balance.TimedOut)
+	}
 	switch {
 	case x.status != 0:
 		x.abandon()
@@ -423,6 +475,17 @@ func (x *Exchange) stalled(requestDone bool) {
 	default:
 		x.Fail(requestTimeout)
 	}
+}
+
+// verdict is what the response says of its endpoint.
+func (x *Exchange) verdict() balance.Verdict {
+	switch {
+	case x.status >= 500:
+		return balance.Failed
+	case x.status == 429 || x.coded && x.callCode == grpcExhausted:
+		return balance.Busy
+	}
+	return balance.Good
 }
 
 // count records the exchange.

@@ -39,11 +39,21 @@ var (
 	tlsFailed       = &Failure{502, "tls_certificate_error", "Mutual TLS with the endpoint failed.", false}
 	lost            = &Failure{502, "connection_terminated", "The endpoint closed the connection before it answered.", false}
 	responseTimeout = &Failure{504, "http_response_timeout", "The endpoint did not answer in time.", false}
+	tooLate         = &Failure{504, "http_response_timeout", "The caller's time was over before the request could be sent.", false}
+	unwantedAnswer  = &Failure{503, "destination_unavailable", "No endpoint gave a good answer.", false}
 	badResponse     = &Failure{502, "http_protocol_error", "The endpoint's answer is not valid HTTP.", false}
 	requestTimeout  = &Failure{408, "http_request_error", "The request did not arrive in time.", true}
 	traceRefused    = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
 	misdirected     = &Failure{421, "http_request_denied", "A request for an https URI must come over TLS.", true}
 )
+
+// reason is how the failure is counted.
+func (f *Failure) reason() string {
+	if f == tooLate {
+		return "deadline_exceeded"
+	}
+	return f.Error
+}
 
 // fromConnect says what a failed attempt to connect means to the client.
 func fromConnect(err error) *Failure {

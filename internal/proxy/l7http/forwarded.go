@@ -25,6 +25,7 @@ var (
 // where anybody may be the client.
 func (x *Exchange) Introduce(https bool) {
 	r := &x.Request
+	x.stranger = true
 	for i := range r.Fields {
 		if f := &r.Fields[i]; introduces(f.Name) {
 			f.Drop = true

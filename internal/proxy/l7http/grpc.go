@@ -10,26 +10,14 @@ import (
 // outcome is in a trailer, and a proxy's own failures are told in that form.
 
 // grpc says whether the request is a gRPC call.
-func (x *Exchange) grpc() bool {
-	f := x.Request.Get(h1.ContentType)
-	const grpc = "application/grpc"
-	return f != nil && len(f.Value) >= len(grpc) && h1.EqualFold(f.Value[:len(grpc)], grpc)
-}
+func (x *Exchange) grpc() bool { return x.call }
 
-// grpcTimeout is the time that a gRPC call gives itself, if that is less than
-// the route's.
-func (x *Exchange) grpcTimeout(route time.Duration) time.Duration {
-	if !x.grpc() {
-		return route
-	}
-	f := x.Request.Lookup("grpc-timeout")
-	if f == nil {
-		return route
-	}
-	if d, ok := parseTimeout(f.Value); ok && (route == 0 || d < route) {
-		return d
-	}
-	return route
+// isGRPC says whether a content type is gRPC's. grpc-web is another protocol,
+// which has its trailers in the body.
+func isGRPC(v []byte) bool {
+	const grpc = "application/grpc"
+	return len(v) >= len(grpc) && h1.EqualFold(v[:len(grpc)], grpc) &&
+		(len(v) == len(grpc) || v[len(grpc)] == '+' || v[len(grpc)] == ';' || v[len(grpc)] == ' ')
 }
 
 // parseTimeout reads up to eight digits and a unit.
@@ -49,7 +37,7 @@ func parseTimeout(v []byte) (time.Duration, bool) {
 	if unit == 0 || n > maxTimeout/unit {
 		return maxTimeout, unit != 0
 	}
-	return max(n*unit, 1), true
+	return n * unit, true
 }
 
 // maxTimeout is as good as none.
@@ -124,10 +112,17 @@ func grpcCode(fields []h1.Field) (code int, ok bool) {
 	return 0, false
 }
 
+// noteStatus notes how the response began.
+func (x *Exchange) noteStatus(r *h1.Response) {
+	x.status, x.coded = r.Status, false
+	x.noteGRPC(r.Fields)
+}
+
 // noteGRPC looks for a call's outcome in a section of its response.
 func (x *Exchange) noteGRPC(fields []h1.Field) {
 	if x.status == 200 && len(fields) > 0 {
 		if code, ok := grpcCode(fields); ok {
+			x.callCode, x.coded = code, true
 			x.status = httpOf(code, x.status)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 func TestParseTimeout(t *testing.T) {
 	for in, want := range map[string]time.Duration{
 		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "100m": 100 * time.Millisecond,
-		"7u": 7 * time.Microsecond, "9n": 9, "0m": 1, "99999999H": maxTimeout, "99999999n": 99999999,
+		"7u": 7 * time.Microsecond, "9n": 9, "0m": 0, "99999999H": maxTimeout, "99999999n": 99999999,
 	} {
 		if d, ok := parseTimeout([]byte(in)); !ok || d != want {
 			t.Errorf("%s: %v %t, want %v", in, d, ok, want)

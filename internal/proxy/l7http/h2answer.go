@@ -102,7 +102,7 @@ func (st *h2Stream) End(trailers []h1.Field) {
 // Reply answers in the endpoint's place.
 func (st *h2Stream) Reply(f *Failure) {
 	st.answered = true
-	if st.x.grpc() {
+	if st.x.call {
 		st.replyGRPC(f)
 		st.finish()
 		return

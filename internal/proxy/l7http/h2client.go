@@ -3,6 +3,7 @@ package l7http
 import (
 	"errors"
 
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/h2"
@@ -180,7 +181,7 @@ func (c *h2Client) failWaiting(err error) {
 		call.x, x.up = nil, nil
 		c.worker.putH2Call(call)
 		if c.ready { // it was there, and is gone: another attempt may do
-			call.retryable(x)
+			x.upRefused()
 			continue
 		}
 		x.Connected(err)
@@ -312,6 +313,9 @@ func (c *h2Call) Send(x *Exchange) {
 	w := cl.worker
 	if r.Framing == h1.Length {
 		w.lengthTo(e, r.Length)
+	}
+	if x.timeLeft != nil {
+		e.Field(nameTimeout, x.timeLeft, false)
 	}
 	if r.TETrailers {
 		e.Field(nameTE, valueTrailers, false)
@@ -457,18 +461,34 @@ func (c *h2Call) push() {
 // lost is called when the stream was reset.
 func (c *h2Call) lost(code wire.Code) {
 	x := c.x
-	begun := c.headRead || x.interims > 0
 	whole := c.client.now().Err() == nil // the connection is
+	begun := c.headRead
 	c.x, x.up = nil, nil
 	c.release()
 	switch {
-	case code == wire.RefusedStream && !begun:
-		c.retryable(x)
-	case whole && x.upReset(code):
-	case begun || x.tries >= dial.MaxTries: // it may be the request that ends them
-		x.upFailed(lost)
+	case begun:
+		if !whole || !x.upReset(code) {
+			x.upFailed(lost)
+		}
+	case code == wire.RefusedStream && x.interims == 0:
+		x.upRefused()
+	case whole:
+		x.upBroken(code)
 	default:
 		x.upLost(true)
+	}
+}
+
+// upBroken is called when the endpoint has reset the stream before a response
+// began, on a connection that goes on.
+func (x *Exchange) upBroken(code wire.Code) {
+	if pause, ok := x.mayRetry(policy.Reset, 0); ok {
+		x.leave(balance.Failed)
+		x.retry(pause)
+		return
+	}
+	if x.race != nil || !x.upReset(code) {
+		x.again(0, balance.Failed, lost)
 	}
 }
 
@@ -484,7 +504,11 @@ func (x *Exchange) upReset(code wire.Code) bool {
 	if !ok {
 		return false
 	}
-	x.leave(code != wire.Cancel)
+	v := balance.Failed
+	if code == wire.Cancel {
+		v = balance.Good
+	}
+	x.leave(v)
 	x.Cluster.Fail("http_response_incomplete")
 	if x.status == 0 {
 		x.status = 502
@@ -492,16 +516,6 @@ func (x *Exchange) upReset(code wire.Code) bool {
 	x.count(x.status)
 	st.reset(code)
 	return true
-}
-
-// retryable is called for a request that the endpoint has not touched.
-func (*h2Call) retryable(x *Exchange) {
-	if x.tries >= dial.MaxTries {
-		x.upFailed(lost)
-		return
-	}
-	x.reused = true
-	x.upLost(false)
 }
 
 func (c *h2Call) moved() uint64 { return c.bytes }

@@ -198,7 +198,7 @@ func (c *h2Call) tunnel(h *h2.Head) {
 		return
 	}
 	c.x, x.up = nil, nil
-	x.leave(false)
+	x.leave(balance.Good)
 	x.count(x.status)
 	p := &h2Pipe{h2: &cl.h2Conn, stream: c.stream, series: x.Series}
 	p.body = append(p.body, c.body[c.gone:]...)

@@ -170,8 +170,8 @@ func (s *h2Server) countBytes(series *meter.Traffic) {
 	s.received, s.sent = s.conn.Received, s.conn.Sent
 }
 
-// maxKept is how much of a request's body is kept so that the request can be
-// sent once more.
+// maxKept is how much of a request's body is kept, so that the request can be
+// sent once more, whatever other requests keep.
 const maxKept = 16 << 10
 
 // h2Stream is one request on an HTTP/2 connection.
@@ -192,6 +192,8 @@ type h2Stream struct {
 	bodiless bool // the request has no body
 	complete bool // all of it has come
 	ended    bool // and its end has gone on
+	lent     bool // body is a buffer of the loop's
+	extra    int  // how much of the loop's memory for bodies it holds
 	lossy    bool // bytes of the request are gone: it can't be sent again
 	headSent bool
 	answered bool
@@ -238,6 +240,7 @@ func (st *h2Stream) finish() {
 	s.worker.env.PutHead(st.head)
 	s.worker.env.PutHead(st.tail)
 	s.schedule()
+	st.giveBody()
 	s.worker.putH2Stream(st)
 }
 
@@ -255,7 +258,7 @@ func (st *h2Stream) data(p []byte, end bool) {
 			p = nil
 		}
 	}
-	st.body = append(st.body, p...)
+	st.keep(p)
 	st.push()
 }
 
@@ -283,10 +286,11 @@ func (st *h2Stream) push() {
 		st.server.now().Consumed(st.stream, n)
 		st.server.schedule()
 	}
-	if len(st.body) > maxKept {
+	if !st.lossy && st.tooMuch() {
 		st.lossy = true
 	}
 	if st.lossy {
+		st.giveBody()
 		st.body, st.gone, st.credited = st.body[:0], 0, 0
 	}
 	if st.complete {
@@ -307,7 +311,7 @@ func (st *h2Stream) lost() {
 // watchStall (re)starts the time in which something must move.
 func (st *h2Stream) watchStall() {
 	st.seen = st.movedAll()
-	st.timer.Set(st.server.worker.Limits.StreamIdle)
+	st.timer.Set(st.x.streamIdle(st.server.worker.Limits.StreamIdle))
 }
 
 func (st *h2Stream) movedAll() uint64 {

@@ -222,6 +222,15 @@ func (m *mirrored) Rewind() bool {
 	return true
 }
 
+// Whole reports false: no copies are made of a copy.
+func (m *mirrored) Whole() bool { return false }
+
+// Replay is never called.
+func (m *mirrored) Replay(Upstream) {}
+
+// watchStall does nothing: the copy's own time bounds it.
+func (m *mirrored) watchStall() {}
+
 // Tunnel is never called: nothing offers to upgrade.
 func (m *mirrored) Tunnel(up *loop.Conn) {
 	up.Close()

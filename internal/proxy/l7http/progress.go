@@ -20,7 +20,11 @@ func (c *clientConn) moved() uint64 {
 // watchStall (re)starts the time in which something must move.
 func (s *serverConn) watchStall() {
 	s.seen = s.moved()
-	s.timer.Set(s.worker.Limits.StreamIdle)
+	idle := s.worker.Limits.StreamIdle
+	if st := s.stream; st != nil {
+		idle = st.x.streamIdle(idle)
+	}
+	s.timer.Set(idle)
 }
 
 // stillMoving reports whether anything moved since then, and gives it more time.

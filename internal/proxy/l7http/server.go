@@ -43,7 +43,9 @@ type stream struct {
 
 // streamState is what reset forgets.
 type streamState struct {
-	mark     int // where the body begins in the read buffer
+	mark     int    // where the body begins in the read buffer
+	head     []byte // the memory of the head, when the body lies elsewhere
+	extra    int    // how much more memory the kept body has than others'
 	framing  h1.Framing
 	begun    bool // the head is complete
 	waiting  bool // the head is not, and its time runs
@@ -271,8 +273,10 @@ func (s *serverConn) readBody() bool {
 		return true
 	case loop.ErrFull:
 		if in.Held() {
-			st.lossy = true
-			in.Release()
+			if !s.keepMore() {
+				st.lossy = true
+				in.Release()
+			}
 			return true
 		}
 		s.refuseBody(&h1.Error{Status: 400, Reason: "trailer_too_long", Text: "The trailer section is too long."})

@@ -73,7 +73,7 @@ func (c *tunnelConn) Pull() {}
 
 // tunnel hands the upstream's connection over: what follows is not HTTP.
 func (x *Exchange) tunnel(up *loop.Conn) {
-	x.leave(false)
+	x.leave(balance.Good)
 	x.count(x.status)
 	x.down.Tunnel(up)
 }

@@ -44,6 +44,7 @@ type Worker struct {
 	streams   []*stream // free, as the next two
 	h2streams []*h2Stream
 	h2calls   []*h2Call
+	held      int // bytes of kept bodies, beyond the ordinary
 	date      date
 	env       h2.Env
 	configs   *h2Configs
@@ -83,6 +84,7 @@ func (w *Worker) getStream() *stream {
 }
 
 func (w *Worker) putStream(st *stream) {
+	w.giveBody(st)
 	st.reset()
 	if len(w.streams) < maxFreeStreams {
 		w.streams = append(w.streams, st)

@@ -79,6 +79,24 @@ func (b *Buffer) Mark() int { return b.r }
 // Rewind takes back what was consumed since the mark.
 func (b *Buffer) Rewind(mark int) { b.r = mark }
 
+// Since is how many bytes were consumed since a mark.
+func (b *Buffer) Since(mark int) int { return b.r - mark }
+
+// From returns the bytes that were consumed since a mark: good as those of Bytes.
+func (b *Buffer) From(mark int) []byte { return b.b[mark:b.r] }
+
+// Extend gives a held buffer that is full other memory of at least that size:
+// what lies behind the mark moves there, and the mark becomes 0. What lies before
+// it stays in the memory that is returned, for the caller to give to Return.
+func (l *Loop) Extend(b *Buffer, mark, size int) []byte {
+	var to Buffer
+	l.get(&to, size)
+	to.r, to.w, to.held = b.r-mark, copy(to.b, b.b[mark:b.w]), b.held
+	old := b.b
+	*b = to
+	return old
+}
+
 // get makes sure there is memory, of at least that size.
 func (l *Loop) get(b *Buffer, size int) {
 	if len(b.b) >= size {
