@@ -255,7 +255,7 @@ func (s *Set) look(e *Endpoint, now int64) {
 	if joined := shared.Joined(now); joined != e.warm {
 		e.warm, e.grown = joined, joined+int64(s.policy.SlowStart)
 		if was { // what was learnt of it is what it was ejected for
-			e.known, e.busy = false, 0
+			e.known, e.busy, e.shy, e.fails = false, 0, 0, 0
 			e.grown = joined + int64(max(s.policy.SlowStart, s.shared.Probation()))
 		}
 	}

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
+	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -22,19 +25,11 @@ func endpoints(n int) []view.Endpoint {
 type flight struct {
 	e       *Endpoint
 	ticket  Ticket
-	start   int64
 	end     int64
-	failed  bool
-	latency time.Duration
+	outcome Outcome
 }
 
-func (f *flight) done(now int64) {
-	o := Outcome{Latency: f.latency}
-	if f.failed {
-		o.Verdict = Failed
-	}
-	f.e.End(now, f.ticket, o)
-}
+func (f *flight) done(now int64) { f.e.End(now, f.ticket, f.outcome) }
 
 // simulate sends requests through the set in virtual time, each endpoint
 // serving in its own latency, and returns how many each one got.
@@ -65,7 +60,11 @@ func simulate(s *Set, requests, inFlight int, serve func(i int) (time.Duration, 
 		i := index[e]
 		counts[i]++
 		latency, failed := serve(i)
-		flights = append(flights, flight{e: e, ticket: ticket, start: now, end: now + int64(latency), failed: failed, latency: latency})
+		o := Outcome{Latency: latency}
+		if failed {
+			o.Verdict = Failed
+		}
+		flights = append(flights, flight{e: e, ticket: ticket, end: now + int64(latency), outcome: o})
 	}
 	for _, f := range flights {
 		f.done(f.end)
@@ -210,5 +209,28 @@ func BenchmarkPick(b *testing.B) {
 		now += 1000
 		e := s.Pick(now, rng, Want{}, nil)
 		e.End(now, e.Begin(), Outcome{Latency: time.Millisecond})
+	}
+}
+
+// BenchmarkPickShared is BenchmarkPick as a proxy does it: with what all loops
+// know of the endpoints, and by each algorithm.
+func BenchmarkPickShared(b *testing.B) {
+	for _, a := range []policy.Algorithm{policy.PeakEWMA, policy.LeastRequest, policy.RoundRobin, policy.Random, policy.RingHash, policy.Maglev} {
+		b.Run(strconv.Itoa(int(a)), func(b *testing.B) {
+			p := *policy.DefaultUpstream
+			p.Balance.Algorithm = a
+			var s Set
+			s.Share(eject.New().Service("cart.default:80"))
+			s.Follow("cart.default:80", &p, "")
+			s.Update(endpoints(10))
+			rng := rand.New(rand.NewPCG(1, 2))
+			b.ReportAllocs()
+			now := int64(0)
+			for b.Loop() {
+				now += 1000
+				e := s.Pick(now, rng, Want{Hash: uint64(now) * fnvPrime, Hashed: true}, nil)
+				e.End(now, e.Begin(), Outcome{Latency: time.Millisecond})
+			}
+		})
 	}
 }

@@ -22,9 +22,11 @@ const (
 	// that small is noise, and following it would send everything to one of two
 	// equal endpoints while there is little traffic.
 	alike = 1.5
-	// failureLatency is what a failed request counts as, so that an endpoint
-	// that fails fast doesn't look fast.
-	failureLatency = 5 * time.Second
+	// shyFor is how long an endpoint is passed over where there is a choice of two
+	// when a request has failed, so that one that fails fast doesn't look fast. It
+	// doubles with each failure in a row, up to maxShy.
+	shyFor = 100 * time.Millisecond
+	maxShy = 5 * time.Second
 	// busyFor is how long an endpoint gets less that said that it is too busy and
 	// not until when; maxBusy bounds what it may say.
 	busyFor = time.Second
@@ -42,8 +44,10 @@ type Endpoint struct {
 	known   bool    // a request has ended: cost is a measurement
 
 	tally   eject.Tally
-	claimed bool // it was picked to be tried after an ejection
-	busy    int64
+	claimed bool  // it was picked to be tried after an ejection
+	busy    int64 // until when it is
+	shy     int64 // until when it is passed over for failures
+	fails   int   // in a row
 	token   uint64
 
 	// What Set.rebuild worked out.
@@ -141,10 +145,11 @@ func (e *Endpoint) Begin() Ticket {
 // End reports how a request went that ended at now (ns).
 func (e *Endpoint) End(now int64, t Ticket, o Outcome) {
 	e.pending--
-	latency := o.Latency
 	switch o.Verdict {
 	case Failed, TimedOut:
-		latency = max(latency, failureLatency)
+		e.shy = now + int64(min(shyFor<<min(e.fails, 10), maxShy))
+		e.fails++
+		e.slower(now, o.Latency)
 	case Busy:
 		after := o.After
 		if after <= 0 {
@@ -152,9 +157,11 @@ func (e *Endpoint) End(now int64, t Ticket, o Outcome) {
 		}
 		after = min(after, maxBusy)
 		e.busy = now + int64(after)
-		latency = max(latency, min(after, failureLatency))
+		e.slower(now, max(o.Latency, after))
+	default:
+		e.fails, e.shy = 0, 0
+		e.observe(now, o.Latency)
 	}
-	e.observe(now, latency)
 	failed := o.Verdict == Failed || o.Verdict == TimedOut
 	switch {
 	case t.probe:
@@ -182,6 +189,16 @@ func (e *Endpoint) observe(now int64, latency time.Duration) {
 	e.stamp, e.known = now, true
 }
 
+// slower takes a latency that says only that it isn't faster.
+func (e *Endpoint) slower(now int64, latency time.Duration) {
+	if !e.known {
+		latency = max(latency, seedLatency)
+	}
+	if float64(latency) > e.latency(now) {
+		e.observe(now, latency)
+	}
+}
+
 // Cancel takes a Begin back without a verdict: the client went away.
 func (e *Endpoint) Cancel(t Ticket) {
 	e.pending--
@@ -202,6 +219,9 @@ func (e *Endpoint) share(now int64) float64 {
 
 // penalised reports whether the endpoint gets less than the others just now.
 func (e *Endpoint) penalised(now int64) bool { return e.suspect || now < e.busy }
+
+// fainter is penalised for the choice between two: failures count as well.
+func (e *Endpoint) fainter(now int64) bool { return now < e.shy || e.penalised(now) }
 
 // Token names the endpoint in sessions of the service port: the same for all
 // proxies, and not its address. It is never 0.

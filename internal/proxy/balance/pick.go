@@ -132,7 +132,7 @@ func (s *Set) better(g *group, now int64, rng *rand.Rand, avoid func(*Endpoint) 
 			return b
 		}
 	}
-	if p, q := a.penalised(now), b.penalised(now); p != q {
+	if p, q := a.fainter(now), b.fainter(now); p != q {
 		if q {
 			return a
 		}
