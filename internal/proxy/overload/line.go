@@ -136,19 +136,20 @@ func (l *Line) Leave(t *Ticket) {
 	l.waiting.Add(-1)
 }
 
-// Done ends a request that was let in, and gives its place to another.
-func (l *Line) Done(level uint8, began, now time.Duration, good bool) {
+// Done ends a request that was let in. It reports whether others wait here: then
+// the caller calls Serve soon. If only others' loops have some, one is woken.
+func (l *Line) Done(level uint8, began, now time.Duration, good bool) bool {
 	l.gate.Leave(level, began, now, good)
-	l.Serve(now)
 	if l.waiting.Load() > 0 {
-		return
+		return true
 	}
 	for _, o := range *l.gate.lines.Load() {
 		if o != l && o.waiting.Load() > 0 {
 			o.wake()
-			return
+			break
 		}
 	}
+	return false
 }
 
 // patience is how long a request may wait now.

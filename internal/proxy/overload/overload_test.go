@@ -235,6 +235,11 @@ func TestLine(t *testing.T) {
 		}
 		return l.Join(level, now, &recorder{name: name, log: &log})
 	}
+	done := func(l *Line, level uint8, began, now time.Duration) {
+		if l.Done(level, began, now, true) {
+			l.Serve(now)
+		}
+	}
 	if !line.Enter(5, 0) {
 		t.Fatal("the first one didn't get in")
 	}
@@ -246,11 +251,11 @@ func TestLine(t *testing.T) {
 		t.Errorf("looked at again in %s, want 47ms", d)
 	}
 	line.Leave(gone)
-	line.Done(5, 0, 10*ms, true) // c
+	done(line, 5, 0, 10*ms) // c
 	if line.Enter(5, 11*ms) || line.Enter(9, 11*ms) {
 		t.Error("the limit of 1 doesn't hold")
 	}
-	line.Done(9, 10*ms, 20*ms, true) // a
+	done(line, 9, 10*ms, 20*ms) // a
 	line.Serve(54 * ms)              // d has waited for too long
 	if want := "c in a in d away"; join3(log) != want {
 		t.Errorf("%s, want %s", join3(log), want)
@@ -260,7 +265,7 @@ func TestLine(t *testing.T) {
 	}
 	// A place that one loop frees is for those who wait on another, too.
 	join(other, "e", 5, 55*ms)
-	line.Done(5, 20*ms, 60*ms, true)
+	done(line, 5, 20*ms, 60*ms)
 	if woken != 1 {
 		t.Fatalf("woken %d times", woken)
 	}
@@ -270,14 +275,14 @@ func TestLine(t *testing.T) {
 	}
 	// Whoever is let in may be done at once.
 	again := &recorder{name: "f", log: &log}
-	again.do = func() { other.Done(5, 70*ms, 70*ms, true) }
+	again.do = func() { done(other, 5, 70*ms, 70*ms) }
 	other.Join(5, 62*ms, again)
 	join(other, "g", 5, 63*ms)
-	other.Done(5, 61*ms, 70*ms, true)
+	done(other, 5, 61*ms, 70*ms)
 	if want := "c in a in d away e in f in g in"; join3(log) != want {
 		t.Errorf("%s, want %s", join3(log), want)
 	}
-	other.Done(5, 70*ms, 71*ms, true)
+	done(other, 5, 70*ms, 71*ms)
 	if g.Inflight() != 0 || other.Next(71*ms) != 0 {
 		t.Errorf("%d under way, next %s", g.Inflight(), other.Next(71*ms))
 	}

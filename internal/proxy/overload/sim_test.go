@@ -147,7 +147,9 @@ func (j *job) work() {
 			next.work()
 		}
 		if m.shed {
-			m.line.Done(j.level, j.began, m.now, true)
+			if m.line.Done(j.level, j.began, m.now, true) {
+				m.line.Serve(m.now)
+			}
 			m.watch()
 		}
 	})
