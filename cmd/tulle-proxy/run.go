@@ -77,7 +77,7 @@ func run(f *flags, log *slog.Logger) error {
 	}
 	a := admin.New(admin.Config{
 		Live: told, Meter: figures, Version: version, Log: log,
-		Ready: ready, Alive: p.Alive, Connections: p.ConnectionList, Drain: told.Drain,
+		Ready: ready, Alive: p.Alive, Connections: p.ConnectionList, Stories: p.Stories, Drain: told.Drain,
 	})
 	defer a.Close()
 	a.Section("pools", p.Pools)

@@ -5,6 +5,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -18,6 +19,8 @@ type Cluster struct {
 	Protocol view.Protocol
 	// Budget bounds the further tries to the destination; the proxy's loops share it.
 	Budget *Budget
+	// Pace is how long answers usually take to begin.
+	Pace story.Pace
 	// Failed, when not nil, is told of each failure, on the loop.
 	Failed func(reason string)
 

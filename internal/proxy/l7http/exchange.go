@@ -85,6 +85,7 @@ type Exchange struct {
 	serial uint64 // tells exchanges apart that use the same memory
 	from   []byte // the client's address, for Introduce
 	memory []byte // what filters wrote for this request
+	trail  *trail // what happened, should somebody ask
 	exchangeState
 }
 
@@ -130,8 +131,9 @@ type exchangeState struct {
 	coded    bool
 
 	// All tries.
-	tries int
-	race  *race // copies that are under way
+	attempt int // the one under way in the trail, from 1; 0: it isn't noted
+	tries   int
+	race    *race // copies that are under way
 	// What is left of the caller's time, as the next hop is told.
 	timeLeft []byte
 	stamped  [16]byte
@@ -139,6 +141,7 @@ type exchangeState struct {
 	times
 	filtering
 	spoiling
+	limiting
 }
 
 const (
@@ -158,6 +161,7 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 	x.Policy = policy.DefaultRequest
 	x.began = w.Loop.Now()
 	x.timer.Init(w.Loop, x)
+	x.noteStart()
 	switch {
 	case x.Request.MaxForwards == 0 && x.Request.Method == h1.TRACE:
 		x.Fail(traceRefused)
@@ -234,6 +238,7 @@ func (x *Exchange) connect() {
 	x.tries++
 	x.sent = w.Loop.Now()
 	x.ticket = e.Begin()
+	x.noteTry(e)
 	tunnel := x.Request.Method == h1.CONNECT
 	switch {
 	case tunnel:
@@ -261,7 +266,7 @@ func (x *Exchange) pooled(e *balance.Endpoint) bool {
 	if x.fresh {
 		return false
 	}
-	c, ok := dial.PoolOf(e).Get().(*clientConn)
+	c, ok := dial.PoolOf(e).Get(x.worker.poolIdle(x.Cluster), !x.Request.Method.Idempotent()).(*clientConn)
 	if ok {
 		x.reused = true
 		c.attach(x)
@@ -298,6 +303,7 @@ func (x *Exchange) send() {
 	// What it took to connect says nothing of the endpoint's load.
 	x.sent = x.worker.Loop.Now()
 	x.unsent = false
+	x.noteSent()
 	x.stamp()
 	if x.up.Send(x); x.up != nil { // it may have ended the exchange
 		x.down.Pull()
@@ -306,6 +312,7 @@ func (x *Exchange) send() {
 
 // leave ends the exchange's part in its endpoint's load.
 func (x *Exchange) leave(v balance.Verdict) {
+	x.noteLeft()
 	if e := x.endpoint; e != nil {
 		now := x.worker.Loop.Now()
 		if x.latency == 0 {
@@ -339,6 +346,7 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 	if why := x.unwanted(r); why != 0 {
 		if pause, ok := x.mayRetry(why, x.after); ok {
 			x.noteStatus(r)
+			x.noteLeft()
 			v := x.verdict()
 			x.status = 0
 			x.leave(v)
@@ -357,7 +365,9 @@ func (x *Exchange) answer(r *h1.Response) {
 	if x.Filters != nil || x.Picked != nil {
 		r.Fields = x.completed(r.Fields)
 	}
+	x.noteAnswer(r)
 	x.down.Response(r)
+	x.quit(x.status < 500)
 }
 
 // responseEnd takes the end of the response: the exchange went well.
@@ -380,6 +390,7 @@ func (x *Exchange) upLost(sent bool) {
 	if x.reused && x.interims == 0 && (!sent || x.Request.Method.Idempotent()) {
 		x.fresh = true
 		if pause, ok := x.mayRetry(policy.Unsent|policy.Reset, 0); ok {
+			x.noteTried(lost.Error, 0)
 			x.endpoint.Cancel(x.ticket)
 			x.endpoint, x.up = nil, nil
 			x.retry(pause)
@@ -400,6 +411,7 @@ func (x *Exchange) upFailed(f *Failure) {
 	}
 	x.leave(balance.Failed)
 	x.Cluster.Fail("http_response_incomplete")
+	x.noteBroken("http_response_incomplete")
 	x.count(x.status)
 	x.down.Cut()
 }
@@ -422,6 +434,7 @@ func (x *Exchange) Fail(f *Failure) {
 	default:
 		x.router.Unrouted(f)
 	}
+	x.noteFailure(f)
 	x.count(f.Status)
 	x.down.Reply(f)
 }
@@ -433,6 +446,7 @@ func (x *Exchange) abandon() {
 		up.Cancel()
 	}
 	if x.endpoint != nil {
+		x.noteLeft()
 		x.endpoint.Cancel(x.ticket)
 		x.endpoint = nil
 	}
@@ -453,6 +467,7 @@ func (x *Exchange) giveUp(v balance.Verdict) {
 // cancel ends the exchange because the client is gone.
 func (x *Exchange) cancel(reason string) {
 	x.abandon()
+	x.noteGone(reason)
 	if x.Cluster != nil {
 		x.Cluster.Fail(reason)
 	}
@@ -468,6 +483,7 @@ func (x *Exchange) stalled(requestDone bool) {
 	case x.status != 0:
 		x.abandon()
 		x.Cluster.Fail("http_response_timeout")
+		x.noteBroken("http_response_timeout")
 		x.count(x.status)
 		x.down.Cut()
 	case requestDone:
@@ -494,10 +510,12 @@ func (x *Exchange) count(status int) {
 	if x.Series != nil {
 		x.Series.Request(status, x.worker.Loop.Now()-x.began)
 	}
+	x.tell(status)
 }
 
 // reset makes the exchange ready for another request. Its memory is kept.
 func (x *Exchange) reset() {
+	x.quit(false)
 	x.timer.Stop()
 	if s, ok := x.down.(*slow); ok {
 		s.stop()

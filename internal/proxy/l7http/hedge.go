@@ -58,7 +58,7 @@ func (x *Exchange) hedges() bool {
 // start sends a copy to an endpoint that hasn't been asked.
 func (r *race) start() {
 	x := r.main
-	c := &Exchange{Request: x.Request, serial: x.serial}
+	c := &Exchange{Request: x.Request, serial: x.serial, trail: x.trail}
 	c.Request.Fields = append([]h1.Field(nil), x.Request.Fields...)
 	c.exchangeState = exchangeState{
 		Cluster: x.Cluster, Series: x.Series, Rule: x.Rule, Backend: x.Backend, Policy: x.Policy,
@@ -161,6 +161,7 @@ func (x *Exchange) take(c *Exchange) {
 	x.up, x.endpoint, x.ticket = c.up, c.endpoint, c.ticket
 	x.sent, x.reused = c.sent, c.reused
 	x.race.failure = nil
+	x.attempt = c.attempt
 	c.up, c.endpoint = nil, nil
 	x.up.(movable).moveTo(x)
 }

@@ -8,8 +8,10 @@ import (
 
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/h2"
+	"tulle.dev/tulle/internal/proxy/limit"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/wire/h1"
 )
@@ -31,6 +33,10 @@ type Worker struct {
 	Limits Limits
 	// Via is our name in Via fields.
 	Via string
+	// Stories are the requests that went badly. Slow is how long a wait for an
+	// answer always is; 0 takes story.DefaultSlow.
+	Stories story.Book
+	Slow    time.Duration
 	// Closed is called when a client's connection has ended.
 	Closed func()
 	// Draining makes every answer the last one of its connection.
@@ -38,6 +44,8 @@ type Worker struct {
 	// Multiplex carries exchanges with other proxies over HTTP/2, whatever the
 	// client speaks.
 	Multiplex bool
+	// Book holds the buckets of rate limits; nil has none.
+	Book *limit.Book
 
 	conns     map[*serverConn]struct{}
 	servers   map[*h2Server]struct{}
@@ -51,6 +59,7 @@ type Worker struct {
 	scratch   []byte
 	lookup    Lookup         // of the policies' own
 	headers   []route.Header // of CORS
+	limitSets map[limitsKey]*limit.Set
 	mirrors   int            // copies of requests in the making or under way
 }
 
