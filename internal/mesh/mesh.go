@@ -81,13 +81,47 @@ type Service struct {
 	Consumers map[string]map[uint16]route.Spec
 	// Streams are the routes of connections that aren't HTTP (TCPRoute,
 	// TLSRoute): the hostname of a host is a TLS server name, "*" is any bytes;
-	// a host has one rule without matches.
+	// a host has one rule without matches, or none when they are refused. A port
+	// has Routes or Streams, never both.
 	Streams map[uint16]route.Spec
+	// ConsumerStreams are to Streams what Consumers are to Routes. A namespace
+	// with a port in either takes nothing from Routes or Streams for that port.
+	ConsumerStreams map[string]map[uint16]route.Spec
 	// Request, Upstream and Inbound are the effective policies of each port; a
 	// port without an entry has the defaults.
 	Request  map[uint16]*policy.Request
 	Upstream map[uint16]*policy.Upstream
 	Inbound  map[uint16]*policy.Inbound
+	// Sources say where each port's policies come from, for people.
+	Sources map[uint16][]FieldSource
+}
+
+// RoutesFor returns how the callers of a namespace are routed to a port: by
+// routes of HTTP or of streams, or by neither, when both are nil.
+func (s *Service) RoutesFor(namespace string, port uint16) (routes, streams *route.Spec) {
+	find := func(m map[uint16]route.Spec) *route.Spec {
+		if spec, ok := m[port]; ok {
+			return &spec
+		}
+		return nil
+	}
+	routes, streams = find(s.Consumers[namespace]), find(s.ConsumerStreams[namespace])
+	if routes == nil && streams == nil {
+		routes, streams = find(s.Routes), find(s.Streams)
+	}
+	return routes, streams
+}
+
+// FieldSource is a field of an effective policy and the object that says it.
+type FieldSource struct {
+	// Rule is the name of the rule (route.Rule.Name) that it holds for; empty is
+	// what holds where no rule says otherwise.
+	Rule string
+	// Field is the field's path in its object, "retry.attempts", and Value what
+	// is written there, as JSON without quotes.
+	Field, Value string
+	// From names the object, "trafficpolicy/NAMESPACE/NAME" or "httproute/NAMESPACE/NAME".
+	From string
 }
 
 // Protocol is what a port speaks, as declared by appProtocol.
@@ -152,6 +186,8 @@ type OutboundListener struct {
 type EndpointSet struct {
 	Key       PortKey
 	Endpoints []Endpoint
+	// Policy is the service's Upstream policy for the port.
+	Policy *policy.Upstream
 }
 
 // Health says whether an endpoint may be picked.
@@ -187,21 +223,35 @@ type Gateway struct {
 	Name      Name
 	Identity  identity.ID
 	Listeners []GatewayListener
+	// Sources say where the policies of its listeners' rules come from, by the
+	// listener's name.
+	Sources map[string][]FieldSource
 }
 
-// GatewayListener accepts plain HTTP or HTTPS from outside the mesh.
+// GatewayListener is one listener of a Gateway on one of its addresses. Several
+// may share Listen: then they differ by Hostname, and their tables have no
+// hostname in common.
 type GatewayListener struct {
-	Name     string
-	Listen   netip.AddrPort
+	Name   string
+	Listen netip.AddrPort
+	// Hostname is exact, "*.example" or "*".
 	Hostname string
-	// Certificate is a PEM chain and key; empty for plain HTTP.
-	Certificate, Key []byte
-	Routes           route.Spec
-	// TCP says that connections aren't looked at as HTTP but routed by Streams:
-	// without a certificate by the TLS server name that the client asks for
-	// (passthrough), or all alike when the only host is "*".
+	// Certificates end TLS; none for plain HTTP, TCP and for TLS that is passed through.
+	Certificates []Certificate
+	Routes       route.Spec
+	// TCP says that connections aren't looked at as HTTP but routed by Streams: by
+	// the TLS server name that the client asks for, or all alike when the only host
+	// is "*" and the listener isn't for TLS.
 	TCP     bool
 	Streams route.Spec
 	// ProxyProtocol says that connections begin with a PROXY header.
 	ProxyProtocol bool
+}
+
+// Certificate is what a listener shows to clients that ask for its Hostnames:
+// exact, "*.example" or "*".
+type Certificate struct {
+	Hostnames []string
+	// Chain and Key are PEM.
+	Chain, Key []byte
 }

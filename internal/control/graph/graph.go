@@ -56,31 +56,44 @@ func (c *Changed) Empty() bool {
 type Builder struct {
 	trustDomain identity.TrustDomain
 
-	services  map[mesh.Name]*corev1.Service
-	slices    map[mesh.Name]*discoveryv1.EndpointSlice
-	secrets   map[mesh.Name]*corev1.Secret
-	gateways  map[mesh.Name]*gatewayv1.Gateway
-	routes    map[mesh.Name]*gatewayv1.HTTPRoute
-	workloads map[mesh.Name]*v1alpha1.Workload
-	mesh      *v1alpha1.Mesh
+	services   map[mesh.Name]*corev1.Service
+	slices     map[mesh.Name]*discoveryv1.EndpointSlice
+	secrets    map[mesh.Name]*corev1.Secret
+	namespaces map[mesh.Name]*corev1.Namespace
+	gateways   map[mesh.Name]*gatewayv1.Gateway
+	grants     map[mesh.Name]*gatewayv1.ReferenceGrant
+	routes     map[Ref]*anyRoute
+	policies   map[Ref]*anyPolicy
+	workloads  map[mesh.Name]*v1alpha1.Workload
+	mesh       *v1alpha1.Mesh
 
-	// slicesOf and workloadsOf find what serves a service.
+	// slicesOf and workloadsOf find what serves a service; byParent and byBackend
+	// the routes that name a Gateway or Service; byTarget the policies for a
+	// target; grantsIn the ReferenceGrants of a namespace.
 	slicesOf    map[mesh.Name]map[mesh.Name]bool
 	workloadsOf map[mesh.Name]map[mesh.Name]bool
-	virtual     map[int]mesh.Name      // who has which virtual address
-	byAge       []*gatewayv1.HTTPRoute // see ordered; nil when a route changed
+	byParent    map[Ref]map[Ref]bool
+	byBackend   map[mesh.Name]map[Ref]bool
+	byTarget    map[section]map[Ref]bool
+	grantsIn    map[string]map[mesh.Name]bool
+	virtual     map[int]mesh.Name // who has which virtual address
+	// effective keeps what chains of policies come to, until a policy changes.
+	effective map[string]*effective
 
 	snapshot *mesh.Snapshot
 	statuses map[Ref]*Status
+	dirty    dirty
+}
 
-	// What the current Apply has to rebuild.
-	dirty struct {
-		all                               bool
-		services, endpoints, gates, works map[mesh.Name]bool
-		routes                            map[mesh.Name]bool
-		newStatuses                       map[Ref]*Status
-		changed                           Changed
-	}
+// dirty is what the current Apply has to rebuild, and what it worked out so far.
+type dirty struct {
+	all                               bool
+	services, endpoints, gates, works map[mesh.Name]bool
+	routes, policies                  map[Ref]bool // whose statuses
+	attachments                       map[mesh.Name]*attachments
+	edges                             map[mesh.Name]*edge
+	newStatuses                       map[Ref]*Status
+	changed                           Changed
 }
 
 // NewBuilder makes a builder with no objects. The trust domain is the CA's; a
@@ -91,12 +104,20 @@ func NewBuilder(d identity.TrustDomain) *Builder {
 		services:    map[mesh.Name]*corev1.Service{},
 		slices:      map[mesh.Name]*discoveryv1.EndpointSlice{},
 		secrets:     map[mesh.Name]*corev1.Secret{},
+		namespaces:  map[mesh.Name]*corev1.Namespace{},
 		gateways:    map[mesh.Name]*gatewayv1.Gateway{},
-		routes:      map[mesh.Name]*gatewayv1.HTTPRoute{},
+		grants:      map[mesh.Name]*gatewayv1.ReferenceGrant{},
+		routes:      map[Ref]*anyRoute{},
+		policies:    map[Ref]*anyPolicy{},
 		workloads:   map[mesh.Name]*v1alpha1.Workload{},
 		slicesOf:    map[mesh.Name]map[mesh.Name]bool{},
 		workloadsOf: map[mesh.Name]map[mesh.Name]bool{},
+		byParent:    map[Ref]map[Ref]bool{},
+		byBackend:   map[mesh.Name]map[Ref]bool{},
+		byTarget:    map[section]map[Ref]bool{},
+		grantsIn:    map[string]map[mesh.Name]bool{},
 		virtual:     map[int]mesh.Name{},
+		effective:   map[string]*effective{},
 		statuses:    map[Ref]*Status{},
 	}
 }
@@ -112,13 +133,17 @@ type Result struct {
 
 // Apply takes changes into the mesh and returns the snapshot of that version.
 func (b *Builder) Apply(version uint64, changes []Change) Result {
+	names := func() map[mesh.Name]bool { return map[mesh.Name]bool{} }
+	b.dirty = dirty{
+		all:      b.snapshot == nil,
+		services: names(), endpoints: names(), gates: names(), works: names(),
+		routes: map[Ref]bool{}, policies: map[Ref]bool{},
+		attachments: map[mesh.Name]*attachments{}, edges: map[mesh.Name]*edge{},
+		newStatuses: map[Ref]*Status{},
+		changed: Changed{All: b.snapshot == nil, Services: names(), Endpoints: map[mesh.PortKey]bool{},
+			Workloads: names(), Gateways: names()},
+	}
 	d := &b.dirty
-	d.all = b.snapshot == nil
-	d.services, d.endpoints, d.gates = map[mesh.Name]bool{}, map[mesh.Name]bool{}, map[mesh.Name]bool{}
-	d.works, d.routes = map[mesh.Name]bool{}, map[mesh.Name]bool{}
-	d.newStatuses = map[Ref]*Status{}
-	d.changed = Changed{All: d.all, Services: map[mesh.Name]bool{}, Endpoints: map[mesh.PortKey]bool{},
-		Workloads: map[mesh.Name]bool{}, Gateways: map[mesh.Name]bool{}}
 	for _, c := range changes {
 		b.take(c)
 	}
@@ -155,9 +180,14 @@ func (b *Builder) Objects() []Ref {
 	for n := range b.gateways {
 		add(object.Gateway, n)
 	}
-	for n := range b.routes {
-		add(object.HTTPRoute, n)
+	for n := range b.namespaces {
+		add(object.Namespace, n)
 	}
+	for n := range b.grants {
+		add(object.ReferenceGrant, n)
+	}
+	out = slices.AppendSeq(out, maps.Keys(b.routes))
+	out = slices.AppendSeq(out, maps.Keys(b.policies))
 	for n := range b.workloads {
 		add(object.Workload, n)
 	}
@@ -166,137 +196,6 @@ func (b *Builder) Objects() []Ref {
 	}
 	slices.SortFunc(out, func(a, b Ref) int { return strings.Compare(a.String(), b.String()) })
 	return out
-}
-
-func set[T any](m map[mesh.Name]T, n mesh.Name, v T, there bool) {
-	if there {
-		m[n] = v
-	} else {
-		delete(m, n)
-	}
-}
-
-// take stores a change and marks what depends on it.
-func (b *Builder) take(c Change) {
-	d, n, there := &b.dirty, c.Name, c.Object != nil
-	if !there {
-		delete(b.statuses, c.Ref)
-	}
-	switch c.Kind {
-	case object.Service:
-		s, _ := c.Object.(*corev1.Service)
-		set(b.services, n, s, there)
-		b.touchService(n)
-	case object.EndpointSlice:
-		if old := b.slices[n]; old != nil {
-			b.index(b.slicesOf, serviceOf(old), n, false)
-			d.endpoints[serviceOf(old)] = true
-		}
-		s, _ := c.Object.(*discoveryv1.EndpointSlice)
-		set(b.slices, n, s, there)
-		if there {
-			b.index(b.slicesOf, serviceOf(s), n, true)
-			d.endpoints[serviceOf(s)] = true
-		}
-	case object.Workload:
-		old := b.workloads[n]
-		w, _ := c.Object.(*v1alpha1.Workload)
-		for _, s := range workloadServices(old) {
-			b.index(b.workloadsOf, s, n, false)
-			d.endpoints[s] = true
-		}
-		for name := range b.selecting(old) {
-			d.endpoints[name] = true
-		}
-		set(b.workloads, n, w, there)
-		for _, s := range workloadServices(w) {
-			b.index(b.workloadsOf, s, n, true)
-			d.endpoints[s] = true
-		}
-		for name := range b.selecting(w) {
-			d.endpoints[name] = true
-		}
-		d.works[n] = true
-	case object.Secret:
-		s, _ := c.Object.(*corev1.Secret)
-		set(b.secrets, n, s, there)
-		for name, g := range b.gateways {
-			if usesSecret(g, n) {
-				d.gates[name] = true
-			}
-		}
-	case object.Gateway:
-		g, _ := c.Object.(*gatewayv1.Gateway)
-		set(b.gateways, n, g, there)
-		d.gates[n] = true
-		for name, r := range b.routes {
-			if parentsGateway(r, n) {
-				d.routes[name] = true
-			}
-		}
-	case object.HTTPRoute:
-		b.touchParents(b.routes[n])
-		r, _ := c.Object.(*gatewayv1.HTTPRoute)
-		set(b.routes, n, r, there)
-		b.touchParents(r)
-		d.routes[n] = true
-		b.byAge = nil
-	case object.Mesh:
-		b.mesh, _ = c.Object.(*v1alpha1.Mesh)
-		d.all = true
-	}
-}
-
-// touchService marks a service and all that names it.
-func (b *Builder) touchService(n mesh.Name) {
-	d := &b.dirty
-	d.services[n], d.endpoints[n] = true, true
-	for w := range b.workloadsOf[n] {
-		d.works[w] = true
-	}
-	for name, w := range b.workloads {
-		for _, o := range w.Spec.Outbound {
-			if nameOf(o.Service, name.Namespace) == n {
-				d.works[name] = true
-			}
-		}
-	}
-	for name, r := range b.routes {
-		if namesService(r, n) {
-			d.routes[name] = true
-			b.touchParents(r)
-		}
-	}
-}
-
-// touchParents marks the gateways and services a route is attached to.
-func (b *Builder) touchParents(r *gatewayv1.HTTPRoute) {
-	if r == nil {
-		return
-	}
-	for i := range r.Spec.ParentRefs {
-		p := &r.Spec.ParentRefs[i]
-		n := parentName(r, p)
-		if *p.Kind == "Service" {
-			b.dirty.services[n] = true
-		} else {
-			b.dirty.gates[n] = true
-		}
-	}
-}
-
-func (b *Builder) index(m map[mesh.Name]map[mesh.Name]bool, service, member mesh.Name, there bool) {
-	if there {
-		if m[service] == nil {
-			m[service] = map[mesh.Name]bool{}
-		}
-		m[service][member] = true
-		return
-	}
-	delete(m[service], member)
-	if len(m[service]) == 0 {
-		delete(m, service)
-	}
 }
 
 // build makes the next snapshot: maps are copied when something in them
@@ -314,23 +213,16 @@ func (b *Builder) build(version uint64) {
 		d.changed.All = true
 		next.Services, next.Workloads = map[mesh.Name]*mesh.Service{}, map[mesh.Name]*mesh.Workload{}
 		next.Gateways, next.Endpoints = map[mesh.Name]*mesh.Gateway{}, map[mesh.PortKey]*mesh.EndpointSet{}
-		mark := func(m map[mesh.Name]bool, names func(func(mesh.Name) bool)) {
-			for n := range names {
-				m[n] = true
-			}
-		}
 		mark(d.services, maps.Keys(b.services))
 		mark(d.endpoints, maps.Keys(b.services))
 		mark(d.gates, maps.Keys(b.gateways))
-		mark(d.routes, maps.Keys(b.routes))
 		mark(d.works, maps.Keys(b.workloads))
+		mark(d.routes, maps.Keys(b.routes))
+		mark(d.policies, maps.Keys(b.policies))
 		b.virtual = map[int]mesh.Name{}
 	} else {
 		if len(d.services) > 0 {
 			next.Services = maps.Clone(old.Services)
-		}
-		if len(d.endpoints) > 0 {
-			next.Endpoints = maps.Clone(old.Endpoints)
 		}
 		if len(d.works) > 0 {
 			next.Workloads = maps.Clone(old.Workloads)
@@ -344,7 +236,7 @@ func (b *Builder) build(version uint64) {
 	for _, n := range sorted(d.services) {
 		b.buildService(&next, n)
 	}
-	if len(d.services) > 0 {
+	if len(d.changed.Services) > 0 || d.all {
 		next.Addresses = map[netip.Addr]mesh.Name{}
 		for _, n := range sortedKeys(next.Services) {
 			for _, a := range next.Services[n].Addresses {
@@ -357,17 +249,29 @@ func (b *Builder) build(version uint64) {
 	for _, n := range sorted(d.works) {
 		b.buildWorkload(&next, n)
 	}
+	if len(d.endpoints) > 0 && !d.all { // buildService may have marked some
+		next.Endpoints = maps.Clone(old.Endpoints)
+	}
 	for _, n := range sorted(d.endpoints) {
 		b.buildEndpoints(&next, n)
 	}
 	for _, n := range sorted(d.gates) {
 		b.buildGateway(&next, n)
 	}
-	for _, n := range sorted(d.routes) {
-		b.routeStatus(n)
+	for ref := range d.routes {
+		b.routeStatus(ref)
+	}
+	for ref := range d.policies {
+		b.policyStatus(ref)
 	}
 	if b.mesh != nil && d.all {
 		b.meshStatus()
+	}
+}
+
+func mark[K comparable](m map[K]bool, keys func(func(K) bool)) {
+	for k := range keys {
+		m[k] = true
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/mesh"
-	"tulle.dev/tulle/internal/route"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output of golden tests")
@@ -121,7 +120,8 @@ func TestOrderDoesNotMatter(t *testing.T) {
 				b.Apply(99, []Change{{Ref: ref}})
 			}
 			s := b.Snapshot()
-			if n := len(s.Services) + len(s.Workloads) + len(s.Gateways) + len(s.Endpoints) + len(b.Statuses()) + len(b.slicesOf) + len(b.workloadsOf) + len(s.Addresses); n != 0 {
+			if n := len(s.Services) + len(s.Workloads) + len(s.Gateways) + len(s.Endpoints) + len(b.Statuses()) + len(b.slicesOf) + len(b.workloadsOf) + len(s.Addresses) +
+				len(b.byParent) + len(b.byBackend) + len(b.byTarget) + len(b.grantsIn); n != 0 {
 				t.Fatalf("%s, order %d: %d things are left when every object is gone", file, seed, n)
 			}
 		}
@@ -186,69 +186,6 @@ func TestShortWay(t *testing.T) {
 	}
 }
 
-func dumpMesh(s *mesh.Snapshot) string {
-	var b strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	st := s.Settings
-	p("settings %s %s ttl=%s plaintext=%v %+v", st.TrustDomain, st.ClusterDomain, st.CertificateTTL, st.Plaintext, st.Proxy)
-	for _, n := range sortedKeys(s.Services) {
-		svc := s.Services[n]
-		p("service %s %v", n, svc.Addresses)
-		for _, port := range svc.Ports {
-			p("  port %d %s target=%d %s", port.Port, port.Name, port.Target, protocolName(port.Protocol))
-			if spec, ok := svc.Routes[port.Port]; ok {
-				dumpRoutes(p, "    ", spec)
-			}
-			if set := s.Endpoints[mesh.PortKey{Service: n, Port: port.Port}]; set != nil {
-				for _, e := range set.Endpoints {
-					p("    endpoint %s %s identity=%q workload=%s zone=%q", e.Address, [...]string{"healthy", "suspect", "unhealthy", "draining"}[e.Health], e.Identity, e.Workload, e.Zone)
-				}
-			}
-		}
-	}
-	for _, n := range sortedKeys(s.Workloads) {
-		w := s.Workloads[n]
-		p("workload %s %s at %s", n, w.Identity, w.Address)
-		for _, port := range w.Ports {
-			p("  serves %s:%d app=%s mesh=%v %s", port.Service, port.Port, port.App, port.Mesh, protocolName(port.Protocol))
-		}
-		for _, o := range w.Outbound {
-			p("  outbound %s -> %s:%d", o.Listen, o.To.Service, o.To.Port)
-		}
-		if len(w.Capture)+len(w.Forward)+len(w.Names) > 0 {
-			p("  capture=%v forward=%v names=%v", w.Capture, w.Forward, w.Names)
-		}
-	}
-	for _, n := range sortedKeys(s.Gateways) {
-		g := s.Gateways[n]
-		p("gateway %s %s", n, g.Identity)
-		for _, l := range g.Listeners {
-			p("  listener %s %s tls=%v", l.Name, l.Listen, len(l.Certificate) > 0)
-			dumpRoutes(p, "    ", l.Routes)
-		}
-	}
-	return b.String()
-}
-
-func protocolName(p mesh.Protocol) string {
-	return [...]string{"detect", "http", "tcp", "http2"}[p]
-}
-
-func dumpRoutes(p func(string, ...any), indent string, spec route.Spec) {
-	for _, h := range spec.Hosts {
-		p("%shost %v", indent, h.Hostnames)
-		for _, r := range h.Rules {
-			p("%s  %s timeout=%s", indent, r.Name, r.Timeout)
-			for _, m := range r.Matches {
-				p("%s    match %s%q %s %v", indent, [...]string{"any", "exact ", "prefix "}[m.Path.Kind], m.Path.Value, m.Method, m.Headers)
-			}
-			for _, k := range r.Backends {
-				p("%s    to %q weight %d", indent, k.Destination, k.Weight)
-			}
-		}
-	}
-}
-
 func dumpStatuses(all map[Ref]*Status) string {
 	var b strings.Builder
 	refs := make([]Ref, 0, len(all))
@@ -274,8 +211,12 @@ func dumpStatuses(all map[Ref]*Status) string {
 			conditions("    ", p.Conditions)
 		}
 		for _, l := range s.Listeners {
-			fmt.Fprintf(&b, "  listener %s attached=%d\n", l.Name, l.Attached)
+			fmt.Fprintf(&b, "  listener %s attached=%d kinds=%v\n", l.Name, l.Attached, l.Kinds)
 			conditions("    ", l.Conditions)
+		}
+		for _, a := range s.Ancestors {
+			fmt.Fprintf(&b, "  for %s %s %s\n", *a.Ref.Kind, a.Ref.Name, val(a.Ref.SectionName, ""))
+			conditions("    ", a.Conditions)
 		}
 	}
 	return b.String()

@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/policy"
 )
 
 // reserveAddresses notes which virtual addresses are written in services, so
@@ -77,9 +79,11 @@ func protocolOf(appProtocol *string) mesh.Protocol {
 }
 
 func (b *Builder) buildService(next *mesh.Snapshot, n mesh.Name) {
-	b.dirty.changed.Services[n] = true
-	s := b.services[n]
+	s, old := b.services[n], next.Services[n]
 	if s == nil {
+		if old != nil {
+			b.dirty.changed.Services[n] = true
+		}
 		delete(next.Services, n)
 		return
 	}
@@ -91,7 +95,18 @@ func (b *Builder) buildService(next *mesh.Snapshot, n mesh.Name) {
 		}
 		out.Ports = append(out.Ports, mesh.Port{Name: p.Name, Port: uint16(p.Port), Target: target, Protocol: protocolOf(p.AppProtocol)})
 	}
-	out.Routes = b.serviceRoutes(n, s)
+	b.buildPolicies(out, s)
+	b.buildRoutes(out, s)
+	for _, list := range out.Sources {
+		sortSources(list)
+	}
+	if old != nil && reflect.DeepEqual(old, out) {
+		return
+	}
+	if old == nil || !reflect.DeepEqual(old.Upstream, out.Upstream) {
+		b.dirty.endpoints[n] = true // they carry the policy, and the labels it asks for
+	}
+	b.dirty.changed.Services[n] = true
 	next.Services[n] = out
 }
 
@@ -267,8 +282,9 @@ func (b *Builder) buildEndpoints(next *mesh.Snapshot, n mesh.Name) {
 			p := &s.Spec.Ports[i]
 			key := mesh.PortKey{Service: n, Port: uint16(p.Port)}
 			want[key] = true
-			set := &mesh.EndpointSet{Key: key, Endpoints: b.endpoints(n, s, p)}
-			if old := next.Endpoints[key]; old == nil || !slices.Equal(old.Endpoints, set.Endpoints) {
+			set := &mesh.EndpointSet{Key: key, Policy: next.Services[n].Upstream[key.Port]}
+			set.Endpoints = b.endpoints(n, s, p, set.Policy)
+			if old := next.Endpoints[key]; old == nil || !slices.Equal(old.Endpoints, set.Endpoints) || !reflect.DeepEqual(old.Policy, set.Policy) {
 				next.Endpoints[key] = set
 				b.dirty.changed.Endpoints[key] = true
 			}
@@ -284,7 +300,7 @@ func (b *Builder) buildEndpoints(next *mesh.Snapshot, n mesh.Name) {
 	}
 }
 
-func (b *Builder) endpoints(n mesh.Name, s *corev1.Service, port *corev1.ServicePort) []mesh.Endpoint {
+func (b *Builder) endpoints(n mesh.Name, s *corev1.Service, port *corev1.ServicePort, p *policy.Upstream) []mesh.Endpoint {
 	var out []mesh.Endpoint
 	for _, name := range sorted(b.slicesOf[n]) {
 		out = append(out, sliceEndpoints(b.slices[name], port)...)
@@ -307,6 +323,13 @@ func (b *Builder) endpoints(n mesh.Name, s *corev1.Service, port *corev1.Service
 			out = append(out, b.workloadEndpoint(w, p))
 		}
 	}
+	if p != nil && len(p.Subset) > 0 {
+		for i := range out {
+			if w := b.workloads[out[i].Workload]; w != nil {
+				out[i].Labels = labelsFor(w.Labels, p.Subset)
+			}
+		}
+	}
 	// One address is one endpoint; the first source wins.
 	seen := make(map[netip.AddrPort]bool, len(out))
 	return slices.DeleteFunc(out, func(e mesh.Endpoint) bool {
@@ -314,6 +337,19 @@ func (b *Builder) endpoints(n mesh.Name, s *corev1.Service, port *corev1.Service
 		seen[e.Address] = true
 		return again
 	})
+}
+
+// labelsFor are those labels that a subset asks for, "KEY=VALUE,KEY=VALUE".
+func labelsFor(labels map[string]string, subset []string) string {
+	var out []string
+	for _, want := range subset {
+		key, _, _ := strings.Cut(want, "=")
+		if v, ok := labels[key]; ok {
+			out = append(out, key+"="+v)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ",")
 }
 
 func sortedKeys[T any](m map[mesh.Name]T) []mesh.Name {

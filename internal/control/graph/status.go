@@ -18,6 +18,8 @@ type Status struct {
 	Conditions []Condition
 	// Parents are a route's, in the order of its parentRefs.
 	Parents []ParentStatus
+	// Ancestors are a policy's, in the order of its targetRefs.
+	Ancestors []ParentStatus
 	// Listeners are a gateway's, in its order; Addresses where it listens.
 	Listeners []ListenerStatus
 	Addresses []string
@@ -31,7 +33,7 @@ type Condition struct {
 	Message string
 }
 
-// ParentStatus is how a route stands with one parent.
+// ParentStatus is how a route stands with one parent, or a policy with one target.
 type ParentStatus struct {
 	Ref        gatewayv1.ParentReference
 	Conditions []Condition
@@ -39,7 +41,9 @@ type ParentStatus struct {
 
 // ListenerStatus is how a gateway's listener is.
 type ListenerStatus struct {
-	Name       string
+	Name string
+	// Kinds are the kinds of routes that it takes.
+	Kinds      []string
 	Attached   int32
 	Conditions []Condition
 }

@@ -55,19 +55,24 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 	v := &view.View{Version: s.Version, Proxy: *p,
 		Destinations: map[string]*view.Destination{}, Endpoints: map[string]*view.Endpoints{}, Hosts: map[string]*view.Host{}}
 	var need func(key string)
+	filters := func(f *route.Filters) {
+		for _, m := range f.Mirrors {
+			need(m.Destination)
+		}
+	}
 	routes := func(spec *route.Spec) {
 		for _, h := range spec.Hosts {
-			for _, r := range h.Rules {
-				for _, b := range r.Backends {
-					if b.Destination != "" {
-						need(b.Destination)
-					}
+			for i := range h.Rules {
+				filters(&h.Rules[i].Filters)
+				for j := range h.Rules[i].Backends {
+					need(h.Rules[i].Backends[j].Destination)
+					filters(&h.Rules[i].Backends[j].Filters)
 				}
 			}
 		}
 	}
 	need = func(key string) {
-		if _, ok := v.Endpoints[key]; ok {
+		if _, ok := v.Endpoints[key]; ok || key == "" {
 			return
 		}
 		e := Endpoints(s, key)
@@ -75,9 +80,10 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 			return
 		}
 		v.Endpoints[key] = e
-		if d := Destination(s, key); d != nil {
+		if d := Destination(s, name.Namespace, key); d != nil {
 			v.Destinations[key] = d
 			routes(&d.Routes)
+			routes(&d.Streams)
 		}
 	}
 	everywhere := false
@@ -88,6 +94,7 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 			need(l.Destination)
 		case view.Edge:
 			routes(&l.Routes)
+			routes(&l.Streams)
 		case view.Capture, view.Forward, view.Names:
 			everywhere = true
 		}

@@ -48,7 +48,7 @@ func Resource(s *mesh.Snapshot, namespace, key string) (r control.Resource, ok b
 	r.Key = key
 	switch {
 	case strings.HasPrefix(key, control.KeyDestinationPart):
-		r.Destination = Destination(s, key[len(control.KeyDestinationPart):])
+		r.Destination = Destination(s, namespace, key[len(control.KeyDestinationPart):])
 		r.Absent = r.Destination == nil
 	case strings.HasPrefix(key, control.KeyEndpointsPart):
 		r.Endpoints = Endpoints(s, key[len(control.KeyEndpointsPart):])
@@ -82,8 +82,10 @@ func ServiceOf(s *mesh.Snapshot, namespace, key string) mesh.Name {
 	return mesh.Name{}
 }
 
-// Destination is one port of a service as a caller sees it, nil when there is none.
-func Destination(s *mesh.Snapshot, key string) *view.Destination {
+// Destination is one port of a service as a caller of a namespace sees it, nil
+// when there is none. The consumer routes of that namespace stand in for the
+// service's own.
+func Destination(s *mesh.Snapshot, namespace, key string) *view.Destination {
 	k, ok := ParseKey(key)
 	if !ok {
 		return nil
@@ -93,11 +95,26 @@ func Destination(s *mesh.Snapshot, key string) *view.Destination {
 		return nil
 	}
 	for _, p := range svc.Ports {
-		if p.Port == k.Port {
-			return &view.Destination{Key: key, Protocol: Protocol(p.Protocol), Addresses: svc.Addresses, Routes: svc.Routes[k.Port]}
+		if p.Port != k.Port {
+			continue
 		}
+		d := &view.Destination{Key: key, Protocol: Protocol(p.Protocol), Addresses: svc.Addresses, Policy: svc.Request[k.Port]}
+		routes, streams := svc.RoutesFor(namespace, k.Port)
+		if routes != nil {
+			d.Routes = *routes
+		}
+		if streams != nil {
+			d.Streams = *streams
+		}
+		return d
 	}
 	return nil
+}
+
+// OwnView reports whether the callers of a namespace see a service otherwise than
+// everybody else does: they have routes of their own to it.
+func OwnView(svc *mesh.Service, namespace string) bool {
+	return svc != nil && (svc.Consumers[namespace] != nil || svc.ConsumerStreams[namespace] != nil)
 }
 
 // Endpoints is where a service port may be called now, nil when there is no
@@ -111,13 +128,13 @@ func Endpoints(s *mesh.Snapshot, key string) *view.Endpoints {
 	if set == nil {
 		return nil
 	}
-	out := &view.Endpoints{Key: key}
+	out := &view.Endpoints{Key: key, Policy: set.Policy}
 	for i := range set.Endpoints {
 		e := &set.Endpoints[i]
 		if e.Health == mesh.Unhealthy || e.Health == mesh.Draining {
 			continue
 		}
-		v := view.Endpoint{Address: e.Address, Identity: e.Identity.String(), Zone: e.Zone, Weight: e.Weight, Suspect: e.Health == mesh.Suspect}
+		v := view.Endpoint{Address: e.Address, Identity: e.Identity.String(), Zone: e.Zone, Labels: e.Labels, Weight: e.Weight, Suspect: e.Health == mesh.Suspect}
 		if e.Workload.Name != "" {
 			v.Workload = e.Workload.String()
 		}
@@ -167,17 +184,13 @@ func Proxy(s *mesh.Snapshot, name mesh.Name, role view.Role) *view.Proxy {
 	p := &view.Proxy{Name: name.Name, Namespace: name.Namespace, Role: view.Sidecar,
 		TrustDomain: string(s.Settings.TrustDomain), ClusterDomain: s.Settings.ClusterDomain, Settings: settings(&s.Settings.Proxy)}
 	if w := s.Workloads[name]; w != nil && role != view.Gateway {
-		p.Identity = w.Identity.String()
+		p.Identity, p.Zone = w.Identity.String(), w.Zone
 		p.Listeners = sidecar(s, w)
 		return p
 	}
 	if g := s.Gateways[name]; g != nil && role != view.Sidecar {
 		p.Role, p.Identity = view.Gateway, g.Identity.String()
-		for i := range g.Listeners {
-			l := &g.Listeners[i]
-			p.Listeners = append(p.Listeners, view.Listener{Name: l.Name, Kind: view.Edge, Address: l.Listen, Protocol: view.HTTP,
-				Routes: l.Routes, Certificate: l.Certificate, Key: l.Key, AcceptProxy: l.ProxyProtocol})
-		}
+		p.Listeners = edge(g)
 		return p
 	}
 	return nil
@@ -191,14 +204,18 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 			continue
 		}
 		key := Key(mesh.PortKey{Service: p.Service, Port: p.Port})
-		out = append(out, view.Listener{Name: "inbound/" + key, Kind: view.Inbound, Address: p.Mesh, Protocol: Protocol(p.Protocol),
-			Destination: key, App: p.App, Plaintext: s.Settings.Plaintext, SendProxy: proxyVersions[p.ProxyProtocol]})
+		l := view.Listener{Name: "inbound/" + key, Kind: view.Inbound, Address: p.Mesh, Protocol: Protocol(p.Protocol),
+			Destination: key, App: p.App, Plaintext: s.Settings.Plaintext, SendProxy: proxyVersions[p.ProxyProtocol]}
+		if svc := s.Services[p.Service]; svc != nil {
+			l.Inbound = svc.Inbound[p.Port]
+		}
+		out = append(out, l)
 	}
 	for i := range w.Outbound {
 		o := &w.Outbound[i]
 		key := Key(o.To)
 		l := view.Listener{Name: "outbound/" + key, Kind: view.Explicit, Address: o.Listen, Destination: key}
-		if d := Destination(s, key); d != nil {
+		if d := Destination(s, w.Name.Namespace, key); d != nil {
 			l.Protocol = d.Protocol
 		}
 		out = append(out, l)

@@ -46,6 +46,9 @@ func (s *Server) render(snap *mesh.Snapshot, st *stream, key string) (rendered, 
 			p = &view.Proxy{Name: st.key.Name.Name, Namespace: st.key.Namespace, Role: role, Identity: st.identity.String(),
 				TrustDomain: string(snap.Settings.TrustDomain), ClusterDomain: snap.Settings.ClusterDomain}
 		}
+		if p.Zone == "" {
+			p.Zone = st.hello.Zone
+		}
 		return encode(control.Resource{Key: key, Proxy: p}, nil), true
 	case control.KeyBundle:
 		return encode(control.Resource{Key: key, Bundle: s.bundle(snap)}, nil), true
@@ -53,6 +56,9 @@ func (s *Server) render(snap *mesh.Snapshot, st *stream, key string) (rendered, 
 	name := key
 	if rest, ok := strings.CutPrefix(key, control.KeyHostPart); ok && !strings.Contains(rest, ".") {
 		name = st.key.Namespace + "\x00" + key // looked up in the proxy's namespace
+	}
+	if strings.HasPrefix(key, control.KeyDestinationPart) && plan.OwnView(snap.Services[plan.ServiceOf(snap, st.key.Namespace, key)], st.key.Namespace) {
+		name = st.key.Namespace + "\x00" + key // that namespace has routes of its own to it
 	}
 	source := sourceOf(snap, st.key.Namespace, key)
 	greets := s.greetings.of(key)
@@ -66,7 +72,7 @@ func (s *Server) render(snap *mesh.Snapshot, st *stream, key string) (rendered, 
 	if !ok {
 		return rendered{}, false
 	}
-	if d := resource.Destination; d != nil && greets && d.Protocol == view.Detect && len(d.Routes.Hosts) == 0 {
+	if d := resource.Destination; d != nil && greets && d.Protocol == view.Detect && len(d.Routes.Hosts) == 0 && len(d.Streams.Hosts) == 0 {
 		d.ServerFirst = true
 	}
 	r = encode(resource, source)

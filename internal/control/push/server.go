@@ -295,9 +295,9 @@ func (s *Server) Publish(snap *mesh.Snapshot, changed *graph.Changed) {
 				st.mark(key)
 			}
 		}
-		s.markProxiesOf(n)
 	}
 	if len(changed.Services) > 0 {
+		s.markProxiesOf(changed.Services)
 		// Look-ups of addresses that nobody had may have an answer now.
 		for st, keys := range s.index[mesh.Name{}] {
 			for key := range keys {
@@ -325,9 +325,10 @@ func (s *Server) Publish(snap *mesh.Snapshot, changed *graph.Changed) {
 	}
 }
 
-// markProxiesOf marks the sidecars whose own listeners name a service: its
-// protocol may have changed. The caller holds mu.
-func (s *Server) markProxiesOf(n mesh.Name) {
+// markProxiesOf marks the sidecars whose own listeners name one of some services:
+// its protocol, or the policy of those that serve it, may have changed. The caller
+// holds mu.
+func (s *Server) markProxiesOf(services map[mesh.Name]bool) {
 	snap := s.snapshot.Load()
 	for k, st := range s.byName {
 		w := snap.Workloads[k.Name]
@@ -335,7 +336,12 @@ func (s *Server) markProxiesOf(n mesh.Name) {
 			continue
 		}
 		for i := range w.Outbound {
-			if w.Outbound[i].To.Service == n {
+			if services[w.Outbound[i].To.Service] {
+				st.mark(control.KeyProxy)
+			}
+		}
+		for i := range w.Ports {
+			if services[w.Ports[i].Service] {
 				st.mark(control.KeyProxy)
 			}
 		}

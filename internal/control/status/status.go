@@ -188,8 +188,10 @@ func set(o object.Object, s *graph.Status, rejected string, now metav1.Time) boo
 		listeners := make([]gatewayv1.ListenerStatus, 0, len(s.Listeners))
 		group := gatewayv1.Group(gatewayv1.GroupName)
 		for _, l := range s.Listeners {
-			out := gatewayv1.ListenerStatus{Name: gatewayv1.SectionName(l.Name), AttachedRoutes: l.Attached,
-				SupportedKinds: []gatewayv1.RouteGroupKind{{Group: &group, Kind: "HTTPRoute"}}}
+			out := gatewayv1.ListenerStatus{Name: gatewayv1.SectionName(l.Name), AttachedRoutes: l.Attached, SupportedKinds: []gatewayv1.RouteGroupKind{}}
+			for _, k := range l.Kinds {
+				out.SupportedKinds = append(out.SupportedKinds, gatewayv1.RouteGroupKind{Group: &group, Kind: gatewayv1.Kind(k)})
+			}
 			for _, old := range o.Status.Listeners {
 				if old.Name == out.Name {
 					out.Conditions = old.Conditions
@@ -203,22 +205,71 @@ func set(o object.Object, s *graph.Status, rejected string, now metav1.Time) boo
 		}
 		return changed
 	case *gatewayv1.HTTPRoute:
-		changed := len(o.Status.Parents) != len(s.Parents)
-		parents := make([]gatewayv1.RouteParentStatus, 0, len(s.Parents))
-		for i, p := range s.Parents {
-			out := gatewayv1.RouteParentStatus{ParentRef: p.Ref, ControllerName: ControllerName}
-			if i < len(o.Status.Parents) && reflect.DeepEqual(o.Status.Parents[i].ParentRef, p.Ref) {
-				out.Conditions = o.Status.Parents[i].Conditions
-			} else {
-				changed = true
-			}
-			changed = merge(&out.Conditions, p.Conditions, s.Generation, now) || changed
-			parents = append(parents, out)
-		}
-		o.Status.Parents = parents
-		return changed
+		return setParents(&o.Status.Parents, s, now)
+	case *gatewayv1.GRPCRoute:
+		return setParents(&o.Status.Parents, s, now)
+	case *gatewayv1.TLSRoute:
+		return setParents(&o.Status.Parents, s, now)
+	case *gatewayv1.TCPRoute:
+		return setParents(&o.Status.Parents, s, now)
+	case *v1alpha1.TrafficPolicy:
+		return setAncestors(&o.Status, s, now)
+	case *v1alpha1.RateLimitPolicy:
+		return setAncestors(&o.Status, s, now)
+	case *v1alpha1.FaultPolicy:
+		return setAncestors(&o.Status, s, now)
 	}
 	return false
+}
+
+// setParents writes how a route stands with its parents. Entries of other
+// controllers stay.
+func setParents(have *[]gatewayv1.RouteParentStatus, s *graph.Status, now metav1.Time) bool {
+	var parents []gatewayv1.RouteParentStatus
+	for _, old := range *have {
+		if old.ControllerName != ControllerName {
+			parents = append(parents, old)
+		}
+	}
+	changed := len(*have) != len(parents)+len(s.Parents)
+	for _, p := range s.Parents {
+		out := gatewayv1.RouteParentStatus{ParentRef: p.Ref, ControllerName: ControllerName}
+		for _, old := range *have {
+			if old.ControllerName == ControllerName && reflect.DeepEqual(old.ParentRef, p.Ref) {
+				out.Conditions = old.Conditions
+			}
+		}
+		changed = merge(&out.Conditions, p.Conditions, s.Generation, now) || changed
+		parents = append(parents, out)
+	}
+	if parents == nil {
+		parents = []gatewayv1.RouteParentStatus{}
+	}
+	*have = parents
+	return changed
+}
+
+// setAncestors writes how a policy stands with its targets (GEP-713).
+func setAncestors(have *gatewayv1.PolicyStatus, s *graph.Status, now metav1.Time) bool {
+	var ancestors []gatewayv1.PolicyAncestorStatus
+	for _, old := range have.Ancestors {
+		if old.ControllerName != ControllerName {
+			ancestors = append(ancestors, old)
+		}
+	}
+	changed := len(have.Ancestors) != len(ancestors)+len(s.Ancestors)
+	for _, a := range s.Ancestors {
+		out := gatewayv1.PolicyAncestorStatus{AncestorRef: a.Ref, ControllerName: ControllerName}
+		for _, old := range have.Ancestors {
+			if old.ControllerName == ControllerName && reflect.DeepEqual(old.AncestorRef, a.Ref) {
+				out.Conditions = old.Conditions
+			}
+		}
+		changed = merge(&out.Conditions, a.Conditions, s.Generation, now) || changed
+		ancestors = append(ancestors, out)
+	}
+	have.Ancestors = ancestors
+	return changed
 }
 
 // merge brings a list of conditions to what is wanted. The transition time of a
