@@ -7,8 +7,10 @@ package l7http
 // itself: with x.Resume's function, or with x.pause and x.admit.
 const (
 	gateDeadline uint8 = iota + 1 // is there still time?
+	gateLimit                     // are there too many?
 	gateFault                     // is it to fail on purpose?
 	gateFilter                    // what the route does to it
+	gateProgram                   // can the program do it?
 	gates        = iota
 )
 
@@ -33,10 +35,14 @@ func (x *Exchange) pass(gate uint8) *Failure {
 	switch gate {
 	case gateDeadline:
 		return x.overdue()
+	case gateLimit:
+		return x.limited()
 	case gateFault:
 		return x.spoil()
 	case gateFilter:
 		return x.filter()
+	case gateProgram:
+		return x.enter()
 	}
 	return nil
 }

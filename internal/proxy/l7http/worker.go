@@ -60,7 +60,7 @@ type Worker struct {
 	lookup    Lookup         // of the policies' own
 	headers   []route.Header // of CORS
 	limitSets map[limitsKey]*limit.Set
-	mirrors   int            // copies of requests in the making or under way
+	mirrors   int // copies of requests in the making or under way
 }
 
 // http2 returns the settings of HTTP/2 connections.
