@@ -70,7 +70,6 @@ type TrafficPolicySpec struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
-	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && size(self[k]) <= 63)",message="want labels: keys of up to 317 characters, values of up to 63"
 	Subset map[string]string `json:"subset,omitzero"`
 	// Limits are a circuit breaker by amounts.
 	//

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -186,7 +187,11 @@ func (w walker) walk(n *node, t reflect.Type, path string) {
 	if reflect.PointerTo(t).Implements(unmarshaler) && t.Kind() != reflect.Pointer {
 		v := reflect.New(t)
 		if err := json.Unmarshal(n.appendJSON(nil), v.Interface()); err != nil {
-			w.issue(n.line, path, fmt.Sprintf("%s can't be read: %s", n.short(), strings.TrimPrefix(err.Error(), "json: ")))
+			problem := strings.TrimPrefix(err.Error(), "json: ")
+			if t == reflect.TypeFor[metav1.Time]() {
+				problem = "want a time such as 2026-11-25T18:00:00Z"
+			}
+			w.issue(n.line, path, fmt.Sprintf("%s can't be read: %s", n.short(), problem))
 		}
 		return
 	}

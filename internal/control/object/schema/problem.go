@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -41,23 +42,31 @@ func problems(errs field.ErrorList) []Problem {
 			out = append(out, p)
 		}
 	}
+	// The library goes through maps: its order is another each time.
+	slices.SortStableFunc(out, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.Field, b.Field), strings.Compare(a.Text, b.Text))
+	})
 	return out
 }
 
 // patterns are the published ones that people run into, and what they ask for.
 var patterns = map[string]string{
-	`^([0-9]{1,5}(h|m|s|ms)){1,4}$`:                                            "a duration such as 500ms, 10s or 1m30s",
-	`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`: "a host name in lower case without port, such as shop.example or *.example",
-	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`:        "a name of a-z, 0-9, - and ., beginning and ending with a letter or digit",
-	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`:                                          "a name of a-z, 0-9 and -, beginning and ending with a letter or digit",
-	`^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`:                                    "a name of letters, digits and -, beginning with a letter",
-	"^[A-Za-z0-9!#$%&'*+\\-.^_\\x60|~]+$":                                      "a header field name",
-	`^/[^?#]*$`:                                                                "a path that begins with /, without query",
+	`^([0-9]{1,5}(h|m|s|ms)){1,4}$`:                                             "a duration such as 500ms, 10s or 1m30s",
+	`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`:  "a host name in lower case without port, such as shop.example or *.example",
+	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`:         "a name of a-z, 0-9, - and ., beginning and ending with a letter or digit",
+	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`:                                           "a name of a-z, 0-9 and -, beginning and ending with a letter or digit",
+	`^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`:                                     "a name of letters, digits and -, beginning with a letter",
+	"^[A-Za-z0-9!#$%&'*+\\-.^_\\x60|~]+$":                                       "a header field name",
+	`^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`:      `a group such as gateway.networking.k8s.io, or "" for Kubernetes' own`,
+	`^(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`: "SERVICE-ACCOUNT.NAMESPACE, or *.NAMESPACE for all of a namespace",
+	"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$":                                             "a name of letters, digits and -",
+	`^/[!-~]*$`:                                                                 "a path that begins with /",
+	`^/[^?#]*$`:                                                                 "a path that begins with /, without query",
 }
 
 // types are the schemas' types and formats in words.
 var types = map[string]string{
-	"ipv4": "an IPv4 address", "ipv6": "an IPv6 address", "date-time": "a time such as 2026-11-25T18:00:00Z",
+	"ipv4": "an IP address, such as 127.0.0.1 or ::1", "ipv6": "an IP address, such as 127.0.0.1 or ::1", "date-time": "a time such as 2026-11-25T18:00:00Z",
 	"string": "a string", "integer": "a whole number", "boolean": "true or false", "object": "a map", "array": "a list",
 }
 
@@ -65,7 +74,6 @@ var types = map[string]string{
 var phrases = []struct{ theirs, ours string }{
 	{"should be greater than or equal to ", "at least "}, {"should be less than or equal to ", "at most "},
 	{"should be at least ", "at least "}, {"should be at most ", "at most "},
-	{"should have at least ", "at least "}, {"should have at most ", "at most "},
 }
 
 // text says an error in the words of this program.
@@ -80,7 +88,7 @@ func text(e *field.Error) string {
 	case field.ErrorTypeNotSupported:
 		return value + ": want one of " + strings.ReplaceAll(strings.TrimPrefix(detail, "supported values: "), `"`, "")
 	case field.ErrorTypeTooMany:
-		return value + " are too many: " + strings.TrimPrefix(detail, "must have ")
+		return value + " are too many: " + strings.TrimSuffix(strings.TrimPrefix(detail, "must have "), " items")
 	case field.ErrorTypeTooLong:
 		return "is too long: " + strings.TrimPrefix(detail, "may not be ")
 	case field.ErrorTypeDuplicate:
@@ -97,6 +105,9 @@ func text(e *field.Error) string {
 	}
 	// "FIELD in body should …" comes from the schema; rules speak for themselves.
 	if _, rest, ok := strings.Cut(detail, " in body "); ok {
+		if few, ok := strings.CutPrefix(rest, "should have at least "); ok {
+			return value + " are too few: at least " + strings.TrimSuffix(few, " items")
+		}
 		return value + ": want " + wanted(rest)
 	}
 	switch e.BadValue.(type) {
