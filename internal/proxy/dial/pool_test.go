@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,11 +19,12 @@ import (
 type spare struct {
 	name    int
 	stale   bool
+	rested  time.Duration
 	retired bool
 }
 
-func (s *spare) Fresh() bool { return !s.stale }
-func (s *spare) Retire()     { s.retired = true }
+func (s *spare) Rested() (time.Duration, bool) { return s.rested, !s.stale }
+func (s *spare) Retire()                       { s.retired = true }
 
 // TestPool: the one used last comes first, stale ones never, and a full pool
 // lets its oldest go.
@@ -32,7 +34,7 @@ func TestPool(t *testing.T) {
 	if PoolOf(&e) != p {
 		t.Fatal("an endpoint has two pools")
 	}
-	if c := p.Get(); c != nil {
+	if c := p.Get(time.Second, false); c != nil {
 		t.Fatalf("an empty pool gave %v", c)
 	}
 	all := make([]*spare, maxIdle+3)
@@ -50,14 +52,14 @@ func TestPool(t *testing.T) {
 	}
 	last := len(all) - 1
 	all[last].stale = true
-	if c := p.Get().(*spare); c.name != last-1 {
+	if c := p.Get(time.Second, false).(*spare); c.name != last-1 {
 		t.Errorf("got connection %d, want %d", c.name, last-1)
 	}
 	if !all[last].retired {
 		t.Error("a stale connection wasn't retired")
 	}
 	p.Remove(all[last-2])
-	if c := p.Get().(*spare); c.name != last-3 {
+	if c := p.Get(time.Second, false).(*spare); c.name != last-3 {
 		t.Errorf("got connection %d, want %d", c.name, last-3)
 	}
 	p.Drop()

@@ -32,7 +32,8 @@ type clientConn struct {
 	sent     bool // the request, all of it
 	chunked  bool // how its body is sent
 	atRest   time.Duration
-	before   uint64 // bytes sent before this exchange
+	before   uint64        // bytes sent before this exchange
+	keep     time.Duration // how long it may rest
 }
 
 func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
@@ -45,6 +46,7 @@ func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
 func (c *clientConn) connect(x *Exchange) {
 	c.x = x
 	x.up = c
+	c.keep = c.worker.poolIdle(x.Cluster)
 	c.worker.Dialer.Dial(&c.conn, x.Cluster, c.endpoint, ALPN, c, c)
 }
 
@@ -124,7 +126,7 @@ func (c *clientConn) Cancel() {
 func (c *clientConn) Ready() {
 	if c.x == nil {
 		if c.conn.Stale() { // a server says nothing unasked
-			dial.PoolOf(c.endpoint).Remove(c)
+			dial.PoolOf(c.endpoint).Closed(c, c.worker.Loop.Now()-c.atRest)
 			c.Retire()
 		}
 		return
@@ -233,8 +235,9 @@ func (c *clientConn) reusable() bool {
 // rest puts the connection into the pool.
 func (c *clientConn) rest() {
 	c.atRest = c.worker.Loop.Now()
-	c.timer.Set(c.worker.Limits.PoolIdle)
-	dial.PoolOf(c.endpoint).Put(c)
+	p := dial.PoolOf(c.endpoint)
+	c.timer.Set(p.Keep(c.keep))
+	p.Put(c)
 }
 
 // fill reads more of the response, or reports that there is nothing now.
@@ -297,9 +300,17 @@ func (c *clientConn) done() {
 	}
 }
 
-// Fresh reports whether the connection may carry another exchange.
-func (c *clientConn) Fresh() bool {
-	return c.worker.Loop.Now()-c.atRest < c.worker.Limits.PoolIdle && !c.conn.Stale()
+// Rested is how long the connection has rested; false when it is of no use.
+func (c *clientConn) Rested() (time.Duration, bool) {
+	return c.worker.Loop.Now() - c.atRest, !c.conn.Stale()
+}
+
+// poolIdle is how long a connection to the cluster's endpoints may rest.
+func (w *Worker) poolIdle(c *dial.Cluster) time.Duration {
+	if d := c.Policy().PoolIdle; d > 0 {
+		return d
+	}
+	return w.Limits.PoolIdle
 }
 
 // Retire closes the connection.
@@ -311,6 +322,11 @@ func (c *clientConn) Retire() {
 // Expire closes a connection that rested for so long that the server might
 // close it at any moment.
 func (c *clientConn) Expire(*loop.Timer) {
-	dial.PoolOf(c.endpoint).Remove(c)
+	now := c.worker.Loop.Now()
+	rested := now - c.atRest
+	if dial.PoolOf(c.endpoint).Over(c, rested, c.keep, now) {
+		c.timer.Set(c.keep - rested)
+		return
+	}
 	c.Retire()
 }

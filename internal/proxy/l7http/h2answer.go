@@ -130,6 +130,9 @@ func (st *h2Stream) Reply(f *Failure) {
 
 // proxyStatusTo says what went wrong (RFC 9209).
 func (st *h2Stream) proxyStatusTo(f *Failure) {
+	if st.server.peer && st.x.Serving && st.x.unsent {
+		st.engine().Field(nameUnseen, valueUnseen, false)
+	}
 	if w := st.server.worker; f.Error != "" {
 		w.scratch = append(append(w.scratch[:0], "tulle; error="...), f.Error...)
 		st.engine().Field(nameProxyStatus, w.scratch, false)

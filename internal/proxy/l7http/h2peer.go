@@ -17,6 +17,8 @@ import (
 //	                that have capitals, as they were, separated by commas
 //	tulle-upgrade   of a request: what it offers to switch to; of a response:
 //	                what was switched to (the status was 101)
+//	tulle-timeout   how many milliseconds the caller still waits (deadline.go)
+//	tulle-unsent    of a response: "1", the program has not seen the request
 //	tulle-reason    the reason phrase, when it isn't the registered one
 const privatePrefix = "tulle-"
 
@@ -25,6 +27,8 @@ var (
 	nameCase    = []byte("tulle-case")
 	nameUpgrade = []byte("tulle-upgrade")
 	nameReason  = []byte("tulle-reason")
+	nameUnseen  = []byte("tulle-unsent")
+	valueUnseen = []byte("1")
 	value10     = []byte("1.0")
 	value2      = []byte("2")
 	valueTitle  = []byte("t")
@@ -143,6 +147,9 @@ func (c *h2Call) fromPeer(h *h2.Head) {
 		if r.Status == 200 && c.unended {
 			r.Status, r.Framing, r.Reason = 101, h1.Tunnel, h1.Reason(101)
 		}
+	}
+	if _, ok := h.Get("tulle-unsent"); ok {
+		c.x.unsent = true
 	}
 	if v, ok := h.Get("tulle-reason"); ok {
 		r.Reason = v
