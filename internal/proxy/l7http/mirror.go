@@ -51,6 +51,7 @@ type mirrored struct {
 	body     []byte
 	trailers []h1.Field
 	ended    bool // the end of the body has gone
+	over     bool
 	received int
 }
 
@@ -190,8 +191,21 @@ func (m *mirrored) Response(*h1.Response) {}
 // Room is always there: what comes is dropped.
 func (m *mirrored) Room() bool { return true }
 
-// Body drops some of the answer.
-func (m *mirrored) Body(p []byte) { m.received += len(p) }
+// Body drops some of the answer. What comes without end isn't waited for.
+func (m *mirrored) Body(p []byte) {
+	before := m.received
+	if m.received += len(p); m.received > maxMirrorAnswer && before <= maxMirrorAnswer {
+		m.worker.Loop.Later(m.stop)
+	}
+}
+
+// stop gives the rest of the answer up.
+func (m *mirrored) stop() {
+	if !m.over {
+		m.x.abandon()
+		m.end(mirrorAnswered)
+	}
+}
 
 // End ends the copy.
 func (m *mirrored) End([]h1.Field) { m.end(mirrorAnswered) }
@@ -238,6 +252,7 @@ func (m *mirrored) Tunnel(up *loop.Conn) {
 }
 
 func (m *mirrored) end(outcome string) {
+	m.over = true
 	m.count(outcome)
 	m.x.reset()
 }
