@@ -141,7 +141,6 @@ type exchangeState struct {
 	times
 	filtering
 	spoiling
-	limiting
 }
 
 const (
@@ -266,7 +265,7 @@ func (x *Exchange) pooled(e *balance.Endpoint) bool {
 	if x.fresh {
 		return false
 	}
-	c, ok := dial.PoolOf(e).Get(x.worker.poolIdle(x.Cluster), !x.Request.Method.Idempotent()).(*clientConn)
+	c, ok := dial.PoolOf(e).Get().(*clientConn)
 	if ok {
 		x.reused = true
 		c.attach(x)
@@ -367,7 +366,6 @@ func (x *Exchange) answer(r *h1.Response) {
 	}
 	x.noteAnswer(r)
 	x.down.Response(r)
-	x.quit(x.status < 500)
 }
 
 // responseEnd takes the end of the response: the exchange went well.
@@ -515,7 +513,6 @@ func (x *Exchange) count(status int) {
 
 // reset makes the exchange ready for another request. Its memory is kept.
 func (x *Exchange) reset() {
-	x.quit(false)
 	x.timer.Stop()
 	if s, ok := x.down.(*slow); ok {
 		s.stop()
