@@ -150,8 +150,8 @@ func TestDecide(t *testing.T) {
 		{"deny wins", Spec{Default: Allow, Rules: []Rule{{Name: "a", Action: Allow}, {Name: "d", Action: Deny, From: fromWeb}}}, web, request("GET", "/"), "deny d"},
 		{"identity prefix", Spec{Rules: []Rule{{Name: "a", Action: Allow, From: []Source{{Identities: []string{"spiffe://mesh.local/ns/shop/*"}}}}}}, cart, request("GET", "/"), "allow a"},
 		{"* is not nobody", Spec{Rules: []Rule{{Name: "a", Action: Allow, From: []Source{{Identities: []string{"spiffe://*"}}}}}}, nobody, request("GET", "/"), "deny -"},
-		{"network", Spec{Rules: []Rule{{Name: "a", Action: Allow, From: []Source{{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/29")}}}}}}, web, request("GET", "/"), "allow a"},
-		{"excluded network", Spec{Rules: []Rule{{Name: "a", Action: Allow, From: []Source{{NotNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/29")}}}}}}, web, request("GET", "/"), "deny -"},
+		{"network", Spec{Rules: []Rule{{Name: "a", Action: Allow, From: []Source{{Networks: []string{"10.0.0.0/29"}}}}}}, web, request("GET", "/"), "allow a"},
+		{"excluded network", Spec{Rules: []Rule{{Name: "a", Action: Allow, From: []Source{{NotNetworks: []string{"10.0.0.0/29"}}}}}}, web, request("GET", "/"), "deny -"},
 		{"method", Spec{Rules: []Rule{{Name: "a", Action: Allow, To: []Operation{{Methods: []string{"GET"}}}}}}, web, request("get", "/"), "deny -"},
 		{"prefix", Spec{Rules: []Rule{{Name: "a", Action: Allow, To: paths(Path{PathPrefix, "/v1"})}}}, web, request("GET", "/v1/x"), "allow a"},
 		{"prefix is of segments", Spec{Rules: []Rule{{Name: "a", Action: Allow, To: paths(Path{PathPrefix, "/v1"})}}}, web, request("GET", "/v10"), "deny -"},
@@ -288,6 +288,7 @@ func TestCompileErrors(t *testing.T) {
 		{Spec{Rules: []Rule{{From: []Source{{Identities: []string{"web"}}}}}}, "from[0].identities"},
 		{Spec{Rules: []Rule{{From: []Source{{Identities: []string{"spiffe://*/x*"}}}}}}, "from[0].identities"},
 		{Spec{Rules: []Rule{{From: []Source{{ServiceAccounts: []string{"web"}}}}}}, "NAMESPACE/NAME"},
+		{Spec{Rules: []Rule{{From: []Source{{Networks: []string{"10.0.0.1"}}}}}}, "from[0].networks[0]"},
 		{Spec{Rules: make([]Rule, MaxRules+1)}, "at most"},
 	} {
 		if _, err := Compile(c.spec, domain); err == nil || !strings.Contains(err.Error(), c.want) {

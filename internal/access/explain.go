@@ -51,7 +51,7 @@ func (s *Session) Explain(r *Request) Reason {
 		if s.has(c.rule) { // being let in for something else is the nearest
 			score += 3
 		} else {
-			clause = failing(rule, &who)
+			clause = failing(s.table.sources[c.rule], &who)
 		}
 		switch {
 		case r == nil:
@@ -80,9 +80,9 @@ func (s *Session) Explain(r *Request) Reason {
 }
 
 // failing says what of a rule's sources fails for the peer.
-func failing(r *Rule, p *caller) string {
-	for i := range r.From {
-		if f := r.From[i].failing(p); f != "" {
+func failing(from []source, p *caller) string {
+	for i := range from {
+		if f := from[i].failing(p); f != "" {
 			if p.ID.IsZero() {
 				return f + " (the caller proves no identity)"
 			}

@@ -76,7 +76,7 @@ func (t *Table) Session(p Peer) *Session {
 	s := &Session{table: t, peer: p, applies: make([]uint64, (len(t.spec.Rules)+63)/64)}
 	any, who := false, t.caller(p)
 	for i := range t.spec.Rules {
-		if t.met(&t.spec.Rules[i], &who) {
+		if t.met(i, &who) {
 			s.applies[i/64] |= 1 << (i % 64)
 			any = true
 		}
@@ -127,21 +127,19 @@ func (t *Table) caller(p Peer) caller {
 	return caller{p, p.ID.String(), p.ID.Namespace + "/" + p.ID.ServiceAccount, !p.ID.IsZero() && p.ID.TrustDomain == t.domain}
 }
 
-// met says whether a rule's From holds the peer.
-func (t *Table) met(r *Rule, p *caller) bool {
-	if len(r.From) == 0 {
-		return true
-	}
-	for i := range r.From {
-		if r.From[i].failing(p) == "" {
+// met says whether the From of a rule, by its place, holds the peer.
+func (t *Table) met(rule int, p *caller) bool {
+	from := t.sources[rule]
+	for i := range from {
+		if from[i].failing(p) == "" {
 			return true
 		}
 	}
-	return false
+	return len(from) == 0
 }
 
 // failing returns "" when the source holds the peer, else what of it fails.
-func (s *Source) failing(p *caller) string {
+func (s *source) failing(p *caller) string {
 	switch {
 	case len(s.Identities) > 0 && !anyPattern(s.Identities, p.uri):
 		return "identity"
@@ -151,13 +149,15 @@ func (s *Source) failing(p *caller) string {
 		return "namespace"
 	case len(s.TrustDomains) > 0 && (p.ID.IsZero() || !anyOf(s.TrustDomains, string(p.ID.TrustDomain))):
 		return "trust domain"
-	case len(s.Networks) > 0 && !contains(s.Networks, p.Address):
+	case len(s.networks) > 0 && !contains(s.networks, p.Address):
 		return "network"
 	case len(s.NotIdentities) > 0 && anyPattern(s.NotIdentities, p.uri):
 		return "excluded identity"
+	case len(s.NotServiceAccounts) > 0 && p.own && anyOf(s.NotServiceAccounts, p.account):
+		return "excluded service account"
 	case len(s.NotNamespaces) > 0 && p.own && anyOf(s.NotNamespaces, p.ID.Namespace):
 		return "excluded namespace"
-	case len(s.NotNetworks) > 0 && contains(s.NotNetworks, p.Address):
+	case len(s.notNetworks) > 0 && contains(s.notNetworks, p.Address):
 		return "excluded network"
 	}
 	return ""

@@ -1,7 +1,5 @@
 package access
 
-import "net/netip"
-
 // Action is what a rule or a default does.
 type Action uint8
 
@@ -51,12 +49,12 @@ type Source struct {
 	// Identities are SPIFFE ids, exact or with a final "*" for any rest.
 	Identities, NotIdentities []string
 	// ServiceAccounts are "NAMESPACE/NAME" of the mesh's own trust domain.
-	ServiceAccounts []string
+	ServiceAccounts, NotServiceAccounts []string
 	// Namespaces are of the mesh's own trust domain.
 	Namespaces, NotNamespaces []string
 	TrustDomains              []string
-	// Networks hold the caller's address.
-	Networks, NotNetworks []netip.Prefix
+	// Networks (CIDR) hold the caller's address.
+	Networks, NotNetworks []string
 }
 
 // Operation is a set of requests; lists combine as those of Source. Names of

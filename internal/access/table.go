@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 
@@ -21,7 +22,8 @@ const (
 type Table struct {
 	domain  identity.TrustDomain
 	spec    Spec
-	shadow  Action // the default, if what is in audit were done
+	shadow  Action     // the default, if what is in audit were done
+	sources [][]source // by rule
 	deny    index
 	allow   index
 	enforce bool // there is a rule, or a default that denies
@@ -68,9 +70,14 @@ func Compile(spec Spec, domain identity.TrustDomain) (*Table, error) {
 		if r.Action == Allow {
 			into = &t.allow
 		}
-		if err := into.add(int32(i), r); err != nil {
+		from, err := sources(r)
+		if err == nil {
+			err = into.add(int32(i), r)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("rules[%d] (%s).%w", i, r.Name, err)
 		}
+		t.sources = append(t.sources, from)
 	}
 	return t, nil
 }
@@ -78,11 +85,6 @@ func Compile(spec Spec, domain identity.TrustDomain) (*Table, error) {
 func (x *index) add(i int32, r *Rule) error {
 	if len(r.From) > maxList || len(r.To) > maxList || len(r.When) > maxList {
 		return fmt.Errorf("from, to, when: want at most %d entries", maxList)
-	}
-	for j := range r.From {
-		if err := r.From[j].check(); err != nil {
-			return fmt.Errorf("from[%d].%w", j, err)
-		}
 	}
 	if len(r.To) == 0 {
 		x.put(clause{rule: i})
@@ -96,6 +98,43 @@ func (x *index) add(i int32, r *Rule) error {
 	return nil
 }
 
+// source is a Source with its networks read.
+type source struct {
+	*Source
+	networks, notNetworks []netip.Prefix
+}
+
+func sources(r *Rule) ([]source, error) {
+	var out []source
+	for j := range r.From {
+		s := source{Source: &r.From[j]}
+		err := s.check()
+		if err == nil {
+			s.networks, err = prefixes("networks", s.Networks)
+		}
+		if err == nil {
+			s.notNetworks, err = prefixes("notNetworks", s.NotNetworks)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("from[%d].%w", j, err)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func prefixes(field string, list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for i, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %q: want a network such as 10.0.0.0/8", field, i, s)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
 func (s *Source) check() error {
 	for _, list := range [][]string{s.Identities, s.NotIdentities} {
 		for _, id := range list {
@@ -105,7 +144,7 @@ func (s *Source) check() error {
 			}
 		}
 	}
-	for _, a := range s.ServiceAccounts {
+	for _, a := range append(s.ServiceAccounts[:len(s.ServiceAccounts):len(s.ServiceAccounts)], s.NotServiceAccounts...) {
 		if ns, name, ok := strings.Cut(a, "/"); !ok || ns == "" || name == "" || strings.Contains(name, "/") {
 			return fmt.Errorf("serviceAccounts: %q: want NAMESPACE/NAME", a)
 		}

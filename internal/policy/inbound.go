@@ -4,6 +4,8 @@ import "time"
 
 // Inbound is what a workload's own proxy keeps to for one service port.
 type Inbound struct {
+	// Guard says who may come in; nil is everyone.
+	Guard *Guard
 	// Limits are the service's rate limits; each must allow the request.
 	Limits []RateLimit
 	// Overload sheds load; nil never does.

@@ -10,8 +10,11 @@ type Request struct {
 	Timeout, Try time.Duration
 	// StreamIdle bounds the time without a byte either way; 0 takes the proxy's.
 	StreamIdle time.Duration
-	Retry      Retry
-	Hedge      Hedge
+	// Guard says who may take a route of a gateway, beside what the gateway's
+	// listener asks for; nil is everyone.
+	Guard *Guard
+	Retry Retry
+	Hedge Hedge
 	// Faults are injected in this order, each with its own chance.
 	Faults []Fault
 	// Limits are the rate limits at the caller's side or the edge; each must

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 )
@@ -64,6 +65,7 @@ var (
 		reflect.TypeFor[policy.Algorithm](): uint64(policy.Maglev), reflect.TypeFor[policy.HashKind](): uint64(policy.HashQuery),
 		reflect.TypeFor[policy.SessionKind](): uint64(policy.SessionHeader), reflect.TypeFor[policy.Locality](): uint64(policy.OnlyZone),
 		reflect.TypeFor[policy.HealthKind](): uint64(policy.HealthGRPC),
+		reflect.TypeFor[access.Action]():     uint64(access.Allow), reflect.TypeFor[access.PathKind](): uint64(access.PathMethod),
 	}
 	largestIn = map[string]uint64{
 		"Retry.Attempts": 10, "Retry.Statuses": 599, "Retry.Codes": 1<<17 - 2, "Budget.Percent": 100, "Hedge.Max": 3, "Fault.Status": 599, "Fault.GRPC": 16,

@@ -29,6 +29,8 @@ const (
 	maxStatuses     = 200   // of one retry or health check
 	maxLabels       = 8192  // bytes of an endpoint's labels
 	maxDomains      = 256   // trust domains of the bundle
+	maxIssuers      = 64    // of one guard
+	maxKeys         = 65536 // bytes of an issuer's keys
 	maxDenied       = 10000 // identities that are denied
 	maxKeyID        = 64    // bytes of a root's key id
 	maxRoots        = 256   // of one trust domain

@@ -19,6 +19,7 @@ var requestMessage = pb.Describe(
 	pb.Struct(5, "hedge", hedgeMessage, func(r *policy.Request) *policy.Hedge { return &r.Hedge }),
 	pb.Messages(6, "faults", maxFaults, faultMessage, func(r *policy.Request) *[]policy.Fault { return &r.Faults }),
 	pb.Messages(7, "limits", maxLimits, rateLimitMessage, func(r *policy.Request) *[]policy.RateLimit { return &r.Limits }),
+	pb.Pointer(8, "guard", guardMessage, func(r *policy.Request) **policy.Guard { return &r.Guard }),
 )
 
 var retryMessage = pb.Describe(
@@ -108,6 +109,7 @@ var inboundMessage = pb.Describe(
 			pb.Number(2, "level", maxLevel, func(p *policy.Priority) *uint8 { return &p.Level }),
 		), func(o *policy.Overload) *[]policy.Priority { return &o.Priority }),
 	), func(i *policy.Inbound) **policy.Overload { return &i.Overload }),
+	pb.Pointer(3, "guard", guardMessage, func(i *policy.Inbound) **policy.Guard { return &i.Guard }),
 )
 
 var upstreamMessage = pb.Describe(
