@@ -45,29 +45,36 @@ func compileRegex(source string) (*regex, error) {
 		return nil, fmt.Errorf("the regular expression has %d bytes, want at most %d", len(source), maxRegex)
 	}
 	// By itself first, so that no parenthesis of it closes ours.
-	alone, err := regexp.Compile(source)
-	if err != nil {
-		return nil, fmt.Errorf("the regular expression is not RE2: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	if _, err := syntax.Parse(source, syntax.Perl); err != nil {
+		return nil, notRE2(err)
 	}
 	whole := `\A(?:` + source + `)\z`
 	tree, err := syntax.Parse(whole, syntax.Perl)
 	if err != nil {
-		return nil, fmt.Errorf("the regular expression is not RE2: %w", err)
+		return nil, notRE2(err)
 	}
 	program, err := syntax.Compile(tree.Simplify())
 	if err != nil {
-		return nil, fmt.Errorf("the regular expression can't be compiled: %w", err)
+		return nil, notRE2(err)
 	}
 	if n := len(program.Inst); n > maxProgram {
 		return nil, fmt.Errorf("the regular expression compiles to %d steps, want at most %d: bound its repetitions lower", n, maxProgram)
 	}
+	alone, err := regexp.Compile(source)
+	if err != nil {
+		return nil, notRE2(err)
+	}
 	compiled, err := regexp.Compile(whole)
 	if err != nil {
-		return nil, fmt.Errorf("the regular expression is not RE2: %w", err)
+		return nil, notRE2(err)
 	}
 	out := &regex{whole: compiled}
 	out.literal, _ = alone.LiteralPrefix()
 	return out, nil
+}
+
+func notRE2(err error) error {
+	return fmt.Errorf("the regular expression is not RE2: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 }
 
 func (r *regex) meets(b []byte) bool {

@@ -18,8 +18,10 @@ type Request struct {
 	scratch []byte // a request that is used again keeps it
 }
 
-// Fields looks up a header field by name, in any case. Several fields of one
-// name count as one whose values are joined by commas (RFC 9110, 5.3).
+// Fields looks up a header field; name is in lower case, the field's in any. Several
+// fields of one name count as one whose values are joined by commas (RFC 9110, 5.3).
+// A value is good until the request was matched. "host" is never asked for: it is
+// the Authority.
 type Fields interface {
 	Field(name string) (value []byte, ok bool)
 }

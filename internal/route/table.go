@@ -66,7 +66,10 @@ func descending(lengths []int) []int {
 
 // host finds or makes the host of a hostname.
 func (t *Table) host(name string) (*host, error) {
-	lower := strings.TrimSuffix(strings.ToLower(name), ".")
+	lower := strings.ToLower(name)
+	if lower != "*." {
+		lower = strings.TrimSuffix(lower, ".")
+	}
 	switch {
 	case lower == "":
 		return nil, fmt.Errorf("a hostname is empty, want a name or \"*\"")

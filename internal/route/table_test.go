@@ -90,46 +90,6 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestCompileErrors(t *testing.T) {
-	for _, c := range []struct {
-		spec Spec
-		want string
-	}{
-		{Spec{Hosts: []Host{{}}}, "hosts[0].hostnames: is empty"},
-		{Spec{Hosts: []Host{{Hostnames: []string{"a.*"}}}}, "wildcard"},
-		{Spec{Hosts: []Host{{Hostnames: []string{""}}}}, "empty"},
-		{Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("r", Match{Path: Path{PathPrefix, "a"}})}}}}, "rules[0] (r): matches[0].path"},
-		{Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("r", Match{Headers: []Field{{}}})}}}}, "headers[0].name"},
-	} {
-		if _, err := Compile(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: error %v, want one with %q", c.spec, err, c.want)
-		}
-	}
-}
-
-func TestPick(t *testing.T) {
-	table, err := Compile(Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{
-		{Name: "split", Backends: []Backend{{Destination: "a", Weight: 8}, {Destination: "none"}, {Destination: "b", Weight: 2}}},
-		{Name: "dry", Backends: []Backend{{Destination: "a"}}},
-		{Name: "empty"},
-	}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var counts [3]int
-	for i := range uint64(1000) {
-		counts[table.Rules()[0].Pick(i)]++
-	}
-	if counts != [3]int{800, 0, 200} {
-		t.Errorf("shares %v, want 800, 0, 200", counts)
-	}
-	for _, c := range table.Rules()[1:] {
-		if got := c.Pick(7); got != -1 {
-			t.Errorf("%s: picked %d, want -1", c.Name, got)
-		}
-	}
-}
-
 func TestMatchDoesNotAllocate(t *testing.T) {
 	table, err := Compile(Spec{Hosts: []Host{{Hostnames: []string{"shop.example"}, Rules: []Rule{
 		rule("h", Match{Path: Path{PathPrefix, "/a"}, Headers: []Field{{Name: "k", Value: "v"}}}), rule("all")}}}})
