@@ -76,10 +76,11 @@ func chain(f pb.Field, field string, list *[][]byte) error {
 	return pb.InElement(field, len(*list), err)
 }
 
-// oneof says that a message of which one field must be set has none or two.
+// oneof says that a message of which one field may be set has two. One that has
+// none is of a newer program.
 func oneof(n int) error {
-	if n != 1 {
-		return pb.Errorf("%d messages are set, want exactly one; is the other program newer?", n)
+	if n > 1 {
+		return pb.Errorf("%d messages are set, want one", n)
 	}
 	return nil
 }
@@ -197,6 +198,8 @@ func EncodeProxyMessage(m *ProxyMessage) []byte {
 			}
 			return b
 		})
+	case m.Demand != nil:
+		return pb.AppendMessage(nil, 6, func(b []byte) []byte { return appendDemand(b, m.Demand) })
 	}
 	return nil
 }
@@ -225,10 +228,10 @@ func appendHello(b []byte, m *Hello) []byte {
 		})
 	}
 	b = pb.AppendString(b, 10, m.Mode)
-	return pb.AppendUint(b, 11, m.PID)
+	return pb.AppendBool(pb.AppendUint(b, 11, m.PID), 12, m.Shares)
 }
 
-// DecodeProxyMessage reads a ProxyMessage message; exactly one field is set.
+// DecodeProxyMessage reads a ProxyMessage message; at most one field is set.
 func DecodeProxyMessage(b []byte) (*ProxyMessage, error) {
 	if err := tooBig(b); err != nil {
 		return nil, err
@@ -252,6 +255,9 @@ func DecodeProxyMessage(b []byte) (*ProxyMessage, error) {
 		case 5:
 			m.Greets, set = &Greets{}, set+1
 			return pb.In("greets", message(f, m.Greets, readGreets))
+		case 6:
+			m.Demand, set = &Demand{}, set+1
+			return pb.In("demand", message(f, m.Demand, readDemand))
 		}
 		return nil
 	})
@@ -289,6 +295,8 @@ func readHello(b []byte, m *Hello) error {
 			return pb.In("mode", f.String(maxName, &m.Mode))
 		case 11:
 			return pb.In("pid", f.Uint64(&m.PID))
+		case 12:
+			return pb.In("shares", f.Bool(&m.Shares))
 		}
 		return nil
 	})
@@ -380,6 +388,8 @@ func EncodeControlMessage(m *ControlMessage) []byte {
 		return pb.AppendMessage(nil, 2, func(b []byte) []byte { return b })
 	case m.Refused != nil:
 		return pb.AppendMessage(nil, 3, func(b []byte) []byte { return pb.AppendString(b, 1, m.Refused.Reason) })
+	case m.Shares != nil:
+		return pb.AppendMessage(nil, 4, func(b []byte) []byte { return appendShares(b, m.Shares) })
 	}
 	return nil
 }
@@ -428,7 +438,7 @@ func EncodeUpdate(nonce, version uint64, resources [][]byte) []byte {
 	})
 }
 
-// DecodeControlMessage reads a ControlMessage message; exactly one field is set.
+// DecodeControlMessage reads a ControlMessage message; at most one field is set.
 func DecodeControlMessage(b []byte) (*ControlMessage, error) {
 	if err := tooBig(b); err != nil {
 		return nil, err
@@ -447,6 +457,9 @@ func DecodeControlMessage(b []byte) (*ControlMessage, error) {
 		case 3:
 			m.Refused, set = &Refused{}, set+1
 			return pb.In("refused", message(f, m.Refused, readRefused))
+		case 4:
+			m.Shares, set = &Shares{}, set+1
+			return pb.In("shares", message(f, m.Shares, readShares))
 		}
 		return nil
 	})

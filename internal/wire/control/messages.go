@@ -27,13 +27,15 @@ type CertifyResponse struct {
 	Identity string
 }
 
-// ProxyMessage is what a proxy sends on Discover; exactly one field is set.
+// ProxyMessage is what a proxy sends on Discover; one field is set, or none of
+// those known here when the proxy is newer.
 type ProxyMessage struct {
 	Hello     *Hello
 	Subscribe *Subscribe
 	Ack       *Ack
 	Status    *Status
 	Greets    *Greets
+	Demand    *Demand
 }
 
 // Hello opens the conversation.
@@ -48,6 +50,7 @@ type Hello struct {
 	Held            []Held
 	Mode            string
 	PID             uint64
+	Shares          bool // it understands Shares
 }
 
 // Registration is a service port that the proxy's workload serves.
@@ -89,11 +92,27 @@ type Greets struct {
 	Ports []string
 }
 
-// ControlMessage is what the control plane sends; exactly one field is set.
+// Demand is what the proxy would like of the limits that all proxies have
+// together.
+type Demand struct {
+	Limits []LimitDemand
+}
+
+// LimitDemand is about one limit: the requests of the last second that it was
+// about, in millionths of what it allows.
+type LimitDemand struct {
+	Limit string
+	Part  uint64
+	Keyed bool // it has a bucket for each combination of values
+}
+
+// ControlMessage is what the control plane sends; one field is set, or none of
+// those known here when it is newer.
 type ControlMessage struct {
 	Update  *Update
 	Drained bool
 	Refused *Refused
+	Shares  *Shares
 }
 
 // Update carries the resources that changed.
@@ -113,6 +132,18 @@ type Resource struct {
 	Destination *view.Destination
 	Endpoints   *view.Endpoints
 	Host        *view.Host
+}
+
+// Shares are the proxy's parts of limits that it named in a Demand; an empty one
+// says that the control plane understands Demand.
+type Shares struct {
+	Limits []Share
+}
+
+// Share is the part of one limit, in millionths.
+type Share struct {
+	Limit string
+	Part  uint64
 }
 
 // Refused ends the stream, with the reason.
