@@ -154,7 +154,9 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 	if c == nil {
 		c = dial.NewCluster(key, d, n.shard)
 		c.Budget = n.proxy.budgets.Of(d, key)
-		c.Share(n.proxy.services.Service(key))
+		shared := n.proxy.services.Service(key)
+		shared.Gives(func() { n.loop.Post(func() { c.GiveUp() }) })
+		c.Share(shared)
 		c.SetZone(zone(n.current()))
 		c.ServerName = n.serverName(key)
 		c.Protocol = protocolOf(n.current(), k)

@@ -20,6 +20,9 @@ var (
 	// ErrSelf says that the address is a listener of this proxy: going there
 	// would never end.
 	ErrSelf = errors.New("connect: the address is this proxy's own")
+	// ErrLimit says that the policy allows no further connection, or no further
+	// wait for one. It says nothing of the endpoint.
+	ErrLimit = errors.New("connect: the limit of connections is reached")
 )
 
 // socketWait is how long an attempt waits for a socket from elsewhere before it
@@ -62,7 +65,7 @@ type Dialer struct {
 // is h by the time w is told that it is connected.
 func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn string, h loop.Handler, w Waiter) {
 	to := &e.Endpoint
-	a := &attempt{dialer: d, conn: c, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
+	a := &attempt{dialer: d, conn: c, cluster: cluster, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
 	a.timer.Init(d.Loop, a)
 	if d.Own != nil && to.Identity == "" && d.Own(to.Address) {
 		d.Loop.Later(func() { a.end(ErrSelf) })
@@ -79,6 +82,19 @@ func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn 
 // open gets a socket and lets it connect.
 func (a *attempt) open() {
 	d, to := a.dialer, a.to.Address
+	if a.permit == nil {
+		permit, again := a.cluster.permit(d.Loop.Now())
+		switch {
+		case permit != nil:
+			a.permit = permit
+		case again && d.Loop.Now() < a.until:
+			a.timer.Set(socketWait)
+			return
+		default:
+			d.Loop.Later(func() { a.end(ErrLimit) })
+			return
+		}
+	}
 	connect := d.Connect
 	if connect == nil {
 		connect = d.Loop.Connect
@@ -89,11 +105,13 @@ func (a *attempt) open() {
 		a.timer.Set(socketWait)
 		return
 	case err != nil:
+		a.permit()
 		d.Loop.Later(func() { a.end(fmt.Errorf("connect %s: %w", to, err)) })
 		return
 	}
 	a.opened = true
 	a.conn.InitConnecting(d.Loop, fd, to, a)
+	a.conn.OnDone(a.permit)
 	if a.to.Identity != "" {
 		a.conn.AwaitLayer()
 	}
@@ -105,6 +123,8 @@ func (a *attempt) open() {
 type attempt struct {
 	dialer  *Dialer
 	conn    *loop.Conn
+	cluster *Cluster
+	permit  func() // gives back what the policy allows; nil before it does
 	to      *view.Endpoint
 	name    string
 	alpn    string

@@ -13,6 +13,8 @@ func Reason(err error) string {
 	switch {
 	case errors.Is(err, ErrTimeout):
 		return "connection_timeout"
+	case errors.Is(err, ErrLimit):
+		return "connection_limit_reached"
 	case errors.Is(err, ErrSelf):
 		return "proxy_loop_detected"
 	case errors.As(err, &tls):

@@ -62,6 +62,9 @@ type Service struct {
 	policy     atomic.Pointer[policy.Upstream]
 	generation atomic.Uint64
 
+	asked  atomic.Int64 // when the loops were last asked for a connection
+	givers []func()     // under mu
+
 	mu        sync.Mutex
 	endpoints map[name]*Endpoint
 	begun     bool // endpoints that come from now on are new
@@ -127,6 +130,34 @@ func (s *Service) Enter(v *view.Endpoint) *Endpoint {
 	}
 	e.refs++
 	return e
+}
+
+// Gives adds a loop that can be asked to give up a connection that rests: f is
+// called from any goroutine and must not block.
+func (s *Service) Gives(f func()) {
+	s.mu.Lock()
+	s.givers = append(s.givers, f)
+	s.mu.Unlock()
+}
+
+// Reclaim asks all loops to give up a connection that rests, and reports whether
+// it makes sense to wait for that: for wait after they were asked. Then nobody is
+// asked until pause is over too. Times are nanoseconds.
+func (s *Service) Reclaim(now, wait, pause int64) bool {
+	asked := s.asked.Load()
+	switch {
+	case asked != 0 && now < asked+wait:
+		return true
+	case asked != 0 && now < asked+wait+pause, !s.asked.CompareAndSwap(asked, max(now, 1)):
+		return false
+	}
+	s.mu.Lock()
+	givers := s.givers
+	s.mu.Unlock()
+	for _, f := range givers {
+		f()
+	}
+	return true
 }
 
 // Entered says that a loop has the whole list: endpoints that come later are new.

@@ -129,6 +129,16 @@ func (p *Early) dial() {
 // Connected is called when the endpoint is there, or can't be reached.
 func (p *Early) Connected(err error) {
 	switch {
+	case errors.Is(err, dial.ErrLimit):
+		p.endpoint.Cancel(p.ticket)
+		if p.over {
+			return
+		}
+		p.reason = dial.Reason(err)
+		if p.client != nil {
+			p.fail()
+			return
+		}
 	case err != nil:
 		p.endpoint.End(int64(p.dialer.Loop.Now()), p.ticket, failed(err))
 		p.refused.Add(p.endpoint)

@@ -57,6 +57,7 @@ type Conn struct {
 	shutDone   bool // and the peer has been told
 	starved    bool // a writer was told there's no room
 
+	done  func() // see OnDone
 	turn  uint64 // the last turn in which something was read
 	spent int    // how much, in that turn
 
@@ -121,6 +122,17 @@ func (c *Conn) Peer() netip.AddrPort { return c.peer }
 // SetPeer says that the connection is another's, who was named in it.
 func (c *Conn) SetPeer(peer netip.AddrPort) { c.peer = peer }
 
+// OnDone calls f once when the connection is done with: it is closed, or lingers.
+// It stays with the connection when another Conn takes it.
+func (c *Conn) OnDone(f func()) { c.done = f }
+
+func (c *Conn) isDone() {
+	if f := c.done; f != nil {
+		c.done = nil
+		f()
+	}
+}
+
 // Connecting reports whether the connection is still being established.
 func (c *Conn) Connecting() bool { return c.connecting }
 
@@ -163,6 +175,7 @@ func (c *Conn) Close() {
 	if !c.Open() {
 		return
 	}
+	c.isDone()
 	c.loop.Close(c.fd)
 	c.fd = poll.None
 	c.loop.put(&c.in)

@@ -27,6 +27,7 @@ func (c *Conn) Linger() {
 		c.Close()
 		return
 	}
+	c.isDone()
 	c.in.held = false
 	c.CloseWrite()
 	l := &linger{conn: c, sent: math.MaxUint64}
