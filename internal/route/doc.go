@@ -22,11 +22,11 @@
 //  4. the most query parameters
 //  5. the first place in the Spec
 //
-// Gateway API leaves the place of regular expressions open; most gateways put them
-// between exact paths and prefixes. A GRPCRoute's matches are paths here: service
-// and method are exact, a service is the prefix "/SERVICE", so that the most
-// characters of service and then of method win as its text has it; expressions go
-// after service with method and before a service alone.
+// Gateway API leaves the place of regular expressions open; they are where nginx and
+// most gateways have them. A GRPCRoute's matches are paths here: service and method
+// are exact, a service is the prefix "/SERVICE", so that the most characters of
+// service and then of method win as its text has it; expressions go after service
+// with method and before a service alone.
 //
 // # Conditions
 //
