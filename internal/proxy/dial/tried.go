@@ -7,24 +7,31 @@ import (
 	"tulle.dev/tulle/internal/proxy/loop"
 )
 
-// MaxTries bounds the endpoints that a request or a connection is offered to.
-const MaxTries = 3
+const (
+	// MaxTries bounds the endpoints that a connection is offered to; for requests
+	// it is their policy that does.
+	MaxTries = 3
+	// remembered is how many endpoints are avoided: as many as a request may try.
+	remembered = 11
+)
 
 // Tried are the endpoints that one request or connection has tried in vain.
 type Tried struct {
-	list [MaxTries]*balance.Endpoint
+	list [remembered]*balance.Endpoint
 	n    int
 }
 
 // Add adds an endpoint; the last ones are remembered.
 func (t *Tried) Add(e *balance.Endpoint) {
-	t.list[t.n%MaxTries] = e
-	t.n++
+	if !t.Has(e) {
+		t.list[t.n%remembered] = e
+		t.n++
+	}
 }
 
 // Has reports whether an endpoint was tried.
 func (t *Tried) Has(e *balance.Endpoint) bool {
-	return slices.Contains(t.list[:min(t.n, MaxTries)], e)
+	return slices.Contains(t.list[:min(t.n, remembered)], e)
 }
 
 // Untried reports whether the cluster has an endpoint, now, that may be picked

@@ -264,7 +264,7 @@ func (c *clientConn) fill(limit int) bool {
 	if begun {
 		x.upFailed(lost)
 	} else {
-		x.upLost(!nothing)
+		x.upLost(!nothing, err)
 	}
 	return false
 }

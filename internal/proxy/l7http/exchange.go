@@ -265,7 +265,7 @@ func (x *Exchange) pooled(e *balance.Endpoint) bool {
 	if x.fresh {
 		return false
 	}
-	c, ok := dial.PoolOf(e).Get().(*clientConn)
+	c, ok := dial.PoolOf(e).Get(x.worker.poolIdle(x.Cluster), !x.Request.Method.Idempotent()).(*clientConn)
 	if ok {
 		x.reused = true
 		c.attach(x)
@@ -384,7 +384,7 @@ func (x *Exchange) responseEnd(trailers []h1.Field) {
 // used: then the request is sent again on a fresh one, when that can't do harm,
 // for nothing was sent, or sending it twice means what once means (RFC 9110,
 // 9.2.2; RFC 9112, 9.3.1).
-func (x *Exchange) upLost(sent bool) {
+func (x *Exchange) upLost(sent bool, err error) {
 	if x.reused && x.interims == 0 && (!sent || x.Request.Method.Idempotent()) {
 		x.fresh = true
 		if pause, ok := x.mayRetry(policy.Unsent|policy.Reset, 0); ok {
@@ -395,11 +395,25 @@ func (x *Exchange) upLost(sent bool) {
 			return
 		}
 	}
-	x.again(policy.Reset, balance.Failed, lost)
+	v := balance.Failed
+	if vanished(err) {
+		v = balance.TimedOut
+	}
+	x.again(policy.Reset, v, lost)
 }
 
 // upRefused is called when the endpoint says that it hasn't touched the request.
-func (x *Exchange) upRefused() { x.again(policy.Unsent, balance.Failed, lost) }
+// It may just be closing the connection: another endpoint is asked, but no
+// verdict is passed.
+func (x *Exchange) upRefused() {
+	if e := x.endpoint; e != nil {
+		x.noteLeft()
+		x.failed.Add(e)
+		e.Cancel(x.ticket)
+		x.endpoint = nil
+	}
+	x.again(policy.Unsent, balance.Good, lost)
+}
 
 // upFailed is called when the upstream failed for good.
 func (x *Exchange) upFailed(f *Failure) {

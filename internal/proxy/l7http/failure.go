@@ -1,8 +1,14 @@
 package l7http
 
 import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/wire/h1"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
 )
 
 // Failure is an answer that the proxy makes itself.
@@ -53,6 +59,13 @@ func (f *Failure) reason() string {
 		return "deadline_exceeded"
 	}
 	return f.Error
+}
+
+// vanished reports whether a connection broke because nothing was heard of the
+// other end any more.
+func vanished(err error) bool {
+	var broken wire.ConnectionError
+	return errors.Is(err, unix.ETIMEDOUT) || errors.As(err, &broken) && broken.Code == wire.NoError
 }
 
 // fromConnect says what a failed attempt to connect means to the client.

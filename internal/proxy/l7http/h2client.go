@@ -461,7 +461,8 @@ func (c *h2Call) push() {
 // lost is called when the stream was reset.
 func (c *h2Call) lost(code wire.Code) {
 	x := c.x
-	whole := c.client.now().Err() == nil // the connection is
+	err := c.client.now().Err()
+	whole := err == nil // the connection is
 	begun := c.headRead
 	c.x, x.up = nil, nil
 	c.release()
@@ -475,7 +476,7 @@ func (c *h2Call) lost(code wire.Code) {
 	case whole:
 		x.upBroken(code)
 	default:
-		x.upLost(true)
+		x.upLost(true, err)
 	}
 }
 

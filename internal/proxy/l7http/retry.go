@@ -32,7 +32,7 @@ func (x *Exchange) again(why policy.Condition, v balance.Verdict, f *Failure) {
 
 // retry makes another try after a pause.
 func (x *Exchange) retry(pause time.Duration) {
-	x.interims, x.latency, x.unsent = 0, 0, false
+	x.interims, x.latency, x.after, x.unsent = 0, 0, 0, false
 	if pause <= 0 {
 		x.connect()
 		return

@@ -13,13 +13,24 @@ import (
 const (
 	// backlog is how many connections may wait to be accepted.
 	backlog = 4096
-	// userTimeout is how long sent bytes may stay unacknowledged before the
-	// kernel gives a connection up: a peer that vanished without a word.
-	userTimeout = 30 * time.Second
-	// A silent connection is asked after keepIdle, and then every keepEvery,
-	// whether its peer is still there: it may carry a tunnel that never ends.
-	keepIdle  = 60 * time.Second
-	keepEvery = 15 * time.Second
+)
+
+// patience is how long a peer may be silent that has vanished without a word.
+type patience struct {
+	// unacknowledged is how long sent bytes may stay so before the kernel gives
+	// the connection up.
+	unacknowledged time.Duration
+	// A silent connection is asked after idle, and then every interval, whether
+	// its peer is still there: it may carry a tunnel that never ends, or requests
+	// that wait for their answers.
+	idle, every time.Duration
+}
+
+var (
+	// A client may be on a bad line, and there may be very many.
+	withClients = patience{30 * time.Second, 60 * time.Second, 15 * time.Second}
+	// Of an endpoint's host that has died requests should go elsewhere soon.
+	withServers = patience{10 * time.Second, 5 * time.Second, 2 * time.Second}
 )
 
 // Listening sockets share their port between loops: the kernel deals
@@ -92,17 +103,17 @@ func claim(addr netip.AddrPort) error {
 // of one machine there is no network whose congestion one could control: the
 // simplest algorithm, which every kernel has and allows, costs least (against
 // BBR some 4 % of a request's CPU).
-func tune(fd FD, peer netip.AddrPort) {
+func tune(fd FD, peer netip.AddrPort, p *patience) {
 	set := func(level, option, value int) { unix.SetsockoptInt(int(fd), level, option, value) }
 	set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if peer.Addr().IsLoopback() {
 		unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
 		return
 	}
-	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(p.unacknowledged.Milliseconds()))
 	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepIdle.Seconds()))
-	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepEvery.Seconds()))
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(p.idle.Seconds()))
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(p.every.Seconds()))
 }
 
 // rawSockaddr is room for an address as accept4 writes it.
