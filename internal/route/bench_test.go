@@ -82,7 +82,8 @@ func TestThousandRules(t *testing.T) {
 		if r, match := table.Match(req); r == nil && c.want != "" || r != nil && r.Name != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, named(r, match), c.want)
 		}
-		if n := testing.AllocsPerRun(100, func() { table.Match(req) }); n != 0 {
+		// Package regexp keeps its memory in a pool, which may be emptied at any time.
+		if n := testing.AllocsPerRun(100, func() { table.Match(req) }); n != 0 && !c.regexes {
 			t.Errorf("%s: %v allocations for a match, want 0", c.name, n)
 		}
 	}

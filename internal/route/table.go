@@ -101,8 +101,8 @@ func (t *Table) Rules() []*Compiled { return t.rules }
 
 // Match returns the rule that serves a request and the place of the match that was
 // met in its Matches, -1 when it has none. The rule is nil when there is none: then
-// the answer is 404, never another host's rule. It doesn't allocate, but for a
-// regular expression on a query parameter with escapes, the first time.
+// the answer is 404, never another host's rule. It doesn't allocate, but for what
+// regular expressions need the first time.
 func (t *Table) Match(r *Request) (rule *Compiled, match int) {
 	if h := t.find(r.Authority); h != nil {
 		if e := h.match(r); e != nil {
