@@ -105,6 +105,20 @@ func BenchmarkThousandRules(b *testing.B) {
 			}
 		})
 	}
+	b.Run("one regex alone", func(b *testing.B) {
+		r, err := compileRegex("/[a-z]+/v[0-9]+/item-[0-9]+/[0-9a-f-]{36}")
+		if err != nil {
+			b.Fatal(err)
+		}
+		path := []byte("/api/v2/item-9/7c9e6679-7425-40de-944b-e07fc1f90ae7")
+		if !r.meets(path) {
+			b.Fatal("it doesn't match")
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			r.meets(path)
+		}
+	})
 	b.Run("one rule", func(b *testing.B) {
 		table, err := Compile(Spec{Hosts: []Host{{Hostnames: []string{"*"}, Rules: []Rule{rule("all")}}}})
 		if err != nil {
