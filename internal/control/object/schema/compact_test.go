@@ -129,25 +129,3 @@ func strip(s *apiextensionsv1.JSONSchemaProps) {
 		}
 	}
 }
-
-// TestRules: every embedded schema can be read, is structural, and each of its
-// rules compiles within the API server's limits. No rule compares with the object
-// that was there before: Validate has none to give it.
-func TestRules(t *testing.T) {
-	files, err := compact.ReadDir("compact")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		group, plural, _ := strings.Cut(strings.TrimSuffix(f.Name(), ".json"), "_")
-		s := New(group, plural)
-		s.build()
-		data, err := compact.ReadFile("compact/" + f.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(data, []byte("oldSelf")) {
-			t.Errorf("%s has a rule about updates", f.Name())
-		}
-	}
-}

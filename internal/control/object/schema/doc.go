@@ -11,6 +11,6 @@
 // sessionPersistence; Tulle's own are made from api/crds. After a change of either,
 // make crds.
 //
-// A schema is read when its kind is first used, and its rules are compiled when an
-// object of it is first checked. All is safe for concurrent use.
+// A schema is read when its kind is first used, and a rule is compiled when an
+// object first has the part that it is about. All is safe for concurrent use.
 package schema

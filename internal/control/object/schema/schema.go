@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"context"
 	"embed"
 	"encoding/json"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
@@ -31,9 +29,9 @@ type Schema struct {
 	// tree is never written to once it is made.
 	tree *schema.Structural
 
-	compile sync.Once
+	build   sync.Once
 	openapi validation.SchemaValidator
-	rules   *cel.Validator // nil when there are none
+	rules   *rules // nil when there are none
 }
 
 // New returns the schema of a resource by its plural and group, such as
@@ -61,13 +59,15 @@ func (s *Schema) load() {
 	})
 }
 
-func (s *Schema) build() {
+func (s *Schema) prepare() {
 	s.load()
-	s.compile.Do(func() {
+	s.build.Do(func() {
 		var err error
 		s.openapi, _, err = validation.NewSchemaValidator(&s.props)
 		s.must(err)
-		s.rules = cel.NewValidator(s.tree, true, celconfig.PerCallLimit)
+		bare := s.tree.DeepCopy()
+		without(bare)
+		s.rules = newRules(s.tree, bare, true)
 	})
 }
 
@@ -84,11 +84,11 @@ var blocking = []field.ErrorType{field.ErrorTypeNotSupported, field.ErrorTypeReq
 
 // Validate says what is wrong with an object that Default was done to.
 func (s *Schema) Validate(o map[string]any) []Problem {
-	s.build()
+	s.prepare()
 	errs := validation.ValidateCustomResource(nil, o, s.openapi)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, s.tree, o)...)
-	if s.rules != nil && !slices.ContainsFunc(errs, func(e *field.Error) bool { return slices.Contains(blocking, e.Type) }) {
-		more, _ := s.rules.Validate(context.Background(), nil, s.tree, o, nil, celconfig.RuntimeCELCostBudget)
+	if !slices.ContainsFunc(errs, func(e *field.Error) bool { return slices.Contains(blocking, e.Type) }) {
+		more, _ := s.rules.check(nil, o, celconfig.RuntimeCELCostBudget)
 		errs = append(errs, more...)
 	}
 	return problems(errs)
