@@ -10,6 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"time"
+
+	"tulle.dev/tulle/internal/proxy/story"
 )
 
 // version is set by the build.
@@ -30,6 +33,7 @@ type flags struct {
 	loops        int
 	admin        string
 	sockets      int
+	slow         time.Duration
 	logLevel     slog.Level
 	showVersion  bool
 }
@@ -49,6 +53,7 @@ func parse() *flags {
 	flag.IntVar(&f.loops, "loops", 0, "event loops; 0 means min(2, CPU limit) for a sidecar, one per CPU for a gateway")
 	flag.StringVar(&f.admin, "admin", "", "`address` of the admin listener: plain HTTP on loopback with --state, else mutual TLS for the control plane")
 	flag.IntVar(&f.sockets, "sockets", -1, "inherited Unix socket `descriptor` to tulle run, which makes sockets in the program's network namespace")
+	flag.DurationVar(&f.slow, "slow", story.DefaultSlow, "keep the story of a request that waits this long for its answer, whatever is usual (see tulle why)")
 	flag.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flag.BoolVar(&f.showVersion, "version", false, "print the version and exit")
 	flag.Parse()
@@ -67,6 +72,8 @@ func (f *flags) check() error {
 		return errors.New("--identity is for --state; with a control plane the SVID comes from there")
 	case f.role != "sidecar" && f.role != "gateway":
 		return fmt.Errorf("--role %q: want sidecar or gateway", f.role)
+	case f.slow <= 0:
+		return fmt.Errorf("--slow %s: want more than 0", f.slow)
 	case f.loops < 0 || f.loops > 256:
 		return fmt.Errorf("--loops %d: want 0 to 256", f.loops)
 	}

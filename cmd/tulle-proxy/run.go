@@ -53,7 +53,7 @@ func run(f *flags, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops}
+	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops, Slow: f.slow}
 	resolve := names.Config{Live: told, Meter: figures, Log: log}
 	if f.sockets >= 0 {
 		s, err := newNamespaceSockets(f.sockets)

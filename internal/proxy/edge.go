@@ -54,6 +54,9 @@ func (e *edge) update(l *live.Listener) {
 	}
 }
 
+// Describe tells l7http what the listener is.
+func (e *edge) Describe() l7http.About { return l7http.About{Direction: meter.Edge.String()} }
+
 func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
 	l := e.listener
 	if e.config == nil && l.Protocol != view.TCP && !l.AcceptProxy && l.Streams == nil {

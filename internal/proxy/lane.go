@@ -76,7 +76,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}),
-		Closed: n.ended,
+		Closed: n.ended, Slow: p.config.Slow,
 	}
 	return n
 }

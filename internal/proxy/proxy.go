@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/eject"
@@ -37,6 +38,9 @@ type Config struct {
 	Sockets Sockets
 	// Steps runs the computations of TLS handshakes; nil means goroutines.
 	Steps mtls.Runner
+	// Slow is how long a request's wait for an answer is slow whatever is usual,
+	// so that its story is kept; 0 takes story.DefaultSlow.
+	Slow time.Duration
 }
 
 // Sockets makes sockets in the network namespace of the program behind the proxy.

@@ -34,9 +34,10 @@ var (
 	valueTitle  = []byte("t")
 )
 
-// private says whether a field name, in any case, is one of these.
+// private says whether a field name, in any case, is one of these. A response's
+// tulle-id is for clients too (story.go).
 func private(name []byte) bool {
-	return len(name) > len(privatePrefix) && name[0]|0x20 == 't' && h1.EqualFold(name[:len(privatePrefix)], privatePrefix)
+	return len(name) > len(privatePrefix) && name[0]|0x20 == 't' && h1.EqualFold(name[:len(privatePrefix)], privatePrefix) && !isTulleID(name)
 }
 
 // toPeer adds to the request's head what HTTP/2 can't say.

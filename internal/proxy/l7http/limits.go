@@ -94,6 +94,7 @@ var (
 // tellLimit says in the answer when there is room again, and of which limit (RFC
 // 6585, 4; draft-ietf-httpapi-ratelimit-headers-03; gRPC's retry design, A6).
 func (x *Exchange) tellLimit(r *limit.Refusal) {
+	x.Blame(r.Limit.Name)
 	x.extra(nameRetryAfter, strconv.AppendInt(nil, seconds(r.Wait), 10))
 	quota := strconv.AppendUint(nil, uint64(r.Limit.Requests), 10)
 	n := len(quota)

@@ -13,19 +13,23 @@ import (
 // tells it when the exchange went badly. The notes are plain stores into memory
 // that an exchange keeps.
 
-// nameTulleID is the field that says under which id the story of an answer is kept.
-var nameTulleID = []byte("tulle-id")
+// tulleID is the field that says under which id the story of an answer is kept.
+const tulleID = "tulle-id"
+
+var nameTulleID = []byte(tulleID)
+
+func isTulleID(name []byte) bool { return len(name) == len(tulleID) && h1.EqualFold(name, tulleID) }
 
 // trail is the notes. Its times are the loop's; 0 is never.
 type trail struct {
 	id, peer                    story.ID
 	slow                        bool
-	reason, policy              string
+	reason, text, policy        string
 	method, host, path, request story.Text
 	routed, first               time.Duration
 	tries                       [story.MaxTries]story.Try
 	n                           int // tries in all
-	text                        [16]byte
+	digits                      [16]byte
 }
 
 // noteStart keeps what names the request: its head is gone when it is over.
@@ -34,7 +38,7 @@ func (x *Exchange) noteStart() {
 		x.trail = new(trail)
 	}
 	t := x.trail
-	t.id, t.peer, t.slow, t.reason, t.policy = 0, 0, false, "", ""
+	t.id, t.peer, t.slow, t.reason, t.text, t.policy = 0, 0, false, "", "", ""
 	t.routed, t.first, t.n = 0, 0, 0
 	t.method.Set(x.Request.MethodName)
 	t.host.Set(x.Request.Authority)
@@ -118,9 +122,10 @@ func (x *Exchange) noteAnswer(r *h1.Response) {
 	t.first = x.worker.Loop.Now()
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if len(f.Name) == len(nameTulleID) && h1.EqualFold(f.Name, string(nameTulleID)) {
-			t.peer, _ = story.ParseID(f.Value)
-			f.Drop = true
+		if isTulleID(f.Name) {
+			if f.Drop = true; x.endpoint != nil && x.endpoint.Identity != "" { // it is another proxy that says so
+				t.peer, _ = story.ParseID(f.Value)
+			}
 		}
 	}
 	t.slow = x.Cluster.Pace.Slow(t.first-x.began, x.worker.slow())
@@ -134,7 +139,7 @@ func (x *Exchange) noteFailure(f *Failure) {
 	if x.trail == nil || f.Error == "" || f.Status < 400 {
 		return
 	}
-	x.trail.reason = f.Error
+	x.trail.reason, x.trail.text = f.reason(), f.Text
 	x.Extra = append(x.Extra, x.storyField())
 }
 
@@ -153,7 +158,7 @@ func (x *Exchange) storyField() h1.Field {
 	for t.id == 0 {
 		t.id = story.ID(x.worker.Loop.Rand.Uint64())
 	}
-	return h1.Field{Name: nameTulleID, Value: t.id.AppendID(t.text[:0])}
+	return h1.Field{Name: nameTulleID, Value: t.id.AppendID(t.digits[:0])}
 }
 
 // noteGone keeps a request whose client didn't wait for the answer, when it had
@@ -199,7 +204,10 @@ func (x *Exchange) tell(status int) {
 			s.Backend = x.Rule.Backends[x.Backend].Destination
 		}
 	}
-	s.Policy, s.Reason, s.Status = t.policy, t.reason, status
+	s.Policy, s.Reason, s.Text, s.Status = t.policy, t.reason, t.text, status
+	if s.Policy == "" {
+		s.Policy = x.detail // a fault's
+	}
 	s.Method, s.Host, s.Path, s.Request = t.method, t.host, t.path, t.request
 	s.Routed, s.First, s.Total = x.since(t.routed), x.since(t.first), now-x.began
 	n := min(t.n, story.MaxTries)

@@ -129,6 +129,7 @@ type Story struct {
 	Caller  string
 	Status  int
 	Reason  string // Proxy-Status's error, or a word alike
+	Text    string // the same in a sentence
 	GRPC    bool
 	Method  Text
 	Host    Text

@@ -28,6 +28,7 @@ type Told struct {
 	Status    int       `json:"status,omitempty"`
 	GRPC      bool      `json:"grpc,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
+	Text      string    `json:"text,omitempty"`
 	// The times are milliseconds since At.
 	Routed float64 `json:"routedMs"`
 	First  float64 `json:"firstByteMs,omitempty"`
@@ -67,7 +68,7 @@ func (s *Story) Tell() Told {
 	t := Told{
 		ID: s.ID.String(), Peer: s.Peer.String(), Kind: s.Kind.String(), At: s.At.UTC(), Direction: s.Direction,
 		Service: s.Service, Method: s.Method.String(), Host: s.Host.String(), Path: s.Path.String(), RequestID: s.Request.String(), Caller: s.Caller,
-		Rule: s.Rule, Backend: s.Backend, Policy: s.Policy, Status: s.Status, GRPC: s.GRPC, Reason: s.Reason,
+		Rule: s.Rule, Backend: s.Backend, Policy: s.Policy, Status: s.Status, GRPC: s.GRPC, Reason: s.Reason, Text: s.Text,
 		Routed: milliseconds(s.Routed), First: milliseconds(s.First), Total: milliseconds(s.Total),
 		Tried: s.tried, Known: s.known,
 	}
