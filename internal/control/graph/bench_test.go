@@ -8,8 +8,8 @@ import (
 	"tulle.dev/tulle/internal/control/object"
 )
 
-// big is a mesh of n services with ten workloads and a route each.
-func big(tb testing.TB, n int) []Change {
+// bigMesh is a mesh of n services with ten workloads and a route each.
+func bigMesh(tb testing.TB, n int) []Change {
 	text := ""
 	for i := range n {
 		text += fmt.Sprintf(`
@@ -40,7 +40,7 @@ spec: {parentRefs: [{kind: Service, group: "", name: s%d}], rules: [{backendRefs
 
 // BenchmarkWorkloadChange is one workload of ten thousand changing its state.
 func BenchmarkWorkloadChange(b *testing.B) {
-	changes := big(b, 1000)
+	changes := bigMesh(b, 1000)
 	builder := NewBuilder("mesh.local")
 	builder.Apply(1, changes)
 	w := object.Clone(changes[len(changes)-1].Object).(*v1alpha1.Workload)
@@ -58,7 +58,7 @@ func BenchmarkWorkloadChange(b *testing.B) {
 
 // BenchmarkWhole is building that mesh from nothing, as at a start.
 func BenchmarkWhole(b *testing.B) {
-	changes := big(b, 1000)
+	changes := bigMesh(b, 1000)
 	for b.Loop() {
 		NewBuilder("mesh.local").Apply(1, changes)
 	}

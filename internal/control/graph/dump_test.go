@@ -71,7 +71,7 @@ func dumpMesh(s *mesh.Snapshot) string {
 		for _, l := range g.Listeners {
 			p("  listener %s %s host=%s", l.Name, l.Listen, l.Hostname)
 			for _, c := range l.Certificates {
-				p("    certificate of %d bytes for %v", len(c.Chain), c.Hostnames)
+				p("    certificate of %s for %v", namesOf(c.Chain, "*"), c.Hostnames)
 			}
 			dumpRoutes(p, "    ", l.Routes)
 			if l.TCP {

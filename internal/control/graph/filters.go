@@ -56,7 +56,8 @@ func (u *use) filters(at string, list []gatewayv1.HTTPRouteFilter, prefix bool) 
 	if out.Redirect != nil && out.Rewrite != nil {
 		return out, &problem{string(gatewayv1.RouteReasonIncompatibleFilters), at + ".filters: RequestRedirect and URLRewrite exclude each other"}
 	}
-	return out, nil
+	// Whether a path's prefix may be replaced was looked at above.
+	return out, checked(at, &route.Rule{Filters: out})
 }
 
 // modifier translates a change of header fields. One name may be changed once

@@ -1,19 +1,29 @@
 package graph
 
 import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"flag"
 	"fmt"
+	"maps"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/route"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output of golden tests")
@@ -27,7 +37,7 @@ func decode(t testing.TB, file string, data []byte) []Change {
 	var out []Change
 	for _, d := range docs {
 		d.Object.SetGeneration(1)
-		out = append(out, ChangeOf(withStatus(t, d.Object, data)))
+		out = append(out, ChangeOf(withTestFacts(t, withStatus(t, d.Object, data))))
 	}
 	return out
 }
@@ -51,6 +61,44 @@ func withStatus(t testing.TB, o object.Object, _ []byte) object.Object {
 	return out
 }
 
+// withTestFacts lets a test write what a store or a CA would: test/created is how
+// many minutes after noon an object was made, test/certificate for which names a
+// Secret has a certificate ("broken": none that is any).
+func withTestFacts(t testing.TB, o object.Object) object.Object {
+	a := o.GetAnnotations()
+	if text, ok := a["test/created"]; ok {
+		minutes, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 1, 12, minutes, 0, 0, time.UTC)))
+	}
+	if names, ok := a["test/certificate"]; ok {
+		s := o.(*corev1.Secret)
+		s.Type, s.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": []byte("x"), "tls.key": []byte("y")}
+		if names != "broken" {
+			s.Data["tls.crt"], s.Data["tls.key"] = certificateFor(t, strings.Split(names, ","))
+		}
+	}
+	return o
+}
+
+// certificateFor is the same for the same names, so that golden files are.
+func certificateFor(t testing.TB, names []string) (chain, key []byte) {
+	t.Helper()
+	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotAfter: time.Date(2036, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(nil, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
 // TestGolden builds the mesh of each archive's in.yaml and compares it, and the
 // conditions, with what is written there.
 func TestGolden(t *testing.T) {
@@ -67,6 +115,7 @@ func TestGolden(t *testing.T) {
 			changes := decode(t, a.Files[0].Name, a.Files[0].Data)
 			b := NewBuilder("mesh.local")
 			r := b.Apply(1, changes)
+			compiles(t, r.Snapshot)
 			got := txtar.Format(&txtar.Archive{Comment: a.Comment, Files: []txtar.File{a.Files[0],
 				{Name: "mesh", Data: []byte(dumpMesh(r.Snapshot))},
 				{Name: "conditions", Data: []byte(dumpStatuses(b.Statuses()))}}})
@@ -123,6 +172,43 @@ func TestOrderDoesNotMatter(t *testing.T) {
 			if n := len(s.Services) + len(s.Workloads) + len(s.Gateways) + len(s.Endpoints) + len(b.Statuses()) + len(b.slicesOf) + len(b.workloadsOf) + len(s.Addresses) +
 				len(b.byParent) + len(b.byBackend) + len(b.byTarget) + len(b.grantsIn); n != 0 {
 				t.Fatalf("%s, order %d: %d things are left when every object is gone", file, seed, n)
+			}
+		}
+	}
+}
+
+// compiles checks that the proxy takes every table that was made.
+func compiles(t testing.TB, s *mesh.Snapshot) {
+	t.Helper()
+	try := func(what string, spec route.Spec) {
+		if _, err := route.Compile(spec); err != nil {
+			t.Errorf("%s: the proxy would refuse the table: %v", what, err)
+		}
+	}
+	for n, svc := range s.Services {
+		tables := []map[uint16]route.Spec{svc.Routes, svc.Streams}
+		tables = slices.AppendSeq(tables, maps.Values(svc.Consumers))
+		tables = slices.AppendSeq(tables, maps.Values(svc.ConsumerStreams))
+		for _, m := range tables {
+			for port, spec := range m {
+				try(fmt.Sprintf("%s:%d", n, port), spec)
+			}
+		}
+	}
+	for n, g := range s.Gateways {
+		hosts := map[string]string{}
+		for i := range g.Listeners {
+			l := &g.Listeners[i]
+			try(n.String()+" "+l.Name, l.Routes)
+			try(n.String()+" "+l.Name, l.Streams)
+			for _, h := range slices.Concat(l.Routes.Hosts, l.Streams.Hosts) {
+				for _, name := range h.Hostnames {
+					at := l.Listen.String() + " " + name
+					if other := hosts[at]; other != "" && other != l.Name {
+						t.Errorf("%s: %s is both in listener %s and in %s", n, at, l.Name, other)
+					}
+					hosts[at] = l.Name
+				}
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package graph
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -31,9 +30,6 @@ func httpMatch(m *gatewayv1.HTTPRouteMatch) (route.Match, *problem) {
 				out.Path = route.Path{Kind: route.PathPrefix, Value: value}
 			}
 		case gatewayv1.PathMatchRegularExpression:
-			if p := expression("path.value", value); p != nil {
-				return out, p
-			}
 			out.Path = route.Path{Kind: route.PathRegex, Value: value}
 		default:
 			return out, unsupported("path.type %q: want Exact, PathPrefix or RegularExpression", kind)
@@ -42,7 +38,7 @@ func httpMatch(m *gatewayv1.HTTPRouteMatch) (route.Match, *problem) {
 	out.Method = string(val(m.Method, ""))
 	for i := range m.Headers {
 		h := &m.Headers[i]
-		regex, p := isRegex(fmt.Sprintf("headers[%d]", i), string(val(h.Type, gatewayv1.HeaderMatchExact)), h.Value)
+		regex, p := isRegex(fmt.Sprintf("headers[%d]", i), string(val(h.Type, gatewayv1.HeaderMatchExact)))
 		if p != nil {
 			return out, p
 		}
@@ -50,7 +46,7 @@ func httpMatch(m *gatewayv1.HTTPRouteMatch) (route.Match, *problem) {
 	}
 	for i := range m.QueryParams {
 		q := &m.QueryParams[i]
-		regex, p := isRegex(fmt.Sprintf("queryParams[%d]", i), string(val(q.Type, gatewayv1.QueryParamMatchExact)), q.Value)
+		regex, p := isRegex(fmt.Sprintf("queryParams[%d]", i), string(val(q.Type, gatewayv1.QueryParamMatchExact)))
 		if p != nil {
 			return out, p
 		}
@@ -70,23 +66,21 @@ func addField(list []route.Field, f route.Field, same func(a, b string) bool) []
 	return append(list, f)
 }
 
-// isRegex says whether a header or query match is a regular expression, and what
-// is wrong with it.
-func isRegex(at, kind, value string) (bool, *problem) {
+// isRegex says whether a header or query match is a regular expression.
+func isRegex(at, kind string) (bool, *problem) {
 	switch kind {
 	case "Exact":
 		return false, nil
 	case "RegularExpression":
-		return true, expression(at+".value", value)
+		return true, nil
 	}
 	return false, unsupported("%s.type %q: want Exact or RegularExpression", at, kind)
 }
 
-// expression says what is wrong with a regular expression: it is RE2 and matches
-// the whole value.
-func expression(at, value string) *problem {
-	if _, err := regexp.Compile("^(?:" + value + ")$"); err != nil {
-		return unsupported("%s %q: not a regular expression of RE2: %s", at, value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+// checked says what the proxy would find wrong with a rule.
+func checked(at string, r *route.Rule) *problem {
+	if err := r.Check(); err != nil {
+		return unsupported("%s.%s", at, err)
 	}
 	return nil
 }
@@ -110,7 +104,8 @@ func grpcMatch(m *gatewayv1.GRPCRouteMatch) (route.Match, *problem) {
 				if value == "" {
 					return "[^/]+", nil
 				}
-				return "(?:" + value + ")", expression(at, value)
+				alone := route.Rule{Matches: []route.Match{{Path: route.Path{Kind: route.PathRegex, Value: value}}}}
+				return "(?:" + value + ")", checked(at, &alone)
 			}
 			s, p := part("method.service", service)
 			if p != nil {
@@ -127,7 +122,7 @@ func grpcMatch(m *gatewayv1.GRPCRouteMatch) (route.Match, *problem) {
 	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
-		regex, p := isRegex(fmt.Sprintf("headers[%d]", i), string(val(h.Type, gatewayv1.GRPCHeaderMatchExact)), h.Value)
+		regex, p := isRegex(fmt.Sprintf("headers[%d]", i), string(val(h.Type, gatewayv1.GRPCHeaderMatchExact)))
 		if p != nil {
 			return out, p
 		}

@@ -6,6 +6,7 @@ import (
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/route"
@@ -134,6 +135,9 @@ type exchangeState struct {
 	attempt int // the one under way in the trail, from 1; 0: it isn't noted
 	tries   int
 	race    *race // copies that are under way
+	wanted  balance.Want
+	held    eject.Hold // its part of the destination's limit of requests
+	waiting eject.Hold // and of those that wait for a connection
 	// What is left of the caller's time, as the next hop is told.
 	timeLeft []byte
 	stamped  [16]byte
@@ -141,6 +145,7 @@ type exchangeState struct {
 	times
 	filtering
 	spoiling
+	limiting
 }
 
 const (
@@ -247,13 +252,15 @@ func (x *Exchange) connect() {
 		w.muxOf(x.Cluster, e).join(x)
 	case !x.pooled(e):
 		x.reused = false
-		newClientConn(w, e).connect(x)
+		if x.wait() {
+			newClientConn(w, e).connect(x)
+		}
 	}
 }
 
 // pick chooses the try's endpoint.
 func (x *Exchange) pick() (*balance.Endpoint, *Failure) {
-	e := x.Cluster.Pick(x.worker.Loop, &x.failed, balance.Want{})
+	e := x.Cluster.Pick(x.worker.Loop, &x.failed, x.want())
 	if e == nil {
 		return nil, NoEndpoints
 	}
@@ -276,11 +283,16 @@ func (x *Exchange) pooled(e *balance.Endpoint) bool {
 
 // Connected is called when the upstream is ready for the request, or can't be had.
 func (x *Exchange) Connected(err error) {
+	x.waiting.Release()
 	if err == nil {
 		x.send()
 		return
 	}
 	f := fromConnect(err)
+	if f == overLimit { // not the endpoint's doing
+		x.Fail(f)
+		return
+	}
 	x.unsent = true
 	why := policy.Unsent | policy.ConnectFailure
 	v := balance.Failed
@@ -364,8 +376,10 @@ func (x *Exchange) answer(r *h1.Response) {
 	if x.Filters != nil || x.Picked != nil {
 		r.Fields = x.completed(r.Fields)
 	}
+	r.Fields = x.keepSession(r.Fields)
 	x.noteAnswer(r)
 	x.down.Response(r)
+	x.quit(x.status < 500)
 }
 
 // responseEnd takes the end of the response: the exchange went well.
@@ -446,9 +460,6 @@ func (x *Exchange) Fail(f *Failure) {
 	default:
 		x.router.Unrouted(f)
 	}
-	if x.Filters != nil && f != preflight {
-		x.completeExtra()
-	}
 	x.noteFailure(f)
 	x.count(f.Status)
 	x.down.Reply(f)
@@ -456,6 +467,7 @@ func (x *Exchange) Fail(f *Failure) {
 
 // abandon gives the upstream up, if there is one, without a verdict.
 func (x *Exchange) abandon() {
+	x.waiting.Release()
 	if up := x.up; up != nil {
 		x.up = nil
 		up.Cancel()
@@ -472,6 +484,7 @@ func (x *Exchange) abandon() {
 
 // giveUp is abandon with a verdict.
 func (x *Exchange) giveUp(v balance.Verdict) {
+	x.waiting.Release()
 	if up := x.up; up != nil {
 		x.up = nil
 		up.Cancel()
@@ -522,6 +535,7 @@ func (x *Exchange) verdict() balance.Verdict {
 // count records the exchange.
 func (x *Exchange) count(status int) {
 	x.timer.Clear()
+	x.held.Release()
 	if x.Series != nil {
 		x.Series.Request(status, x.worker.Loop.Now()-x.began)
 	}
@@ -530,6 +544,9 @@ func (x *Exchange) count(status int) {
 
 // reset makes the exchange ready for another request. Its memory is kept.
 func (x *Exchange) reset() {
+	x.quit(false)
+	x.waiting.Release()
+	x.held.Release()
 	x.timer.Stop()
 	if s, ok := x.down.(*slow); ok {
 		s.stop()

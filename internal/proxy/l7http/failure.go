@@ -42,6 +42,7 @@ var (
 	refused         = &Failure{502, "connection_refused", "The endpoint refused the connection.", false}
 	connectTimeout  = &Failure{504, "connection_timeout", "The endpoint could not be connected to in time.", false}
 	connectFailed   = &Failure{503, "destination_ip_unroutable", "The endpoint could not be connected to.", false}
+	overLimit       = &Failure{503, dial.Reason(dial.ErrLimit), "As many requests or connections are under way as the destination's limits allow.", false}
 	tlsFailed       = &Failure{502, "tls_certificate_error", "Mutual TLS with the endpoint failed.", false}
 	lost            = &Failure{502, "connection_terminated", "The endpoint closed the connection before it answered.", false}
 	responseTimeout = &Failure{504, "http_response_timeout", "The endpoint did not answer in time.", false}
@@ -77,6 +78,8 @@ func fromConnect(err error) *Failure {
 		return Looped
 	case tlsFailed.Error:
 		return tlsFailed
+	case overLimit.Error:
+		return overLimit
 	case refused.Error:
 		return refused
 	}
@@ -91,30 +94,14 @@ func fromParse(e *h1.Error) *Failure {
 // allowed is what a 405 answer says.
 const allowed = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
-// appendStatus appends a Proxy-Status (RFC 9209). detail says what policy it was,
-// if it was one.
-func appendStatus(dst []byte, f *Failure, detail string) []byte {
-	dst = append(append(dst, "tulle; error="...), f.Error...)
-	if detail == "" {
-		return dst
-	}
-	dst = append(dst, `; details="`...)
-	for i := range len(detail) {
-		if c := detail[i]; c >= ' ' && c < 0x7f && c != '"' && c != '\\' {
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, '"')
-}
-
 // appendReply appends the whole answer. HEAD gets no body.
-func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method h1.Method, date []byte, closes bool) []byte {
+func appendReply(dst []byte, f *Failure, extra []h1.Field, method h1.Method, date []byte, closes bool) []byte {
 	dst = h1.AppendStatusLine(dst, f.Status)
 	dst = append(dst, "Date: "...)
 	dst = append(dst, date...)
 	dst = append(dst, "\r\n"...)
 	if f.Error != "" {
-		dst = append(appendStatus(append(dst, "Proxy-Status: "...), f, detail), "\r\n"...)
+		dst = h1.AppendField(dst, "Proxy-Status", "tulle; error="+f.Error)
 	}
 	for i := range extra {
 		dst = h1.AppendField(dst, string(extra[i].Name), string(extra[i].Value))
