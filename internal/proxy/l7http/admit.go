@@ -11,6 +11,7 @@ const (
 	gateFault                     // is it to fail on purpose?
 	gateFilter                    // what the route does to it
 	gateProgram                   // can the program do it?
+	gateRoom                      // do the destination's limits allow it?
 	gates        = iota
 )
 
@@ -43,6 +44,8 @@ func (x *Exchange) pass(gate uint8) *Failure {
 		return x.filter()
 	case gateProgram:
 		return x.enter()
+	case gateRoom:
+		return x.room()
 	}
 	return nil
 }

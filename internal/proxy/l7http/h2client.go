@@ -56,6 +56,20 @@ func (m *mux) Retire() {
 	m.conns = nil
 }
 
+// RetireIdle ends a connection that carries nothing, so that another endpoint may
+// have one; false when there is none.
+func (m *mux) RetireIdle() bool {
+	for _, c := range m.conns {
+		if c.ready && c.engine.Streams() == 0 && len(c.waiting) == 0 {
+			m.remove(c)
+			c.now().Drain()
+			c.schedule()
+			return true
+		}
+	}
+	return false
+}
+
 // join finds a connection for an exchange.
 func (m *mux) join(x *Exchange) {
 	call := m.worker.getH2Call()
@@ -75,6 +89,13 @@ func (m *mux) join(x *Exchange) {
 		call.x, x.up = nil, nil
 		m.worker.putH2Call(call)
 		x.Connected(errMuxBusy)
+		return
+	}
+	var ok bool
+	if x.waiting, ok = x.Cluster.Wait(); !ok {
+		call.x, x.up = nil, nil
+		m.worker.putH2Call(call)
+		x.Fail(overLimit)
 		return
 	}
 	call.client = c

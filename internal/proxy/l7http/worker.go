@@ -8,6 +8,7 @@ import (
 
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/h2"
+	"tulle.dev/tulle/internal/proxy/limit"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/story"
@@ -43,6 +44,8 @@ type Worker struct {
 	// Multiplex carries exchanges with other proxies over HTTP/2, whatever the
 	// client speaks.
 	Multiplex bool
+	// Book holds the buckets of rate limits; nil has none.
+	Book *limit.Book
 
 	conns     map[*serverConn]struct{}
 	servers   map[*h2Server]struct{}
@@ -56,7 +59,8 @@ type Worker struct {
 	scratch   []byte
 	lookup    Lookup         // of the policies' own
 	headers   []route.Header // of CORS
-	mirrors   int            // copies of requests in the making or under way
+	limitSets map[limitsKey]*limit.Set
+	mirrors   int // copies of requests in the making or under way
 }
 
 // http2 returns the settings of HTTP/2 connections.
