@@ -77,6 +77,7 @@ type Server struct {
 	registry registry
 
 	greetings greetings
+	shares    shares
 
 	drains sync.WaitGroup
 
@@ -116,6 +117,7 @@ func New(c Config) *Server {
 	}
 	s.registry.init(s)
 	s.greetings.init(s)
+	s.shares.init(s)
 	return s
 }
 

@@ -52,6 +52,7 @@ type stream struct {
 	rejected map[string]string // resource → why the proxy didn't take it
 	alone    []string          // resources of a rejected update, sent one by one
 	drained  bool              // Drained has to be sent
+	parts    map[string]uint64 // limit → its part, to be sent; nil: nothing
 	unsaved  bool              // status is still to be written into the workload
 }
 
@@ -193,6 +194,8 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 	if err := s.registry.arrived(ctx, st); err != nil {
 		return storeStatus(err, codes.Unavailable)
 	}
+	defer s.shares.left(st)
+	s.shares.arrived(st)
 	s.subscribe(st, []string{control.KeyProxy, control.KeyBundle})
 
 	sendErr := make(chan error, 1)
@@ -245,6 +248,8 @@ func (s *Server) handle(ctx context.Context, st *stream, m *control.ProxyMessage
 		s.registry.status(ctx, st, *m.Status)
 	case m.Greets != nil:
 		s.greetings.heard(ctx, st, m.Greets.Ports)
+	case m.Demand != nil:
+		s.shares.heard(st, m.Demand)
 	case m.Hello != nil:
 		return status.Error(codes.InvalidArgument, "Hello was said already")
 	}
@@ -418,6 +423,7 @@ func (st *stream) send(ctx context.Context) error {
 		waiting := st.flight != nil
 		drained := st.drained
 		st.drained = false
+		parts := st.takeParts()
 		var late time.Duration
 		if waiting {
 			late = ackTimeout - time.Since(st.flight.at)
@@ -425,6 +431,12 @@ func (st *stream) send(ctx context.Context) error {
 		st.mu.Unlock()
 		if drained {
 			out := control.EncodeControlMessage(&control.ControlMessage{Drained: true})
+			if err := st.grpc.SendMsg(&out); err != nil {
+				return err
+			}
+		}
+		if parts != nil {
+			out := control.EncodeControlMessage(&control.ControlMessage{Shares: parts})
 			if err := st.grpc.SendMsg(&out); err != nil {
 				return err
 			}
