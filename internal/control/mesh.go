@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,24 +151,54 @@ func badRequest(format string, args ...any) error {
 	return &client.Status{Kind: "Status", APIVersion: "v1", Result: "Failure", Code: http.StatusBadRequest, Reason: client.ReasonBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
-func (f *facts) CreateJoinToken(ctx context.Context, r client.JoinTokenRequest) (*client.JoinToken, error) {
-	text := r.Identity
+// grantable reads an identity that somebody may be given.
+func (f *facts) grantable(text string) (identity.ID, error) {
 	if !strings.Contains(text, "://") {
 		ns, account, ok := strings.Cut(text, "/")
 		if !ok {
-			return nil, badRequest("identity %q: want NAMESPACE/SERVICE-ACCOUNT or a SPIFFE id", text)
+			return identity.ID{}, badRequest("identity %q: want NAMESPACE/SERVICE-ACCOUNT or a SPIFFE id", text)
 		}
 		text = identity.ID{TrustDomain: f.ca.TrustDomain(), Namespace: ns, ServiceAccount: account}.String()
 	}
 	id, err := identity.Parse(text)
+	switch {
+	case err != nil:
+		return id, badRequest("identity: %s", err)
+	case id.TrustDomain != f.ca.TrustDomain():
+		return id, badRequest("identity %s is not of this mesh's trust domain, %s", id, f.ca.TrustDomain())
+	case id == identity.ControlPlane(id.TrustDomain):
+		return id, badRequest("identity %s is the control plane's own", id)
+	case slices.Contains(f.Snapshot().Settings.Denied, id.String()):
+		return id, badRequest("identity %s is denied: it is in the Mesh object's deniedIdentities", id)
+	}
+	return id, nil
+}
+
+// CreateCertificate signs a certificate for who may use the API.
+func (f *facts) CreateCertificate(_ context.Context, r client.CertificateRequest) (*client.Certificate, error) {
+	id, err := f.grantable(r.Identity)
 	if err != nil {
-		return nil, badRequest("identity: %s", err)
+		return nil, err
 	}
-	if id.TrustDomain != f.ca.TrustDomain() {
-		return nil, badRequest("identity %s is not of this mesh's trust domain, %s", id, f.ca.TrustDomain())
+	csr, err := ca.ParseCSR(r.CSR)
+	if err != nil {
+		return nil, badRequest("csr: %s", err)
 	}
-	if id == identity.ControlPlane(id.TrustDomain) {
-		return nil, badRequest("identity %s is the control plane's own", id)
+	ttl := ca.MaxTTL
+	if d := f.Snapshot().Settings.CertificateTTL; d > 0 {
+		ttl = d
+	}
+	chain, err := f.ca.Issue(csr.PublicKey, id, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return &client.Certificate{Identity: id.String(), Chain: chain}, nil
+}
+
+func (f *facts) CreateJoinToken(ctx context.Context, r client.JoinTokenRequest) (*client.JoinToken, error) {
+	id, err := f.grantable(r.Identity)
+	if err != nil {
+		return nil, err
 	}
 	g := join.Grant{Identity: id, Services: []string{}}
 	for i, s := range r.Services {

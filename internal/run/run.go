@@ -121,6 +121,8 @@ type running struct {
 	proxy     *Proxy
 	stopKeep  context.CancelFunc
 	kept      chan struct{}
+	// stopIdentity ends the Workload API; nil when it isn't served.
+	stopIdentity func()
 }
 
 // prepare does everything up to a ready proxy.
@@ -149,6 +151,7 @@ func (c *Config) prepare(ctx context.Context, lock *os.File) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.offerIdentity(ctx)
 	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopKeep, r.kept = stop, make(chan struct{})
 	go func() {
@@ -345,6 +348,9 @@ func (r *running) close() {
 	if r.stopKeep != nil {
 		r.stopKeep()
 		<-r.kept
+	}
+	if r.stopIdentity != nil {
+		r.stopIdentity()
 	}
 	if r.proxy != nil {
 		r.proxy.Kill() // ended already, in an ordinary end

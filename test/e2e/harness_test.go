@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(loadMain())
 	case "server":
 		os.Exit(serverMain())
+	case "identity":
+		os.Exit(identityMain())
 	case "greet":
 		os.Exit(greetMain())
 	case "pieces":
@@ -87,13 +89,19 @@ func newMesh(t *testing.T, objects ...string) *mesh {
 	})
 	m.startControl()
 	for _, o := range objects {
-		file := filepath.Join(t.TempDir(), "objects.yaml")
-		if err := os.WriteFile(file, []byte(o), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		m.tulle("apply", "-f", file)
+		m.apply(o)
 	}
 	return m
+}
+
+// apply applies objects.
+func (m *mesh) apply(objects string) {
+	m.t.Helper()
+	file := filepath.Join(m.t.TempDir(), "objects.yaml")
+	if err := os.WriteFile(file, []byte(objects), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.tulle("apply", "-f", file)
 }
 
 func (m *mesh) startControl() {

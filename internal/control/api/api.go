@@ -33,6 +33,7 @@ type Mesh interface {
 	ProxyConnections(ctx context.Context, namespace, name string) (json.RawMessage, error)
 	CreateJoinToken(ctx context.Context, r client.JoinTokenRequest) (*client.JoinToken, error)
 	Identity(ctx context.Context) (*client.Identity, error)
+	CreateCertificate(ctx context.Context, r client.CertificateRequest) (*client.Certificate, error)
 	Trust(ctx context.Context) (*client.Trust, error)
 	ChangeTrust(ctx context.Context, r client.TrustRequest) (*client.Trust, error)
 }

@@ -67,6 +67,13 @@ func (a *API) Handler() http.Handler {
 		}
 		return a.config.Mesh.ChangeTrust(r.Context(), req)
 	})
+	handle("POST /tulle/v1/certificates", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		var req client.CertificateRequest
+		if err := readJSON(w, r, &req); err != nil {
+			return nil, err
+		}
+		return a.config.Mesh.CreateCertificate(r.Context(), req)
+	})
 	handle("POST /tulle/v1/join-tokens", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.JoinTokenRequest
 		if err := readJSON(w, r, &req); err != nil {
