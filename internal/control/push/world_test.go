@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -47,6 +48,8 @@ type world struct {
 
 	mu       sync.Mutex
 	rejected map[string]string
+
+	shares map[string]func(*control.Shares) // by the names of proxies to come
 }
 
 func newWorld(t *testing.T) *world {
@@ -199,6 +202,7 @@ type proxy struct {
 	refused string
 	drained bool
 	judge   func(*control.Update) string // "" takes it
+	shares  func(*control.Shares)        // nil ignores them
 	hold    chan struct{}                // answers wait until it is closed
 	sendMu  sync.Mutex
 }
@@ -233,6 +237,9 @@ func (w *world) connect(account, name string, options ...option) *proxy {
 	for _, o := range options {
 		o(h)
 	}
+	if p.shares = w.shares[name]; p.shares != nil {
+		h.Shares = true
+	}
 	p.say(&control.ProxyMessage{Hello: h})
 	go p.read()
 	return p
@@ -264,6 +271,12 @@ func (p *proxy) read() {
 			p.refused = m.Refused.Reason
 		case m.Drained:
 			p.drained = true
+		case m.Shares != nil:
+			if p.shares == nil {
+				p.err = errors.New("shares for a proxy that doesn't understand them")
+				return
+			}
+			p.shares(m.Shares)
 		case m.Update != nil:
 			var keys []string
 			for i := range m.Update.Resources {
