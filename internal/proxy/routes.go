@@ -100,7 +100,10 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 			return r.diverted(x, f)
 		}
 	}
-	i := rule.Pick(r.lane.loop.Rand.Uint64())
+	i := p.sticky(x, rule)
+	if i < 0 {
+		i = rule.Pick(r.lane.loop.Rand.Uint64())
+	}
 	if i < 0 || p.backends[i].cluster == nil {
 		return l7http.NoBackend
 	}
@@ -120,6 +123,23 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 		}
 	}
 	return nil
+}
+
+// sticky is the backend that the request's session is at, or -1.
+func (p *place) sticky(x *l7http.Exchange, rule *route.Compiled) int {
+	if rule.Session.Kind == policy.NoSession || len(p.backends) < 2 {
+		return -1
+	}
+	token := l7http.SessionToken(&x.Request, &rule.Session)
+	if token == 0 {
+		return -1
+	}
+	for i := range p.backends {
+		if c := p.backends[i].cluster; c != nil && rule.Backends[i].Weight > 0 && c.Serves(token) {
+			return i
+		}
+	}
+	return -1
 }
 
 // diverted counts what is answered without a backend.

@@ -57,6 +57,9 @@ func (s *Set) named(token uint64) *Endpoint {
 	return nil
 }
 
+// Serves reports whether a session's endpoint is here, and well.
+func (s *Set) Serves(token uint64) bool { return s.named(token) != nil }
+
 // halfOpen returns an ejected endpoint whose time is over, for this request to
 // try it; each is tried by one request of all loops. A request that has failed
 // before doesn't.

@@ -91,6 +91,9 @@ func (c *Cluster) Len() int { return c.set.Len() }
 // Endpoints are the cluster's endpoints; the slice must not be changed or kept.
 func (c *Cluster) Endpoints() []*balance.Endpoint { return c.set.All() }
 
+// Serves reports whether the session of a token is at an endpoint of the cluster.
+func (c *Cluster) Serves(token uint64) bool { return c.set.Serves(token) }
+
 // Series is where traffic to the endpoint is counted.
 func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {
 	t := meter.None

@@ -12,7 +12,8 @@ import (
 // attempt waits for that.
 const (
 	// reclaimWait is how long an attempt waits for one; reclaimPause is how long
-	// nobody is asked again after that was in vain: all are in use.
+	// nobody is asked again after that was in vain, unless an exchange ends: all are
+	// in use.
 	reclaimWait  = 10 * time.Millisecond
 	reclaimPause = 50 * time.Millisecond
 )
@@ -53,6 +54,13 @@ func (c *Cluster) Wait() (eject.Hold, bool) {
 		return eject.Hold{}, true
 	}
 	return c.shared.Pending.Take(limit)
+}
+
+// Eased says that an exchange is over, so that its connection may rest.
+func (c *Cluster) Eased() {
+	if c.shared != nil && c.Policy().Limits.Connections != 0 {
+		c.shared.Eased()
+	}
 }
 
 // GiveUp closes a connection of this loop that rests, so that another may be

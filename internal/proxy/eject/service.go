@@ -160,6 +160,13 @@ func (s *Service) Reclaim(now, wait, pause int64) bool {
 	return true
 }
 
+// Eased says that a connection may have come to rest: it makes sense to ask again.
+func (s *Service) Eased() {
+	if s.asked.Load() != 0 {
+		s.asked.Store(0)
+	}
+}
+
 // Entered says that a loop has the whole list: endpoints that come later are new.
 func (s *Service) Entered() {
 	s.mu.Lock()

@@ -536,6 +536,9 @@ func (x *Exchange) verdict() balance.Verdict {
 func (x *Exchange) count(status int) {
 	x.timer.Clear()
 	x.held.Release()
+	if x.Cluster != nil {
+		x.Cluster.Eased()
+	}
 	if x.Series != nil {
 		x.Series.Request(status, x.worker.Loop.Now()-x.began)
 	}
