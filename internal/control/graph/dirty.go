@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -127,9 +129,11 @@ func (b *Builder) takeRoute(c Change) {
 		b.touchParents(r)
 		for i := range r.parents {
 			p, _ := r.parentOf(&r.parents[i])
-			for sibling := range b.byParent[p] {
-				if sibling.Kind != r.Kind {
-					b.dirty.routes[sibling] = true
+			siblings := b.byParent[p]
+			for sibling := range siblings {
+				if sibling.Kind != r.Kind { // then one of the same kind may win or lose in turn
+					mark(b.dirty.routes, maps.Keys(siblings))
+					break
 				}
 			}
 		}
