@@ -107,7 +107,7 @@ func (s *serverConn) Pull() { s.advance() }
 // Rewind brings the request back to the end of its head.
 func (s *serverConn) Rewind() bool {
 	st, in := s.stream, s.conn.In()
-	if st.lossy || st.headSent {
+	if st.lossy || st.headSent || in.Since(st.mark) > st.x.keeps() {
 		return false
 	}
 	st.x.teeAgain()
