@@ -99,7 +99,7 @@ func (u *use) http(r *gatewayv1.HTTPRoute) {
 			to.Backends = append(to.Backends, k)
 		}
 		own := ownFields{session: rule.SessionPersistence, timeouts: rule.Timeouts, retry: rule.Retry}
-		u.finish(at, to, bad, own)
+		u.finish(to, bad, own)
 	}
 }
 
@@ -138,7 +138,7 @@ func (u *use) grpc(r *gatewayv1.GRPCRoute) {
 			}
 			to.Backends = append(to.Backends, k)
 		}
-		u.finish(at, to, bad, ownFields{session: rule.SessionPersistence})
+		u.finish(to, bad, ownFields{session: rule.SessionPersistence})
 	}
 }
 
@@ -156,17 +156,10 @@ func (u *use) stream(i int, section *gatewayv1.SectionName, refs []gatewayv1.Bac
 }
 
 // finish adds a rule; one with a bad filter answers what it matches with an error.
-func (u *use) finish(at string, to route.Rule, bad *problem, own ownFields) {
-	// A proxy would refuse all it is told because of a rule that it can't compile.
-	if err := to.Check(); err != nil && bad == nil {
-		bad = unsupported("%s: %s", at, err)
-	}
+func (u *use) finish(to route.Rule, bad *problem, own ownFields) {
 	if bad != nil {
 		u.invalid = append(u.invalid, *bad)
 		to.Filters, to.Backends = route.Filters{}, nowhere
-		if to.Check() != nil { // nobody knows what the rule is about: it is dropped
-			return
-		}
 	}
 	if len(to.Backends) == 0 {
 		to.Backends = nowhere // nothing to send to: 500
