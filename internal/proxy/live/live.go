@@ -55,6 +55,8 @@ type Live struct {
 	registrations []control.Registration
 	greets        map[string]time.Time    // ports whose program spoke first, and when it was heard
 	greeted       []string                // those to report
+	sharer        Sharer                  // nil: no limit is shared
+	understood    bool                    // this conversation's control plane understands Demand
 	endSession    context.CancelCauseFunc // nil without a session
 	fault         string                  // why the proxy itself isn't ready
 	reprobe       chan struct{}           // wakes the probe: registrations or fault changed

@@ -59,7 +59,9 @@ func (l *Live) session(ctx context.Context) (err error) {
 // greet says who this is, what it holds, and what it wants to know.
 func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
 	hello := l.config.Hello
+	hello.Shares = true
 	l.mu.Lock()
+	l.understood = false
 	hello.Registrations = l.registrations
 	hello.Role = l.role
 	for key, version := range l.own {
@@ -109,10 +111,18 @@ func (l *Live) send(ctx context.Context, stream *rpc.Stream) {
 	l.mu.Lock()
 	told := l.status
 	l.mu.Unlock()
+	var d demander
+	defer d.stop()
 	for {
+		d.start(l)
 		select {
 		case <-ctx.Done():
 			return
+		case now := <-d.tick:
+			if d.tell(ctx, l, stream, now) != nil {
+				return
+			}
+			continue
 		case <-l.news:
 		}
 		l.mu.Lock()
@@ -174,6 +184,8 @@ func (l *Live) receive(ctx context.Context, stream *rpc.Stream) error {
 			if err := l.take(ctx, stream, m.Update); err != nil {
 				return err
 			}
+		case m.Shares != nil:
+			l.takeShares(m.Shares)
 		case m.Drained:
 			l.mu.Lock()
 			if l.status.Draining {
