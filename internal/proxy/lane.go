@@ -154,9 +154,11 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 	if c == nil {
 		c = dial.NewCluster(key, d, n.shard)
 		c.Budget = n.proxy.budgets.Of(d, key)
-		shared := n.proxy.services.Service(key)
-		shared.Gives(func() { n.loop.Post(func() { c.GiveUp() }) })
-		c.Share(shared)
+		if d != meter.Mirror { // what becomes of copies says nothing to requests, and takes no room of theirs
+			shared := n.proxy.services.Service(key)
+			shared.Gives(func() { n.loop.Post(func() { c.GiveUp() }) })
+			c.Share(shared)
+		}
 		c.SetZone(zone(n.current()))
 		c.ServerName = n.serverName(key)
 		c.Protocol = protocolOf(n.current(), k)
