@@ -460,6 +460,9 @@ func (x *Exchange) Fail(f *Failure) {
 	default:
 		x.router.Unrouted(f)
 	}
+	if x.Filters != nil && f != preflight {
+		x.completeExtra()
+	}
 	x.noteFailure(f)
 	x.count(f.Status)
 	x.down.Reply(f)

@@ -94,14 +94,30 @@ func fromParse(e *h1.Error) *Failure {
 // allowed is what a 405 answer says.
 const allowed = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
+// appendStatus appends a Proxy-Status (RFC 9209). detail says what policy it was,
+// if it was one.
+func appendStatus(dst []byte, f *Failure, detail string) []byte {
+	dst = append(append(dst, "tulle; error="...), f.Error...)
+	if detail == "" {
+		return dst
+	}
+	dst = append(dst, `; details="`...)
+	for i := range len(detail) {
+		if c := detail[i]; c >= ' ' && c < 0x7f && c != '"' && c != '\\' {
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
+}
+
 // appendReply appends the whole answer. HEAD gets no body.
-func appendReply(dst []byte, f *Failure, extra []h1.Field, method h1.Method, date []byte, closes bool) []byte {
+func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method h1.Method, date []byte, closes bool) []byte {
 	dst = h1.AppendStatusLine(dst, f.Status)
 	dst = append(dst, "Date: "...)
 	dst = append(dst, date...)
 	dst = append(dst, "\r\n"...)
 	if f.Error != "" {
-		dst = h1.AppendField(dst, "Proxy-Status", "tulle; error="+f.Error)
+		dst = append(appendStatus(append(dst, "Proxy-Status: "...), f, detail), "\r\n"...)
 	}
 	for i := range extra {
 		dst = h1.AppendField(dst, string(extra[i].Name), string(extra[i].Value))

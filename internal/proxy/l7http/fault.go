@@ -113,7 +113,18 @@ func (f *fault) over(w *Worker) bool { return !f.Until.IsZero() && !w.Loop.Wall(
 
 func (x *Exchange) spoiled(f *fault, kind string) {
 	x.worker.Shard.Fault(x.Faults.direction, x.Cluster.Key, kind)
-	x.detail = f.Name
+	x.Blame(f.Name)
+	if kind == faultAbort {
+		x.detail = f.Name
+	}
+}
+
+// codeOf is the gRPC code of an answer in the endpoint's place.
+func (x *Exchange) codeOf(f *Failure) int {
+	if x.code != 0 && f == &x.ending.failure {
+		return x.code
+	}
+	return grpcOf(f)
 }
 
 // delayed goes on after a delay.

@@ -143,7 +143,7 @@ func (st *h2Stream) replyGRPC(f *Failure) {
 	e.Field(nameDate, w.dateNow(), false)
 	st.proxyStatusTo(f)
 	fieldsTo(e, st.x.Extra)
-	w.scratch = appendInt(w.scratch[:0], int64(grpcOf(f)))
+	w.scratch = appendInt(w.scratch[:0], int64(st.x.codeOf(f)))
 	e.Field(nameGRPCStatus, w.scratch, false)
 	w.scratch = append(w.scratch[:0], f.Text...) // ours: needs no percent-encoding
 	e.Field(nameGRPCMessage, w.scratch, false)

@@ -134,7 +134,7 @@ func (st *h2Stream) proxyStatusTo(f *Failure) {
 		st.engine().Field(nameUnseen, valueUnseen, false)
 	}
 	if w := st.server.worker; f.Error != "" {
-		w.scratch = append(append(w.scratch[:0], "tulle; error="...), f.Error...)
+		w.scratch = appendStatus(w.scratch[:0], f, st.x.detail)
 		st.engine().Field(nameProxyStatus, w.scratch, false)
 	}
 }
