@@ -26,6 +26,7 @@ type inbound struct {
 	listener *live.Listener
 	config   *tls.Config
 	app      *dial.Cluster
+	bounds   inboundBounds
 }
 
 func newInbound(n *lane, l *live.Listener) *inbound {
@@ -44,10 +45,17 @@ func (in *inbound) update(l *live.Listener) {
 			Key:  l.Destination,
 			List: []view.Endpoint{{Address: l.App, Workload: "the program"}},
 		})
-		in.app.Failed = func(string) { in.lane.proxy.config.Live.Suspect() }
+		in.app.Failed = func(reason string) {
+			switch reason {
+			case "http_request_denied", "connection_limit_reached": // our doing, not the program's
+			default:
+				in.lane.proxy.config.Live.Suspect()
+			}
+		}
 	}
 	in.app.Protocol = l.Protocol
 	in.listener = l
+	in.bounds.follow(in, l.Inbound)
 }
 
 func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
@@ -94,16 +102,17 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 	state := s.State()
 	id := identity.Peer(state)
 	c.about.peer = id.String()
-	series := in.series(id.ServiceAccount+"."+id.Namespace, meter.Mutual)
+	caller := id.ServiceAccount + "." + id.Namespace
+	series := in.series(caller, meter.Mutual)
 	switch p := state.NegotiatedProtocol; {
 	case p != l4.ALPN && in.listener.SendProxy != view.ProxyNone:
 		c.refuse("proxy_header_on_http") // its connections carry requests of many
 	case p == l7http.ALPN:
 		c.found("http1", sniff.Told)
-		c.http(&inboundRouter{in, series, c.about}, series)
+		c.http(&inboundRouter{in, series, caller, c.about}, series)
 	case p == l7http.MuxALPN:
 		c.found("http2", sniff.Told)
-		c.peerHTTP(&inboundRouter{in, series, c.about}, series)
+		c.peerHTTP(&inboundRouter{in, series, caller, c.about}, series)
 	case p == l4.ALPN:
 		c.found("tcp", sniff.Told)
 		c.opaque(in.app, nil, l4.Options{Series: series, Preface: in.preface(c), Greeted: in.greeted()})
@@ -132,7 +141,7 @@ func (in *inbound) plaintext(c *incoming, v verdict) {
 		return
 	}
 	v.drop()
-	c.http(&inboundRouter{in, series, c.about}, series)
+	c.http(&inboundRouter{in, series, "", c.about}, series)
 }
 
 // greeted watches whether the program speaks first, where nobody has declared
@@ -166,6 +175,7 @@ func (in *inbound) series(peer string, t meter.TLS) *meter.Traffic {
 type inboundRouter struct {
 	*inbound
 	series *meter.Traffic
+	caller string // "SERVICE-ACCOUNT.NAMESPACE"; empty outside the mesh
 	about
 }
 
@@ -175,6 +185,7 @@ func (r *inboundRouter) Route(x *l7http.Exchange) *l7http.Failure {
 		return l7http.NotAProxy
 	}
 	x.Cluster, x.Series, x.Serving = r.app, r.series, true
+	x.Caller, x.Limits, x.Admission = r.caller, r.bounds.limits, r.bounds.admission
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/mtls"
+	"tulle.dev/tulle/internal/proxy/overload"
 	"tulle.dev/tulle/internal/proxy/poll"
 	"tulle.dev/tulle/internal/view"
 )
@@ -32,6 +33,7 @@ type lane struct {
 	passed     map[netip.AddrPort]*dial.Cluster
 	resolved   map[string]resolution
 	incoming   map[*incoming]struct{} // those that no HTTP has taken over
+	admissions map[*overload.Gate]*l7http.Admission
 	greeting   greeting
 
 	// clients counts the clients' connections that the loop serves, or is about to.
@@ -76,7 +78,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}),
-		Closed: n.ended, Slow: p.config.Slow,
+		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book,
 	}
 	return n
 }

@@ -59,6 +59,7 @@ type Proxy struct {
 	lanes    []*lane
 	services *eject.Registry // what the lanes know together
 	budgets  dial.Budgets
+	bounds   *bounds
 	limit    listen.Limit
 	running  sync.WaitGroup
 	draining atomic.Bool
@@ -80,6 +81,7 @@ func New(c Config) (*Proxy, error) {
 		c.Seed = rand.Uint64()
 	}
 	p := &Proxy{config: c, services: eject.New(), bound: make(map[string]netip.AddrPort), logged: make(map[string]string)}
+	p.bounds = newBounds(c.Live, c.Meter)
 	p.limit.Set(DefaultMaxConnections)
 	for i := range c.Loops {
 		poller, err := c.Poller(i)

@@ -33,7 +33,7 @@ type limiting struct {
 var (
 	tooMany = &Failure{429, "http_request_denied", "There are too many requests: a rate limit is reached.", false}
 	// overloaded is told to the caller's proxy as what the program hasn't seen.
-	overloaded = &Failure{503, "destination_unavailable", "The service has as much to do as it can: try again later.", false}
+	overloaded = &Failure{503, "connection_limit_reached", "The service has as much to do as it can: try again later.", false}
 )
 
 // limitsKey is where a policy's limits are counted.

@@ -172,17 +172,24 @@ func (b *Book) Take(limit string, part uint64) {
 	}
 }
 
-// Over counts the requests that came over the bound of combinations, by limit.
-func (b *Book) Over() map[string]uint64 {
+// Over is how many requests of a limit came over the bound of combinations.
+type Over struct {
+	Limit    string
+	Requests uint64
+}
+
+// Over lists the limits of which some did, by name.
+func (b *Book) Over() []Over {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	over := make(map[string]uint64)
+	var over []Over
 	for name, s := range b.states {
 		if t := s.table.Load(); t != nil {
 			if n := t.over.Load(); n > 0 {
-				over[name] = n
+				over = append(over, Over{name, n})
 			}
 		}
 	}
+	slices.SortFunc(over, func(a, b Over) int { return strings.Compare(a.Limit, b.Limit) })
 	return over
 }

@@ -256,7 +256,7 @@ func TestLine(t *testing.T) {
 		t.Error("the limit of 1 doesn't hold")
 	}
 	done(line, 9, 10*ms, 20*ms) // a
-	line.Serve(54 * ms)              // d has waited for too long
+	line.Serve(54 * ms)         // d has waited for too long
 	if want := "c in a in d away"; join3(log) != want {
 		t.Errorf("%s, want %s", join3(log), want)
 	}
