@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	pathpkg "path"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -220,7 +221,7 @@ func (f *fakeAPI) list(w http.ResponseWriter, path string, refuse func(int, stri
 		l := client.List{Kind: k.Name + "List", APIVersion: k.APIVersion(), Items: []json.RawMessage{}}
 		_, namespace, one := strings.Cut(strings.TrimSuffix(path, "/"+plural), "/namespaces/")
 		for _, at := range sortedNames(f.objects) {
-			if !strings.Contains(at, "/"+plural+"/") || one && !strings.Contains(at, "/namespaces/"+namespace+"/") {
+			if !strings.HasSuffix(pathpkg.Dir(at), "/"+plural) || one && !strings.Contains(at, "/namespaces/"+namespace+"/") {
 				continue
 			}
 			l.Items = append(l.Items, f.objects[at])

@@ -69,20 +69,6 @@ func (a *app) columnsOf(kind *object.Kind, wide bool) []column {
 				return strings.Join(all, ",")
 			}),
 		}
-	case object.HTTPRoute:
-		columns = []column{
-			col("HOSTNAMES", func(r *gatewayv1.HTTPRoute) string { return joined(r.Spec.Hostnames) }),
-			col("PARENTS", routeParents),
-			col("RULES", func(r *gatewayv1.HTTPRoute) string { return strconv.Itoa(len(r.Spec.Rules)) }),
-			col("ACCEPTED", func(r *gatewayv1.HTTPRoute) string {
-				var all []metav1.Condition
-				for _, p := range r.Status.Parents {
-					all = append(all, p.Conditions...)
-				}
-				return a.condition(all, "Accepted")
-			}),
-		}
-		more = []column{col("BACKENDS", routeBackends)}
 	case object.EndpointSlice:
 		columns = []column{
 			col("SERVICE", func(e *discoveryv1.EndpointSlice) string { return e.Labels[discoveryv1.LabelServiceName] }),
@@ -100,6 +86,10 @@ func (a *app) columnsOf(kind *object.Kind, wide bool) []column {
 			col("CERTIFICATE LIFE", func(m *v1alpha1.Mesh) string { return short(m.Spec.CertificateTTL.Duration) }),
 			col("PLAINTEXT", func(m *v1alpha1.Mesh) string { return string(m.Spec.Plaintext) }),
 		}
+	case object.Namespace:
+		columns = []column{col("LABELS", func(n *corev1.Namespace) string { return pairs(n.Labels) })}
+	default:
+		columns, more = a.trafficColumns(kind)
 	}
 	if wide {
 		columns = append(columns, more...)
@@ -187,37 +177,6 @@ func gatewayListeners(g *gatewayv1.Gateway) string {
 			text += "/" + string(*l.Hostname)
 		}
 		all = append(all, text)
-	}
-	return strings.Join(all, ",")
-}
-
-func routeParents(r *gatewayv1.HTTPRoute) string {
-	var all []string
-	for _, p := range r.Spec.ParentRefs {
-		kind := "gateway"
-		if p.Kind != nil {
-			kind = strings.ToLower(string(*p.Kind))
-		}
-		all = append(all, kind+"/"+string(p.Name))
-	}
-	return strings.Join(all, ",")
-}
-
-func routeBackends(r *gatewayv1.HTTPRoute) string {
-	var all []string
-	for _, rule := range r.Spec.Rules {
-		for _, b := range rule.BackendRefs {
-			text := string(b.Name)
-			if b.Port != nil {
-				text += ":" + strconv.Itoa(int(*b.Port))
-			}
-			if b.Weight != nil && len(rule.BackendRefs) > 1 {
-				text += "=" + strconv.Itoa(int(*b.Weight))
-			}
-			if !slices.Contains(all, text) {
-				all = append(all, text)
-			}
-		}
 	}
 	return strings.Join(all, ",")
 }

@@ -133,7 +133,7 @@ func takeConditions(status map[string]any) []map[string]any {
 		}
 		delete(status, "conditions")
 	}
-	for _, part := range []string{"parents", "listeners"} {
+	for _, part := range []string{"parents", "ancestors", "listeners"} {
 		list, _ := status[part].([]any)
 		for _, p := range list {
 			if m, ok := p.(map[string]any); ok {
