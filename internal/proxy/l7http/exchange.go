@@ -355,7 +355,7 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		x.after = x.asksAfter(r.Fields)
 	}
 	if why := x.unwanted(r); why != 0 {
-		if pause, ok := x.mayRetry(why, x.after); ok {
+		if pause, ok := x.mayRetry(why, x.pauseAsked()); ok {
 			x.noteStatus(r)
 			x.noteLeft()
 			v := x.verdict()
@@ -527,6 +527,8 @@ func (x *Exchange) stalled(requestDone bool) {
 // verdict is what the response says of its endpoint.
 func (x *Exchange) verdict() balance.Verdict {
 	switch {
+	case x.shed():
+		return balance.Busy
 	case x.status >= 500:
 		return balance.Failed
 	case x.status == 429 || x.coded && x.callCode == grpcExhausted:

@@ -84,9 +84,9 @@ func grpcOf(f *Failure) int {
 		return grpcUnimplemented
 	case 408, 504:
 		return grpcDeadlineExceeded
-	case 413, 431:
+	case 413, 429, 431:
 		return grpcExhausted
-	case 429, 502, 503:
+	case 502, 503:
 		return grpcUnavailable
 	case 400, 500, 508:
 		return grpcInternal

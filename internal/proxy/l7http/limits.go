@@ -218,3 +218,28 @@ func (x *Exchange) quit(good bool) {
 		}
 	}
 }
+
+// shed reports, on the caller's side, that the endpoint's own proxy has refused the
+// request because the program has too much to do. That says nothing bad of the
+// endpoint, and the program hasn't seen the request.
+func (x *Exchange) shed() bool { return x.unsent && x.after > 0 }
+
+// elsewhere says whether a request that was shed may be sent again: only, and at
+// once, to an endpoint that hasn't shed it. When all have, more tries would only
+// add to their load.
+func (x *Exchange) elsewhere() policy.Condition {
+	x.failed.Add(x.endpoint)
+	if x.Cluster.Untried(&x.failed) {
+		return policy.Unsent
+	}
+	return 0
+}
+
+// pauseAsked is how long the endpoint that answered wants to be left alone by this
+// request. What it says when it sheds is for the client, and for balancing.
+func (x *Exchange) pauseAsked() time.Duration {
+	if x.shed() {
+		return 0
+	}
+	return x.after
+}

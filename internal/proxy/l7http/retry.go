@@ -118,6 +118,9 @@ func retryReason(why policy.Condition) meter.Retry {
 // better than one that begins like this.
 func (x *Exchange) unwanted(r *h1.Response) (why policy.Condition) {
 	p := &x.Policy.Retry
+	if x.shed() {
+		return x.elsewhere() & p.On
+	}
 	if x.unsent {
 		why = policy.Unsent
 	}
