@@ -208,42 +208,47 @@ func TestMirrorOfARequestThatBreaks(t *testing.T) {
 	}
 }
 
-// TestMirrorToTheSameService: copies that fail put no endpoint out, and take no
-// room of the requests', where both go to one service.
+// TestMirrorToTheSameService: copies that fail put no endpoint out, and those that
+// hang take no room of the requests', where both go to one service.
 func TestMirrorToTheSameService(t *testing.T) {
-	app := program(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Copy") != "" {
-			w.WriteHeader(503)
+	hang, release := context.WithCancel(context.Background())
+	defer release()
+	for _, hangs := range []bool{false, true} {
+		app := func() netip.AddrPort {
+			return program(t, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Header.Get("X-Copy") == "":
+				case hangs:
+					<-hang.Done()
+				default:
+					w.WriteHeader(503)
+				}
+			})
 		}
-	})
-	v := mirrorView(app, view.HTTP, policy.All)
-	// The copies have a field that the requests lose at their backend.
-	rule := &v.Proxy.Listeners[0].Routes.Hosts[0].Rules[0]
-	rule.Filters.Request = &route.Modifier{Set: []route.Value{{Name: "x-copy", Value: "1"}}}
-	rule.Filters.Mirrors = []route.Mirror{{Destination: backendKey, Share: policy.All}}
-	rule.Backends[0].Filters = route.Filters{Request: &route.Modifier{Remove: []string{"x-copy"}}}
-	up := *policy.DefaultUpstream
-	up.Ejection.Consecutive, up.Ejection.Max, up.Limits.Requests = 1, 100, 1
-	v.Endpoints[backendKey].Policy = &up
-	v.Endpoints[backendKey].List = append(v.Endpoints[backendKey].List, view.Endpoint{Address: program(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Copy") != "" {
-			w.WriteHeader(503)
+		v := mirrorView(app(), view.HTTP, policy.All)
+		v.Endpoints[backendKey].List = append(v.Endpoints[backendKey].List, view.Endpoint{Address: app()})
+		// The copies have a field that the requests lose at their backend.
+		rule := &v.Proxy.Listeners[0].Routes.Hosts[0].Rules[0]
+		rule.Filters.Request = &route.Modifier{Set: []route.Value{{Name: "x-copy", Value: "1"}}}
+		rule.Filters.Mirrors = []route.Mirror{{Destination: backendKey, Share: policy.All}}
+		rule.Backends[0].Filters = route.Filters{Request: &route.Modifier{Remove: []string{"x-copy"}}}
+		up := *policy.DefaultUpstream
+		if up.Ejection.Consecutive = 1; hangs {
+			up.Limits.Requests = 1
 		}
-	})})
-	p := start(t, v, 1)
-	c := client(t, false)
-	for i := range 50 {
-		if got := post(t, c, p.addr(t, "http"), nil, true); got != "200 " {
-			t.Fatalf("request %d: %q", i, got)
+		v.Endpoints[backendKey].Policy = &up
+		p := start(t, v, 1)
+		c := client(t, false)
+		const requests = 50
+		for i := range requests {
+			if got := post(t, c, p.addr(t, "http"), nil, true); got != "200 " {
+				t.Fatalf("hangs %t: request %d: %q", hangs, i, got)
+			}
 		}
-	}
-	m := p.metrics(t)
-	if !strings.Contains(m, `direction="mirror",service="backend.default:80",peer="",tls="none",status="503"}`) {
-		t.Error("no copy failed, which the test is about")
-	}
-	for _, line := range strings.Split(m, "\n") {
-		if strings.HasPrefix(line, "tulle_endpoint_ejections_total") && !strings.HasSuffix(line, " 0") {
-			t.Errorf("ejected: %s", line)
+		if hangs {
+			continue
 		}
+		counted(t, p, fmt.Sprintf(`tulle_requests_total{direction="mirror",service="backend.default:80",peer="",tls="none",status="503"} %d`, requests))
+		counted(t, p, `tulle_endpoints{service="backend.default:80",state="ejected"} 0`)
 	}
 }

@@ -96,8 +96,16 @@ type spoken struct {
 // asked when it takes the client's word to know which server that is.
 func (o *outbound) meet(c *incoming, key string, what spoken) {
 	m := meet{silence: clientSilence, learnt: what.known || o.lane.greets(key)}
-	if !what.routed {
-		m.server = o.server(key, what.streams)
+	opaque := func() { o.tcp(c, key, what.streams) }
+	server := key
+	if s := what.streams; s != nil && s.ByName {
+		server = ""
+	} else if s != nil {
+		server = o.lane.pick(s, nil)
+		opaque = func() { c.to(server) }
+	}
+	if server != "" && !what.routed {
+		m.server = func(then func(*dial.Cluster)) { o.lane.endpoints(meter.Outbound, server, then) }
 	}
 	c.meet(m, func(v verdict) {
 		switch {
@@ -116,22 +124,8 @@ func (o *outbound) meet(c *incoming, key string, what spoken) {
 			c.opaque(nil, v.early, l4.Options{})
 			return
 		}
-		o.tcp(c, key, what.streams)
+		opaque()
 	})
-}
-
-// server is how the server of a connection that may not be HTTP is found before
-// the client has said anything; nil when it can't be.
-func (o *outbound) server(key string, s *live.Streams) func(then func(*dial.Cluster)) {
-	if s != nil {
-		if s.ByName {
-			return nil
-		}
-		if key = o.lane.pick(s, nil); key == "" {
-			return nil
-		}
-	}
-	return func(then func(*dial.Cluster)) { o.lane.endpoints(meter.Outbound, key, then) }
 }
 
 // opaqueName is what a connection that isn't HTTP is called.

@@ -25,7 +25,11 @@ func (c *incoming) stream(s *live.Streams) {
 
 // streamTo is stream when it is known which name the client asked for.
 func (c *incoming) streamTo(s *live.Streams, name []byte) {
-	key := c.lane.pick(s, name)
+	c.to(c.lane.pick(s, name))
+}
+
+// to sends the connection to a destination, or closes it when there is none.
+func (c *incoming) to(key string) {
 	if key == "" {
 		c.refuse(noStream)
 		return
