@@ -22,7 +22,8 @@ import (
 //	opaque: -> an endpoint of its destination, or of a stream's route
 //
 // Where routes of streams are for names, the client's ClientHello is read first:
-// a name that no certificate covers is passed through, TLS and all.
+// a name that no certificate covers is passed through, TLS and all, and so is one
+// that a listener without certificates covers more closely.
 type edge struct {
 	lane     *lane
 	listener *live.Listener
@@ -77,7 +78,7 @@ func (e *edge) begin(c *incoming) {
 	switch {
 	case l.Streams != nil && l.Streams.ByName && e.config != nil:
 		c.asked(func(name []byte) {
-			if l.Certificates.For(name) != nil {
+			if l.Certificates.For(name).Ends() {
 				e.secure(c)
 				return
 			}

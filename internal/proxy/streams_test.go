@@ -273,6 +273,10 @@ func TestTLSEndsOrPasses(t *testing.T) {
 		l := &v.Proxy.Listeners[0]
 		l.Protocol = protocol
 		l.Certificates = []view.ServerCertificate{{Listener: "ended", Hostnames: []string{"ended.example"}, Certificate: chain, Key: key}}
+		if protocol == view.HTTP { // a wildcard with a certificate, and a closer name without
+			l.Certificates[0].Hostnames = []string{"*.example"}
+			l.Certificates = append(l.Certificates, view.ServerCertificate{Listener: "through", Hostnames: []string{"passed.example"}})
+		}
 		l.Streams = route.Spec{Hosts: []route.Host{stream("passed.example", keyA)}}
 		if protocol == view.TCP {
 			l.Routes = route.Spec{}

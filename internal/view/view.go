@@ -169,7 +169,8 @@ type ServerCertificate struct {
 	// Hostnames are exact, "*.example" for one or more leading labels, or "*";
 	// the most specific wins. None is "*".
 	Hostnames []string
-	// Certificate and Key are PEM.
+	// Certificate and Key are PEM. Without them TLS doesn't end here for these
+	// names: Streams routes them, though another entry covers them less closely.
 	Certificate, Key []byte
 }
 

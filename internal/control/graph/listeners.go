@@ -142,6 +142,8 @@ func clash(x, y *listener) {
 		conflict(gatewayv1.ListenerReasonProtocolConflict, "it too, and TCP shares a port with nothing")
 	case x.tls() != y.tls():
 		conflict(gatewayv1.ListenerReasonProtocolConflict, "it too, with TLS on one side only")
+	case x.Protocol != y.Protocol && !x.passthrough() && !y.passthrough():
+		conflict(gatewayv1.ListenerReasonProtocolConflict, "it too, and HTTPS shares a port with TLS only when that has mode Passthrough")
 	case x.host == y.host && x.Protocol != y.Protocol:
 		conflict(gatewayv1.ListenerReasonProtocolConflict, "the same hostname with another protocol")
 	case x.host == y.host:

@@ -37,19 +37,30 @@ func edge(g *mesh.Gateway) []view.Listener {
 	return out
 }
 
-// certificates adds a listener's certificates. Where the listener has its port to
-// itself, its first one is shown whatever name is asked for: clients without a
-// name are then told by HTTP what is wrong.
+// certificates adds a listener's certificates. One that has its port to itself
+// shows its first one whatever name is asked for: clients without a name are then
+// told by HTTP what is wrong. Where TLS ends for some names of a port only, those
+// that are passed through are named too.
 func certificates(g *mesh.Gateway, l *mesh.GatewayListener, to *view.Listener) {
-	alone := !slices.ContainsFunc(g.Listeners, func(o mesh.GatewayListener) bool { return o.Name != l.Name && o.Listen == l.Listen })
-	for i := range l.Certificates {
-		c := &l.Certificates[i]
-		if i == 0 && (alone || l.Hostname == "*") {
-			to.Certificate, to.Key = c.Chain, c.Key
-			if alone {
-				continue
-			}
+	alone, ends := true, false
+	for i := range g.Listeners {
+		if o := &g.Listeners[i]; o.Listen == l.Listen {
+			alone = alone && o.Name == l.Name
+			ends = ends || len(o.Certificates) > 0
 		}
-		to.Certificates = append(to.Certificates, view.ServerCertificate{Listener: l.Name, Hostnames: c.Hostnames, Certificate: c.Chain, Key: c.Key})
+	}
+	if ends && len(l.Certificates) == 0 {
+		to.Certificates = append(to.Certificates, view.ServerCertificate{Listener: l.Name, Hostnames: []string{l.Hostname}})
+	}
+	if alone && len(l.Certificates) == 1 {
+		to.Certificate, to.Key = l.Certificates[0].Chain, l.Certificates[0].Key
+		return
+	}
+	for i := range l.Certificates {
+		c := view.ServerCertificate{Listener: l.Name, Hostnames: l.Certificates[i].Hostnames, Certificate: l.Certificates[i].Chain, Key: l.Certificates[i].Key}
+		if alone && i == 0 {
+			c.Hostnames = nil // any name
+		}
+		to.Certificates = append(to.Certificates, c)
 	}
 }

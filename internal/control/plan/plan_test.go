@@ -3,6 +3,8 @@ package plan
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,10 +62,7 @@ func TestGolden(t *testing.T) {
 						v = r.Host
 					}
 				}
-				data, err := json.MarshalIndent(v, "", " ")
-				if err != nil {
-					t.Fatal(err)
-				}
+				data := readable(t, v)
 				out.Files = append(out.Files, txtar.File{Name: f.Name, Data: append(data, '\n')})
 			}
 			got := txtar.Format(out)
@@ -78,6 +77,65 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// readable is a value as JSON without what is empty.
+func readable(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree any
+	if err := json.Unmarshal(data, &tree); err != nil {
+		t.Fatal(err)
+	}
+	data, err = json.MarshalIndent(pruned(tree), "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func pruned(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for k, item := range v {
+			if item = pruned(item); item != nil {
+				out[k] = item
+			}
+		}
+		if len(out) == 0 {
+			return nil
+		}
+		return out
+	case []any:
+		out := []any{}
+		for _, item := range v {
+			if item = pruned(item); item == nil {
+				item = map[string]any{}
+			}
+			out = append(out, item)
+		}
+		if len(out) == 0 {
+			return nil
+		}
+		return out
+	case string:
+		if v == "" || v == "0001-01-01T00:00:00Z" {
+			return nil
+		}
+	case float64:
+		if v == 0 {
+			return nil
+		}
+	case bool:
+		if !v {
+			return nil
+		}
+	}
+	return v
 }
 
 func snapshot(t testing.TB, file string, data []byte) *mesh.Snapshot {
@@ -138,5 +196,44 @@ func TestKeys(t *testing.T) {
 	}
 	if _, ok := Resource(&mesh.Snapshot{}, "default", control.KeyProxy); ok {
 		t.Error("the proxy's own resource can be subscribed to")
+	}
+}
+
+// TestCertificates: what a port shows whose listeners differ by name.
+func TestCertificates(t *testing.T) {
+	cert := func(name string) mesh.Certificate {
+		return mesh.Certificate{Hostnames: []string{name}, Chain: []byte("chain of " + name), Key: []byte("key of " + name)}
+	}
+	at := netip.MustParseAddrPort("10.0.0.1:443")
+	secure := func(name, host string, certs ...mesh.Certificate) mesh.GatewayListener {
+		return mesh.GatewayListener{Name: name, Listen: at, Hostname: host, Certificates: certs}
+	}
+	through := mesh.GatewayListener{Name: "through", Listen: at, Hostname: "t.example", TCP: true}
+	for _, test := range []struct {
+		name      string
+		listeners []mesh.GatewayListener
+		want      []string // listener, names, chain; the default first
+	}{
+		{"one of its own is shown to everybody", []mesh.GatewayListener{secure("a", "a.example", cert("a.example"))},
+			[]string{"- chain of a.example"}},
+		{"several of one listener", []mesh.GatewayListener{secure("a", "*.example", cert("*.example"), cert("b.example"))},
+			[]string{"-", "a [] chain of *.example", "a [b.example] chain of b.example"}},
+		{"several listeners", []mesh.GatewayListener{secure("a", "*", cert("*")), secure("b", "b.example", cert("b.example"))},
+			[]string{"-", "a [*] chain of *", "b [b.example] chain of b.example"}},
+		{"some pass through", []mesh.GatewayListener{secure("a", "*.example", cert("*.example")), through},
+			[]string{"-", "a [*.example] chain of *.example", "through [t.example]"}},
+		{"all pass through", []mesh.GatewayListener{through}, []string{"-"}},
+	} {
+		l := edge(&mesh.Gateway{Listeners: test.listeners})
+		if len(l) != 1 {
+			t.Fatalf("%s: %d listeners", test.name, len(l))
+		}
+		got := []string{strings.TrimSpace("- " + string(l[0].Certificate))}
+		for _, c := range l[0].Certificates {
+			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %v %s", c.Listener, c.Hostnames, c.Certificate)))
+		}
+		if d := cmp.Diff(test.want, got); d != "" {
+			t.Errorf("%s: -want +got:\n%s", test.name, d)
+		}
 	}
 }

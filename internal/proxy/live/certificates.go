@@ -28,6 +28,9 @@ type Served struct {
 	certificates []*tls.Certificate
 }
 
+// Ends says whether TLS ends at the listener: else it is passed through.
+func (s *Served) Ends() bool { return s != nil && len(s.certificates) > 0 }
+
 type servedSuffix struct {
 	value  string // ".example" of "*.example"
 	served *Served
@@ -37,12 +40,14 @@ func compileCertificates(l *view.Listener) (*Certificates, error) {
 	c := &Certificates{exact: make(map[string]*Served)}
 	for i := range l.Certificates {
 		s := &l.Certificates[i]
-		pair, err := tls.X509KeyPair(s.Certificate, s.Key)
-		if err != nil {
-			return nil, fmt.Errorf("certificates[%d] (%s): %w", i, s.Listener, err)
-		}
 		served := c.served(s.Listener)
-		served.certificates = append(served.certificates, &pair)
+		if len(s.Certificate)+len(s.Key) > 0 {
+			pair, err := tls.X509KeyPair(s.Certificate, s.Key)
+			if err != nil {
+				return nil, fmt.Errorf("certificates[%d] (%s): %w", i, s.Listener, err)
+			}
+			served.certificates = append(served.certificates, &pair)
+		}
 		names := s.Hostnames
 		if len(names) == 0 {
 			names = []string{"*"}
@@ -139,7 +144,7 @@ func (c *Certificates) For(name []byte) *Served {
 // client is told with unrecognized_name.
 func (c *Certificates) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := c.For([]byte(strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")))
-	if s == nil {
+	if !s.Ends() {
 		return nil, nil
 	}
 	for _, pair := range s.certificates {
