@@ -84,7 +84,7 @@ func (a *app) describe(o object.Object, data []byte) error {
 	if made := o.GetCreationTimestamp(); !made.IsZero() {
 		field("Created", fmt.Sprintf("%s (%s ago)", made.UTC().Format(time.RFC3339), a.ageOf(o)))
 	}
-	if spec, ok := m["spec"].(map[string]any); ok {
+	if spec, ok := m["spec"].(map[string]any); ok && len(spec) > 0 {
 		fmt.Fprintln(a.Out, "Spec:")
 		writeTree(a.Out, spec, "  ")
 	}

@@ -121,6 +121,9 @@ func policyOf[P any](p *P, list func(*P) []explain.Field) policyText {
 	out := policyText{}
 	for _, f := range list(p) {
 		out[f.Name] = f.Value
+		if f.Source != "" {
+			out[f.Name] += " (" + f.Source + ")"
+		}
 	}
 	return out
 }

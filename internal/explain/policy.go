@@ -25,6 +25,12 @@ type fields []Field
 
 func (f *fields) add(name, value string) { *f = append(*f, Field{Name: name, Value: value}) }
 
+// added is add, and where the value's source goes.
+func (f *fields) added(name, value string) *string {
+	f.add(name, value)
+	return &(*f)[len(*f)-1].Source
+}
+
 func (f *fields) duration(name string, d time.Duration) {
 	if d != 0 {
 		f.add(name, Duration(d))
@@ -54,23 +60,23 @@ func Request(r *policy.Request) []Field {
 	if r == nil {
 		r = policy.DefaultRequest
 	}
-	var f fields
+	f := &fields{}
 	f.duration("timeouts.request", r.Timeout)
 	f.duration("timeouts.perTry", r.Try)
 	f.duration("timeouts.streamIdle", r.StreamIdle)
 	f.add("retry.attempts", strconv.Itoa(int(r.Retry.Attempts)))
 	if r.Retry.Attempts > 0 {
-		retry(&f, &r.Retry)
+		retry(f, &r.Retry)
 	}
 	if r.Hedge.After > 0 {
 		f.duration("hedge.after", r.Hedge.After)
 		f.number("hedge.maxCopies", uint64(r.Hedge.Max), "")
 	}
 	for i := range r.Faults {
-		f.add("faults["+strconv.Itoa(i)+"]", fault(&r.Faults[i]))
+		*f.added("faults["+strconv.Itoa(i)+"]", fault(&r.Faults[i])) = r.Faults[i].Name
 	}
-	limits(&f, r.Limits)
-	return f
+	limits(f, r.Limits)
+	return *f
 }
 
 // conditions are the words of policy.Condition, by bit.
@@ -158,14 +164,7 @@ func fault(v *policy.Fault) string {
 	if !v.Until.IsZero() {
 		s += ", until " + v.Until.UTC().Format(time.RFC3339)
 	}
-	return from(s, v.Name)
-}
-
-func from(s, name string) string {
-	if name == "" {
-		return s
-	}
-	return s + " (" + name + ")"
+	return s
 }
 
 // When says which requests a match is about.
@@ -218,7 +217,7 @@ func limits(f *fields, list []policy.RateLimit) {
 		if l.Shadow {
 			s += ", counted only"
 		}
-		f.add("limits["+strconv.Itoa(i)+"]", from(s, l.Name))
+		*f.added("limits["+strconv.Itoa(i)+"]", s) = l.Name
 	}
 }
 
@@ -333,7 +332,8 @@ func Inbound(i *policy.Inbound) []Field {
 	var f fields
 	limits(&f, i.Limits)
 	if o := i.Overload; o != nil {
-		f.add("overload.concurrency", fmt.Sprintf("%d to %d", o.Min, o.Max))
+		f.add("overload.minConcurrency", strconv.FormatUint(uint64(o.Min), 10))
+		f.add("overload.maxConcurrency", strconv.FormatUint(uint64(o.Max), 10))
 		f.add("overload.latencyTolerance", strconv.Itoa(int(o.Tolerance))+"%")
 		f.duration("overload.queue", o.Queue)
 		for n := range o.Priority {

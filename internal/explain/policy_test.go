@@ -14,7 +14,11 @@ import (
 func lines(list []Field) string {
 	var b strings.Builder
 	for _, f := range list {
-		b.WriteString(f.Name + ": " + f.Value + "\n")
+		b.WriteString(f.Name + ": " + f.Value)
+		if f.Source != "" {
+			b.WriteString(" (" + f.Source + ")")
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }
@@ -71,7 +75,7 @@ balance.algorithm: PeakEWMA
 locality: PreferZone
 panicThreshold: 50%
 ejection.consecutiveFailures: 7
-ejection.successRate: 50%
+ejection.successRate: 80%
 ejection.minRequests: 20
 ejection.window: 10s
 ejection.time: 5s
@@ -110,7 +114,8 @@ healthCheck.successThreshold: 2
 		"inbound": {Inbound(&policy.Inbound{Limits: []policy.RateLimit{{Requests: 1, Per: time.Minute, Burst: 1}},
 			Overload: &policy.Overload{Min: 4, Max: 100, Tolerance: 200, Queue: time.Second, Priority: []policy.Priority{{Level: 9, When: policy.Match{From: []string{"*.admin"}}}}}}), `
 limits[0]: 1 per 1m, burst 1, for all requests
-overload.concurrency: 4 to 100
+overload.minConcurrency: 4
+overload.maxConcurrency: 100
 overload.latencyTolerance: 200%
 overload.queue: 1s
 overload.priorities[0]: 9 for all requests from *.admin

@@ -81,6 +81,7 @@ func (a *API) Handler() http.Handler {
 		}
 		return a.config.Mesh.CreateJoinToken(r.Context(), req)
 	})
+	handle("POST /tulle/v1/explain", a.explainRequest)
 	handle("GET /tulle/v1/why", a.why)
 	handle("GET /tulle/v1/why/{id}", a.why)
 	handle("GET /tulle/v1/stat", func(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -1,0 +1,90 @@
+package explain_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"sigs.k8s.io/yaml"
+
+	"tulle.dev/tulle/internal/control/graph"
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/explain"
+	"tulle.dev/tulle/internal/mesh"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output in testdata")
+
+// build makes a snapshot of objects.
+func build(t testing.TB, file string, data []byte) (*mesh.Snapshot, map[graph.Ref]*graph.Status) {
+	t.Helper()
+	docs, err := object.Decode(file, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []graph.Change
+	for _, d := range docs {
+		object.Default(d.Object)
+		changes = append(changes, graph.ChangeOf(d.Object))
+	}
+	r := graph.NewBuilder("mesh.local").Apply(1, changes)
+	return r.Snapshot, r.Statuses
+}
+
+// file finds a part of an archive.
+func file(t testing.TB, a *txtar.Archive, name string) *txtar.File {
+	t.Helper()
+	for i := range a.Files {
+		if a.Files[i].Name == name {
+			return &a.Files[i]
+		}
+	}
+	t.Fatalf("no part %q", name)
+	return nil
+}
+
+// TestAsk asks each line of "ask", FROM METHOD URL [HEADER: VALUE], and compares
+// the answers with "want".
+func TestAsk(t *testing.T) {
+	path := filepath.Join("testdata", "ask.txtar")
+	archive, err := txtar.ParseFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, _ := build(t, "mesh.yaml", file(t, archive, "mesh.yaml").Data)
+	var got strings.Builder
+	for line := range strings.Lines(string(file(t, archive, "ask").Data)) {
+		line = strings.TrimSpace(line)
+		words := strings.SplitN(line, " ", 4)
+		q := explain.Question{From: words[0], Method: words[1], URL: words[2]}
+		if len(words) > 3 {
+			name, value, _ := strings.Cut(words[3], ": ")
+			q.Headers = []explain.Header{{Name: name, Value: value}}
+		}
+		got.WriteString("# " + line + "\n")
+		answer, err := explain.Ask(snapshot, q)
+		if err != nil {
+			got.WriteString("error: " + err.Error() + "\n\n")
+			continue
+		}
+		text, err := yaml.Marshal(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.WriteString(string(text) + "\n")
+	}
+	want := file(t, archive, "want")
+	if *update {
+		want.Data = []byte(got.String())
+		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(string(want.Data), got.String()); diff != "" {
+		t.Error(diff)
+	}
+}
