@@ -35,6 +35,17 @@ type TargetRef struct {
 	SectionName *gatewayv1.SectionName `json:"sectionName,omitempty"`
 }
 
+// TargetGroup is the target's group, written or not.
+func (r *TargetRef) TargetGroup() gatewayv1.Group {
+	switch r.Kind {
+	case "Mesh":
+		return Group
+	case "HTTPRoute", "GRPCRoute", "Gateway":
+		return gatewayv1.GroupName
+	}
+	return ""
+}
+
 // Match narrows what a fault, a limit or a priority is about. A request meets it
 // when it meets each part that is written; what is empty is met by all.
 type Match struct {

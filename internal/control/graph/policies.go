@@ -238,7 +238,8 @@ func (b *Builder) policyStatus(ref Ref) {
 	s := &Status{Generation: p.generation}
 	for i := range p.targets {
 		t := &p.targets[i]
-		ancestor := gatewayv1.ParentReference{Group: &t.Group, Kind: &t.Kind, Name: t.Name, SectionName: t.SectionName}
+		group := t.TargetGroup()
+		ancestor := gatewayv1.ParentReference{Group: &group, Kind: &t.Kind, Name: t.Name, SectionName: t.SectionName}
 		target, why := p.target(t)
 		no := func(reason gatewayv1.PolicyConditionReason, message string) []Condition {
 			return []Condition{{Type: "Accepted", Reason: string(reason), Message: message}}

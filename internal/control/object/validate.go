@@ -75,6 +75,12 @@ func (is *issues) atMost(field string, n, most int) {
 	}
 }
 
+func (is *issues) hostname(field, h string) {
+	if len(validation.IsDNS1123Subdomain(strings.TrimPrefix(h, "*."))) > 0 {
+		is.add(field, "%q: want a host name in lower case without port, such as shop.example or *.example", h)
+	}
+}
+
 func (is *issues) serviceName(field, s string) {
 	if _, err := ServiceName(s, DefaultNamespace); err != nil {
 		is.add(field, "%s", err)
