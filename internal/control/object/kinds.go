@@ -95,6 +95,14 @@ var (
 		make: func() Object { return new(v1alpha1.RateLimitPolicy) }, validate: check(validateRateLimitPolicy)})
 	FaultPolicy = policyKind(&Kind{Name: "FaultPolicy", Plural: "faultpolicies", Short: []string{"fp"},
 		make: func() Object { return new(v1alpha1.FaultPolicy) }, validate: check(validateFaultPolicy)})
+	AccessPolicy = policyKind(&Kind{Name: "AccessPolicy", Plural: "accesspolicies", Short: []string{"acp"},
+		make: func() Object { return new(v1alpha1.AccessPolicy) }, validate: check(validateAccessPolicy)})
+	AuthenticationPolicy = policyKind(&Kind{Name: "AuthenticationPolicy", Plural: "authenticationpolicies", Short: []string{"anp"},
+		make: func() Object { return new(v1alpha1.AuthenticationPolicy) }, validate: check(validateAuthenticationPolicy)})
+	EgressPolicy = policyKind(&Kind{Name: "EgressPolicy", Plural: "egresspolicies", Short: []string{"egp"},
+		make: func() Object { return new(v1alpha1.EgressPolicy) }, validate: check(validateEgressPolicy)})
+	Operator = operatorKind(&Kind{Name: "Operator", Plural: "operators",
+		make: func() Object { return new(v1alpha1.Operator) }, validate: check(validateOperator)})
 	Namespace = &Kind{Version: "v1", Name: "Namespace", Plural: "namespaces", Short: []string{"ns"},
 		make: func() Object { return new(corev1.Namespace) }}
 	Workload = &Kind{Group: v1alpha1.Group, Version: v1alpha1.Version, Name: "Workload", Plural: "workloads", Short: []string{"wl"}, Namespaced: true,
@@ -104,7 +112,7 @@ var (
 )
 
 var kinds = []*Kind{Service, EndpointSlice, Secret, Namespace, Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant,
-	TrafficPolicy, RateLimitPolicy, FaultPolicy, Workload, Mesh}
+	TrafficPolicy, RateLimitPolicy, FaultPolicy, AccessPolicy, AuthenticationPolicy, EgressPolicy, Workload, Mesh, Operator}
 
 // published completes a kind of the Gateway API.
 func published(k *Kind) *Kind {
@@ -116,6 +124,13 @@ func published(k *Kind) *Kind {
 // policyKind completes a kind of policy.
 func policyKind(k *Kind) *Kind {
 	k.Group, k.Version, k.Namespaced, k.hasStatus = v1alpha1.Group, v1alpha1.Version, true, true
+	k.schema = schema.New(k.Group, k.Plural)
+	return k
+}
+
+// operatorKind completes the kind of who may use the API.
+func operatorKind(k *Kind) *Kind {
+	k.Group, k.Version = v1alpha1.Group, v1alpha1.Version
 	k.schema = schema.New(k.Group, k.Plural)
 	return k
 }

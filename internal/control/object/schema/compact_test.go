@@ -30,7 +30,7 @@ func sources(t *testing.T) map[string]string {
 	for _, plural := range []string{"gateways", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"} {
 		all[filepath.Join(published, "gateway.networking.k8s.io_"+plural+".yaml")] = "v1"
 	}
-	for _, plural := range []string{"trafficpolicies", "ratelimitpolicies", "faultpolicies"} {
+	for _, plural := range []string{"trafficpolicies", "ratelimitpolicies", "faultpolicies", "accesspolicies", "authenticationpolicies", "egresspolicies", "operators"} {
 		all["../../../../api/crds/tulle.dev_"+plural+".yaml"] = "v1alpha1"
 	}
 	return all
