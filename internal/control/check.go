@@ -125,7 +125,7 @@ func (f *facts) checkObjects(_ context.Context, add addCheck) {
 		label := strings.ToLower(ref.Kind.Name) + " " + ref.Name.String()
 		look := func(where string, conditions []graph.Condition) {
 			for _, c := range conditions {
-				if !c.True && c.Type != "Conflicted" && c.Type != "Programmed" {
+				if !c.True && c.Type != "Conflicted" && c.Type != "Programmed" || c.True && c.Type == "PartiallyInvalid" {
 					bad = append(bad, fmt.Sprintf("%s%s: %s: %s", label, where, c.Reason, c.Message))
 				}
 			}
@@ -133,6 +133,9 @@ func (f *facts) checkObjects(_ context.Context, add addCheck) {
 		look("", s.Conditions)
 		for _, p := range s.Parents {
 			look("", p.Conditions)
+		}
+		for _, a := range s.Ancestors {
+			look("", a.Conditions)
 		}
 		for _, l := range s.Listeners {
 			look(" listener "+l.Name, l.Conditions)
@@ -145,7 +148,7 @@ func (f *facts) checkObjects(_ context.Context, add addCheck) {
 		for _, p := range s.Ports {
 			set := snap.Endpoints[mesh.PortKey{Service: s.Name, Port: p.Port}]
 			if set == nil || !slices.ContainsFunc(set.Endpoints, func(e mesh.Endpoint) bool { return e.Health <= mesh.Suspect }) {
-				if len(s.Routes[p.Port].Hosts) == 0 && !routed[s.Name.String()] {
+				if len(s.Routes[p.Port].Hosts)+len(s.Streams[p.Port].Hosts) == 0 && !routed[s.Name.String()] {
 					unused = append(unused, fmt.Sprintf("%s:%d", s.Name, p.Port))
 				}
 			}

@@ -146,7 +146,11 @@ func (w *world) grant(account string, services ...string) {
 	}
 }
 
+// id is an identity of namespace default, or of another: "NAMESPACE/ACCOUNT".
 func id(account string) identity.ID {
+	if namespace, account, ok := strings.Cut(account, "/"); ok {
+		return identity.ID{TrustDomain: "mesh.local", Namespace: namespace, ServiceAccount: account}
+	}
 	return identity.ID{TrustDomain: "mesh.local", Namespace: "default", ServiceAccount: account}
 }
 

@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"tulle.dev/tulle/api/v1alpha1"
 	"tulle.dev/tulle/internal/control/graph"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/store"
@@ -127,6 +129,81 @@ func TestConditionsAreWritten(t *testing.T) {
 		all.Wait()
 		s.Close()
 	})
+}
+
+// TestRoutesAndPolicies: every kind of route has a status for each parent, every
+// policy one for each target, all with the generation they were worked out for;
+// what other controllers wrote stays.
+func TestRoutesAndPolicies(t *testing.T) {
+	conditions := []graph.Condition{{Type: "Accepted", True: true, Reason: "Accepted"}, {Type: "ResolvedRefs", Reason: "BackendNotFound", Message: "none"}}
+	ref := func(name string) gatewayv1.ParentReference {
+		return gatewayv1.ParentReference{Name: gatewayv1.ObjectName(name)}
+	}
+	s := &graph.Status{Generation: 7, Parents: []graph.ParentStatus{{Ref: ref("a"), Conditions: conditions}, {Ref: ref("b"), Conditions: conditions}},
+		Ancestors: []graph.ParentStatus{{Ref: ref("a"), Conditions: conditions}, {Ref: ref("b"), Conditions: conditions}}}
+	foreign := gatewayv1.RouteParentStatus{ParentRef: ref("a"), ControllerName: "example.com/another"}
+	now := metav1.Now()
+	for _, o := range []object.Object{&gatewayv1.HTTPRoute{}, &gatewayv1.GRPCRoute{}, &gatewayv1.TLSRoute{}, &gatewayv1.TCPRoute{},
+		&v1alpha1.TrafficPolicy{}, &v1alpha1.RateLimitPolicy{}, &v1alpha1.FaultPolicy{}} {
+		entries := func() (out [][]metav1.Condition, others int) {
+			data, err := json.Marshal(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Status struct {
+					Parents   []gatewayv1.RouteParentStatus
+					Ancestors []gatewayv1.PolicyAncestorStatus
+				}
+			}
+			if err := json.Unmarshal(data, &got); err != nil {
+				t.Fatal(err)
+			}
+			add := func(by gatewayv1.GatewayController, conditions []metav1.Condition) {
+				if by == ControllerName {
+					out = append(out, conditions)
+				} else {
+					others++
+				}
+			}
+			for _, p := range got.Status.Parents {
+				add(p.ControllerName, p.Conditions)
+			}
+			for _, a := range got.Status.Ancestors {
+				add(a.ControllerName, a.Conditions)
+			}
+			return out, others
+		}
+		switch o := o.(type) {
+		case *gatewayv1.HTTPRoute:
+			o.Status.Parents = append(o.Status.Parents, foreign)
+		case *v1alpha1.TrafficPolicy:
+			o.Status.Ancestors = append(o.Status.Ancestors, gatewayv1.PolicyAncestorStatus{AncestorRef: ref("a"), ControllerName: "example.com/another"})
+		}
+		_, before := entries()
+		if !set(o, s, "", now) {
+			t.Errorf("%T: nothing was set", o)
+		}
+		got, others := entries()
+		if len(got) != 2 || others != before {
+			t.Fatalf("%T: %d entries of ours, %d of others", o, len(got), others)
+		}
+		for _, list := range got {
+			if len(list) != 2 || list[0].ObservedGeneration != 7 || list[1].ObservedGeneration != 7 || list[1].Status != metav1.ConditionFalse || list[1].Reason != "BackendNotFound" {
+				t.Errorf("%T: %+v", o, list)
+			}
+		}
+		if set(o, s, "", metav1.NewTime(now.Add(time.Hour))) {
+			t.Errorf("%T: the same again changes something", o)
+		}
+		fewer := &graph.Status{Generation: 8, Parents: s.Parents[1:], Ancestors: s.Ancestors[1:]}
+		if !set(o, fewer, "", now) {
+			t.Errorf("%T: a parent that went away changes nothing", o)
+		}
+		if got, others := entries(); len(got) != 1 || got[0][0].ObservedGeneration != 8 || others != before {
+			t.Errorf("%T: %+v and %d others are left", o, got, others)
+		}
+	}
 }
 
 func TestMessagesAreBounded(t *testing.T) {
