@@ -38,10 +38,10 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 	for _, a := range addresses {
 		status.Addresses = append(status.Addresses, a.String())
 	}
-	e, usable := b.edgeOf(n), 0
+	e, usable, refused := b.edgeOf(n), 0, refusal(g)
 	for _, l := range e.listeners {
 		status.Listeners = append(status.Listeners, l.status())
-		if !l.usable() {
+		if !l.usable() || refused != nil {
 			continue
 		}
 		usable++
@@ -65,6 +65,9 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 		if usable == 0 {
 			status.Conditions[1] = Condition{Type: "Programmed", Reason: "Invalid", Message: "no listener can be used"}
 		}
+	}
+	if refused != nil {
+		status.refuse(refused)
 	}
 	b.dirty.newStatuses[Ref{object.Gateway, n}] = status
 	if reflect.DeepEqual(next.Gateways[n], out) {
