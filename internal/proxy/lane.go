@@ -15,6 +15,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/overload"
 	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/proxy/probe"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -35,6 +36,7 @@ type lane struct {
 	incoming   map[*incoming]struct{} // those that no HTTP has taken over
 	admissions map[*overload.Gate]*l7http.Admission
 	greeting   greeting
+	prober     *probe.Prober // of the first lane
 
 	// clients counts the clients' connections that the loop serves, or is about to.
 	// Other loops read it when they accept.
@@ -65,6 +67,9 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		passed:   make(map[netip.AddrPort]*dial.Cluster),
 		resolved: make(map[string]resolution),
 		incoming: make(map[*incoming]struct{}),
+	}
+	if i == 0 {
+		n.prober = probe.New(n.loop, n.asked)
 	}
 	n.handshakes = mtls.New(n.loop, handshakesPerLoop, p.config.Steps)
 	n.dialer = &dial.Dialer{
@@ -160,6 +165,7 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 			shared := n.proxy.services.Service(key)
 			shared.Gives(func() { n.loop.Post(func() { c.GiveUp() }) })
 			c.Share(shared)
+			c.Checked = func() { n.proxy.healthOf(k) }
 		}
 		c.SetZone(zone(n.current()))
 		c.ServerName = n.serverName(key)

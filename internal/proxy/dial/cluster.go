@@ -21,6 +21,11 @@ type Cluster struct {
 	Budget *Budget
 	// Pace is how long answers usually take to begin.
 	Pace story.Pace
+	// Silent keeps what goes wrong out of the figures.
+	Silent bool
+	// Checked, when not nil, is called when the endpoints have changed, or how
+	// their health is asked for.
+	Checked func()
 	// Failed, when not nil, is told of each failure, on the loop.
 	Failed func(reason string)
 
@@ -31,6 +36,7 @@ type Cluster struct {
 	told      *view.Endpoints
 	zone      string
 	shared    *eject.Service
+	checks    bool // the policy wants health checks, or did
 }
 
 // NewCluster makes a cluster without endpoints.
@@ -72,6 +78,10 @@ func (c *Cluster) follow() {
 	for _, gone := range c.set.Update(list) {
 		PoolOf(gone).Drop()
 	}
+	before := c.checks
+	if c.checks = c.Policy().Health != nil; (c.checks || before) && c.Checked != nil {
+		c.Checked()
+	}
 }
 
 // Known reports whether the proxy was told of the endpoints, be there any or not.
@@ -108,11 +118,17 @@ func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {
 
 // Retried counts a further try of a request, or one that was wanted and not made.
 func (c *Cluster) Retried(reason meter.Retry, outcome meter.RetryOutcome) {
+	if c.Silent {
+		return
+	}
 	c.shard.Retried(c.direction, c.Key, reason, outcome)
 }
 
 // Fail counts something that went wrong for a request to this cluster.
 func (c *Cluster) Fail(reason string) {
+	if c.Silent {
+		return
+	}
 	c.shard.Error(c.direction, c.Key, reason)
 	if c.Failed != nil {
 		c.Failed(reason)

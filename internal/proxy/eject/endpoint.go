@@ -61,6 +61,9 @@ type Endpoint struct {
 // Out reports whether the endpoint is to be left out.
 func (e *Endpoint) Out() bool { return e.word.Load()&(ejected|unhealthy) != 0 }
 
+// Unhealthy reports whether its health check says so.
+func (e *Endpoint) Unhealthy() bool { return e.word.Load()&unhealthy != 0 }
+
 // Suspect reports whether the endpoint's host seems to be gone, and until when
 // that is thought.
 func (e *Endpoint) Suspect(now int64) (until int64, yes bool) {

@@ -119,6 +119,9 @@ func (x *Exchange) Blame(policy string) {
 // client is told the story's id; the id of the next proxy's story stays here.
 func (x *Exchange) noteAnswer(r *h1.Response) {
 	t := x.trail
+	if t == nil { // a request of the proxy's own
+		return
+	}
 	t.first = x.worker.Loop.Now()
 	for i := range r.Fields {
 		f := &r.Fields[i]
