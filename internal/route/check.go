@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"tulle.dev/tulle/internal/policy"
@@ -199,13 +200,20 @@ func checkChange(change PathChange, path string, prefixes bool) error {
 	case change == PrefixPath && !prefixes:
 		return fmt.Errorf("replaces a prefix, but a match of the rule is of another kind: want prefix matches only")
 	}
+	whole, _, _ := strings.Cut(path, "?")
 	for i := range len(path) {
-		if c := path[i]; c <= ' ' || c >= 0x7f || c == '#' || c == '\\' {
+		c := path[i]
+		if c <= ' ' || c >= 0x7f || c == '#' || c == '\\' || strings.IndexByte("\"<>", c) >= 0 {
 			return fmt.Errorf("%q has %q in it: want it percent-encoded", path, c)
+		}
+		if c == '%' && i < len(whole) && (i+2 >= len(whole) || !isHex(whole[i+1]) || !isHex(whole[i+2])) {
+			return fmt.Errorf("%q has a %% that no two hexadecimal digits follow: want %%25", path)
 		}
 	}
 	return nil
 }
+
+func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
 
 // isToken reports whether s is a token (RFC 9110, 5.6.2).
 func isToken(s string) bool {
@@ -237,7 +245,8 @@ func isAuthority(s string) bool {
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
-		return ok && inner != "" && strings.Trim(inner, "0123456789abcdefABCDEF:.") == ""
+		addr, err := netip.ParseAddr(inner)
+		return ok && err == nil && addr.Is6() && addr.Zone() == ""
 	}
 	return isHost(host)
 }

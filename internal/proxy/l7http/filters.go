@@ -33,7 +33,7 @@ func NewFilters(f *route.Filters, cors *route.CrossOrigin, to func(destination s
 			out.redirected.Status = 302
 		}
 	}
-	if f.Rewrite != nil {
+	if f.Rewrite != nil && h1.ValidAuthority([]byte(f.Rewrite.Host)) {
 		out.host = []byte(f.Rewrite.Host)
 	}
 	for _, m := range f.Mirrors {
