@@ -63,3 +63,43 @@ func BenchmarkWhole(b *testing.B) {
 		NewBuilder("mesh.local").Apply(1, changes)
 	}
 }
+
+// BenchmarkMeshPolicy is a policy for the whole mesh changing.
+func BenchmarkMeshPolicy(b *testing.B) {
+	builder := NewBuilder("mesh.local")
+	builder.Apply(1, bigMesh(b, 1000))
+	version := uint64(1)
+	for b.Loop() {
+		version++
+		p := object.TrafficPolicy.New().(*v1alpha1.TrafficPolicy)
+		p.Namespace, p.Name = v1alpha1.MeshNamespace, "all"
+		p.Spec.TargetRefs = []v1alpha1.TargetRef{{Kind: "Mesh", Name: "mesh"}}
+		attempts := int32(version % 2)
+		p.Spec.Retry = &v1alpha1.Retry{Attempts: &attempts}
+		if r := builder.Apply(version, []Change{ChangeOf(p)}); len(r.Changed.Services) != 1000 || len(r.Changed.Endpoints) != 0 {
+			b.Fatalf("%d services changed, %d endpoints", len(r.Changed.Services), len(r.Changed.Endpoints))
+		}
+	}
+}
+
+// BenchmarkGatewayRoute is one of a gateway's thousand routes changing.
+func BenchmarkGatewayRoute(b *testing.B) {
+	text := "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {gatewayClassName: tulle, listeners: [{name: a, port: 80, protocol: HTTP}]}\n"
+	changes := append(bigMesh(b, 1000), decode(b, "edge", []byte(text))...)
+	route := func(i, weight int) Change {
+		return decode(b, "route", fmt.Appendf(nil, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: edge-%d}\nspec: {parentRefs: [{name: edge}], rules: [{matches: [{path: {value: /%d}}], backendRefs: [{name: s%d, port: 80, weight: %d}]}]}\n", i, i, i, weight))[0]
+	}
+	for i := range 1000 {
+		changes = append(changes, route(i, 1))
+	}
+	builder := NewBuilder("mesh.local")
+	builder.Apply(1, changes)
+	both := []Change{route(7, 1), route(7, 2)}
+	version := uint64(1)
+	for b.Loop() {
+		version++
+		if r := builder.Apply(version, both[version%2:version%2+1]); len(r.Changed.Gateways) != 1 && version > 2 {
+			b.Fatalf("changed %v", r.Changed.Gateways)
+		}
+	}
+}
