@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -87,11 +89,22 @@ func TestAllocations(t *testing.T) {
 	}
 	edge := start(t, edgeView(serve(t, fixedBackend(benchAnswer))), 1)
 	web, _ := pair(t, serve(t, fixedBackend(benchAnswer)), view.HTTP, 1)
+	filtered := start(t, filtersView(serve(t, fixedBackend(benchAnswer)), view.HTTP, route.Rule{
+		Matches: []route.Match{{Path: route.Path{Kind: route.PathPrefix, Value: "/some"}, Headers: []route.Field{{Name: "accept", Value: "*/*"}}, Query: []route.Field{{Name: "q", Value: "1"}}}},
+		Filters: route.Filters{
+			CORS:     &route.CORS{Origins: []string{"*"}},
+			Request:  &route.Modifier{Set: []route.Value{{Name: "accept", Value: "x/y"}}, Add: []route.Value{{Name: "x-a", Value: "1"}}, Remove: []string{"user-agent"}},
+			Response: &route.Modifier{Set: []route.Value{{Name: "server", Value: "mine"}}, Add: []route.Value{{Name: "x-b", Value: "1"}}},
+			Rewrite:  &route.Rewrite{Host: "other.example", Change: route.PrefixPath, Path: "/another"},
+		},
+		Policy: &policy.Request{Faults: []policy.Fault{{Share: policy.All, Status: 418, When: policy.Match{Paths: []policy.Path{{Value: "/none"}}, Headers: []policy.Header{{Name: "x-none", Present: true}}}}}},
+	}), 1)
 	for _, test := range []struct {
 		name, addr string
 		most       float64
 	}{
 		{"one plain hop", edge.addr(t, "http"), 0},
+		{"filters and faults", filtered.addr(t, "http"), 0},
 		{"two hops with mutual TLS", web.addr(t, "out"), 4},
 	} {
 		const n = 2000

@@ -39,7 +39,7 @@ type line struct {
 
 // A service is seen by its own proxies, or by its callers' when it has none.
 func seenBy(f string) string {
-	return "(" + strings.ReplaceAll(f, "%d", `direction="inbound"`) + ") or (" + strings.ReplaceAll(f, "%d", `direction!="inbound"`) + ")"
+	return "(" + strings.ReplaceAll(f, "%d", `direction="inbound"`) + ") or (" + strings.ReplaceAll(f, "%d", `direction!~"inbound|mirror"`) + ")"
 }
 
 func quantile(q, selector string) string {
@@ -72,7 +72,7 @@ var charts = map[string]map[string][]line{
 	"services": { // all services at once: lines by label "host", NAME.NAMESPACE
 		"requests": {
 			{name: "requests", by: "host", expr: `sum by (host) (label_replace(rate(tulle_requests_total{direction="inbound"}[%w]), "host", "$1", "service", "([^:]+).*"))` +
-				` or sum by (host) (label_replace(rate(tulle_requests_total{direction!="inbound"}[%w]), "host", "$1", "service", "([^:]+).*"))`},
+				` or sum by (host) (label_replace(rate(tulle_requests_total{direction!~"inbound|mirror"}[%w]), "host", "$1", "service", "([^:]+).*"))`},
 		},
 	},
 	"proxy": {

@@ -22,18 +22,19 @@ type facts struct {
 // pair is one caller and one service. A caller without a name is outside the mesh.
 type pair struct{ from, to telemetry.Peer }
 
-// The queries, with the window for %s. `anchored` counts from the last sample
+// The queries, with the window for %s. Copies of requests (mirrors) are nobody's
+// traffic. `anchored` counts from the last sample
 // before the window, without extrapolation: whole requests.
 const (
-	queryRequests = `sum by (direction, service, proxy, namespace, peer, tls, status) (increase(tulle_requests_total[%s] anchored))`
-	queryOpened   = `sum by (direction, service, proxy, namespace, peer, tls) (increase(tulle_connections_total{protocol="tcp"}[%s] anchored))`
-	queryReceived = `sum by (direction, service, proxy, namespace, peer) (increase(tulle_received_bytes_total[%s] anchored))`
-	querySent     = `sum by (direction, service, proxy, namespace, peer) (increase(tulle_sent_bytes_total[%s] anchored))`
+	queryRequests = `sum by (direction, service, proxy, namespace, peer, tls, status) (increase(tulle_requests_total{direction!="mirror"}[%s] anchored))`
+	queryOpened   = `sum by (direction, service, proxy, namespace, peer, tls) (increase(tulle_connections_total{protocol="tcp",direction!="mirror"}[%s] anchored))`
+	queryReceived = `sum by (direction, service, proxy, namespace, peer) (increase(tulle_received_bytes_total{direction!="mirror"}[%s] anchored))`
+	querySent     = `sum by (direction, service, proxy, namespace, peer) (increase(tulle_sent_bytes_total{direction!="mirror"}[%s] anchored))`
 	// Open connections don't say what is spoken on them: those beside which
 	// opaque TCP was counted are TCP, since a service port speaks one protocol.
 	queryOpen = `sum by (direction, service, proxy, namespace, peer, tls) (tulle_connections_open and ignoring (protocol) tulle_connections_total{protocol="tcp"})`
 
-	queryBuckets = `sum by (direction, service, proxy, namespace, peer, le) (increase(tulle_request_duration_seconds_bucket[%s] anchored))`
+	queryBuckets = `sum by (direction, service, proxy, namespace, peer, le) (increase(tulle_request_duration_seconds_bucket{direction!="mirror"}[%s] anchored))`
 
 	// The samples that counting begins and ends with, of each service and
 	// direction: how many seconds were counted. Where there is none before the
