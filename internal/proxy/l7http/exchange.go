@@ -324,6 +324,7 @@ func (x *Exchange) send() {
 // leave ends the exchange's part in its endpoint's load.
 func (x *Exchange) leave(v balance.Verdict) {
 	x.noteLeft()
+	x.waiting.Release()
 	if e := x.endpoint; e != nil {
 		now := x.worker.Loop.Now()
 		if x.latency == 0 {
@@ -351,6 +352,9 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		return true, false
 	}
 	x.latency = max(x.worker.Loop.Now()-x.sent, 1)
+	if r.Status < 500 {
+		x.endpoint.Answers(int64(x.worker.Loop.Now()), &x.ticket)
+	}
 	if r.Status == 429 || r.Status == 503 || x.call {
 		x.after = x.asksAfter(r.Fields)
 	}
@@ -401,13 +405,9 @@ func (x *Exchange) responseEnd(trailers []h1.Field) {
 func (x *Exchange) upLost(sent bool, err error) {
 	if x.reused && x.interims == 0 && (!sent || x.Request.Method.Idempotent()) {
 		x.fresh = true
-		if pause, ok := x.mayRetry(policy.Unsent|policy.Reset, 0); ok {
-			x.noteTried(lost.Error, 0)
-			x.endpoint.Cancel(x.ticket)
-			x.endpoint, x.up = nil, nil
-			x.retry(pause)
-			return
-		}
+		x.noVerdict()
+		x.again(policy.Unsent|policy.Reset, balance.Good, lost)
+		return
 	}
 	v := balance.Failed
 	if vanished(err) {
@@ -420,13 +420,18 @@ func (x *Exchange) upLost(sent bool, err error) {
 // It may just be closing the connection: another endpoint is asked, but no
 // verdict is passed.
 func (x *Exchange) upRefused() {
-	if e := x.endpoint; e != nil {
-		x.noteLeft()
-		x.failed.Add(e)
-		e.Cancel(x.ticket)
-		x.endpoint = nil
-	}
+	x.failed.Add(x.endpoint)
+	x.noVerdict()
 	x.again(policy.Unsent, balance.Good, lost)
+}
+
+// noVerdict ends the exchange's part in its endpoint's load without saying
+// anything about that.
+func (x *Exchange) noVerdict() {
+	x.noteTried(lost.Error, 0)
+	x.waiting.Release()
+	x.endpoint.Cancel(x.ticket)
+	x.endpoint, x.up = nil, nil
 }
 
 // upFailed is called when the upstream failed for good.

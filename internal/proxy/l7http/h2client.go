@@ -504,12 +504,16 @@ func (c *h2Call) lost(code wire.Code) {
 // upBroken is called when the endpoint has reset the stream before a response
 // began, on a connection that goes on.
 func (x *Exchange) upBroken(code wire.Code) {
+	if x.race.waits(x) {
+		x.again(policy.Reset, balance.Failed, lost)
+		return
+	}
 	if pause, ok := x.mayRetry(policy.Reset, 0); ok {
 		x.leave(balance.Failed)
 		x.retry(pause)
 		return
 	}
-	if x.race != nil || !x.upReset(code) {
+	if x.race.copied(x) || !x.upReset(code) {
 		x.again(0, balance.Failed, lost)
 	}
 }

@@ -86,6 +86,9 @@ func (r *race) spent(x *Exchange) bool {
 // copied reports whether x is a copy: it makes no tries of its own.
 func (r *race) copied(x *Exchange) bool { return r != nil && r.main != x }
 
+// waits reports whether x, when its own try has failed, waits for copies.
+func (r *race) waits(x *Exchange) bool { return r != nil && r.main == x && r.n > 0 }
+
 // lost is told that a try of x has failed, and reports whether that is settled:
 // the exchange waits for its copies, or x was one.
 func (r *race) lost(x *Exchange, why policy.Condition, f *Failure) bool {
