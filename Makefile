@@ -7,7 +7,7 @@
 #   make bench        every table of bench/; make bench-http1, bench-http2, ... for one
 #   make fuzz         each fuzz target for FUZZTIME
 #   make h2spec       HTTP/2's conformance suite; the last line is its own count
-#   make crds         api/crds from the types of api/v1alpha1, and the embedded schemas
+#   make crds         api/crds, their reference and the embedded schemas, from api/v1alpha1
 #   make web          rebuilds the dashboard's assets from their sources
 
 GO       ?= go
@@ -65,7 +65,7 @@ bench-%: build shop
 # controller-gen is fetched here and only here: nothing links it.
 crds:
 	$(GO) generate ./api/v1alpha1
-	@$(GO) test ./api/v1alpha1 ./internal/control/object/schema -run 'Sources|Compact' -update
+	@$(GO) test ./api/v1alpha1 ./internal/control/object/schema -run 'Sources|Reference|Compact' -update
 
 web:
 	cd web && npm ci && npm run build

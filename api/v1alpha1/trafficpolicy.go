@@ -516,13 +516,14 @@ type Overload struct {
 	//
 	// +optional
 	Off *bool `json:"off,omitempty"`
-	// MinConcurrency and MaxConcurrency bound what it may come to. Defaults 4 and
-	// 1000.
+	// MinConcurrency is the least that is let in. Default 4.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	MinConcurrency *int32 `json:"minConcurrency,omitempty"`
+	// MaxConcurrency is the most that is let in. Default 1000.
+	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
