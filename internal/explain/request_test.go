@@ -88,3 +88,45 @@ func TestAsk(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestDiff compares, of each testdata/diff-*.txtar, the mesh of "mesh.yaml" with
+// the one in which the objects of "change.yaml" take their place.
+func TestDiff(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("testdata", "diff-*.txtar"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no tests", err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old := file(t, archive, "mesh.yaml").Data
+			before, _ := build(t, "mesh.yaml", old)
+			after, _ := build(t, "mesh.yaml", append(append(append([]byte{}, old...), "\n---\n"...), file(t, archive, "change.yaml").Data...))
+			effect, err := explain.Diff(before, after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			none, err := explain.Diff(after, after)
+			if err != nil || !none.None() {
+				t.Errorf("a mesh differs from itself: %+v, %v", none, err)
+			}
+			got, err := yaml.Marshal(effect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := file(t, archive, "want")
+			if *update {
+				want.Data = got
+				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(want.Data), string(got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
