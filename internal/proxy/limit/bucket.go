@@ -7,8 +7,10 @@ import (
 )
 
 // bucket is a token bucket in one word: the theoretical arrival time of the
-// generic cell rate algorithm, which is when the bucket will be full again. It is
-// exact however many loops take from it at once.
+// generic cell rate algorithm, which is when the bucket will be full again. It
+// never gives more than it has, however many loops take from it at once. A loop
+// whose clock is behind another's, by a turn of a millisecond or so, may have to
+// wait that long for a token that is there; the next request gets it.
 type bucket struct{ full atomic.Int64 }
 
 // tick is the unit of a bucket's time: 1/64 of a nanosecond, so that the time of
@@ -60,7 +62,8 @@ func (b *bucket) take(r rate, now time.Duration) (wait time.Duration, ok bool) {
 		}
 		full += r.interval
 		if late := full - at - r.depth; late > 0 || r.interval == 0 {
-			return time.Duration(late >> tickBits), false
+			// Another loop's clock may be ahead by a little.
+			return time.Duration(min(late, r.interval) >> tickBits), false
 		}
 		if b.full.CompareAndSwap(old, full) {
 			return 0, true

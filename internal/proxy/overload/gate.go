@@ -123,6 +123,7 @@ func New(p *policy.Overload, now time.Duration) *Gate {
 	s := g.settings.Load()
 	g.concurrency = min(max(initial, float64(s.min)), float64(s.max))
 	g.probe(s, now)
+	g.shown.limit.Store(int64(g.concurrency))
 	return g
 }
 
