@@ -43,11 +43,11 @@ func compileProxy(p *view.Proxy, old *Proxy) (*Proxy, error) {
 			return nil, fmt.Errorf("listeners[%d].address: %s is used by listener %q too", i, l.Address, other)
 		}
 		sockets[l.Address] = l.Name
-		if o := before[l.Name]; o != nil && reflect.DeepEqual(o.Listener, l) {
+		if o := before[l.Name]; o != nil && old.TrustDomain == p.TrustDomain && reflect.DeepEqual(o.Listener, l) {
 			compiled.Listeners = append(compiled.Listeners, o)
 			continue
 		}
-		c, err := compileListener(l)
+		c, err := compileListener(l, identity.TrustDomain(p.TrustDomain))
 		if err != nil {
 			return nil, fmt.Errorf("listeners[%d] (%s).%w", i, l.Name, err)
 		}
@@ -56,7 +56,7 @@ func compileProxy(p *view.Proxy, old *Proxy) (*Proxy, error) {
 	return compiled, nil
 }
 
-func compileListener(l *view.Listener) (*Listener, error) {
+func compileListener(l *view.Listener, domain identity.TrustDomain) (*Listener, error) {
 	c := &Listener{Listener: l}
 	if !l.Address.IsValid() {
 		return nil, fmt.Errorf("address: is missing, want IP:PORT")
@@ -89,8 +89,10 @@ func compileListener(l *view.Listener) (*Listener, error) {
 	if c.Streams, err = compileStreams(l.Streams); err != nil {
 		return nil, err
 	}
-	c.Certificates, err = compileCertificates(l)
-	return c, err
+	if c.Certificates, err = compileCertificates(l); err != nil {
+		return nil, err
+	}
+	return c, c.compileAccess(domain)
 }
 
 // checkKey accepts "SERVICE.NAMESPACE:PORT".

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
@@ -45,6 +46,11 @@ type Listener struct {
 	Streams *Streams
 	// Certificates are those of a listener that ends TLS, else nil.
 	Certificates *Certificates
+	// Access is who may come in to an Inbound or an Edge listener; nil is everyone.
+	Access *access.Table
+	// RouteAccess is the same for the rules of Routes, by their Index; nil where
+	// none has any.
+	RouteAccess []*access.Table
 }
 
 // Destination is one port of a service as a caller sees it.

@@ -19,6 +19,7 @@ type Registry struct {
 	detections map[detectionKey]struct{}
 	retries    map[retryKey]struct{}
 	rateLimits map[rateLimitKey]struct{}
+	access     map[accessKey]struct{}
 	collectors []func(*Writer)
 
 	identityExpiry atomic.Int64 // Unix seconds, 0 when there is none

@@ -34,6 +34,7 @@ type Shard struct {
 	detections map[detectionKey]*Counter
 	retries    map[retryKey]*retrySeries
 	rateLimits map[rateLimitKey]*RateLimited
+	access     map[accessKey]*Counter
 
 	faults, mirrored faults
 
@@ -44,6 +45,7 @@ type Shard struct {
 	detectionList []detectionCounter
 	retryList     []*retrySeries
 	rateLimitList []*RateLimited
+	accessList    []accessCounter
 }
 
 type reasonKey struct {

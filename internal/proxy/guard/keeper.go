@@ -1,0 +1,156 @@
+package guard
+
+import (
+	"time"
+
+	"tulle.dev/tulle/internal/access"
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/proxy/meter"
+)
+
+// maxExplained bounds the refusals of one loop in a second of which it is found
+// out which rule came nearest: that looks at every rule.
+const maxExplained = 50
+
+// Keeper is what the doors of one loop share.
+type Keeper struct {
+	shard     *meter.Shard
+	log       *Log
+	scratch   access.Scratch
+	explained window
+	// Bundle says who is trusted no more; the owner sets it.
+	Bundle *identity.Bundle
+	// Domain is the proxy's own trust domain.
+	Domain identity.TrustDomain
+}
+
+// NewKeeper makes the Keeper of a loop, which counts in shard.
+func NewKeeper(shard *meter.Shard, log *Log) *Keeper { return &Keeper{shard: shard, log: log} }
+
+// Log is where refusals are written.
+func (k *Keeper) Log() *Log { return k.log }
+
+// Name is how a peer is called in labels and rules of policies:
+// "SERVICE-ACCOUNT.NAMESPACE", with "@TRUST-DOMAIN" when that is another one;
+// empty for who proves nothing.
+func (k *Keeper) Name(id identity.ID) string {
+	switch {
+	case id.IsZero():
+		return ""
+	case id.TrustDomain != k.Domain && k.Domain != "":
+		return id.ServiceAccount + "." + id.Namespace + "@" + string(id.TrustDomain)
+	}
+	return id.ServiceAccount + "." + id.Namespace
+}
+
+// Door is the access rules of one listener.
+type Door struct {
+	keeper    *Keeper
+	direction meter.Direction
+	service   string
+	table     *access.Table
+	observed  *observed // nil: nobody wants to know
+}
+
+// Door makes the door to a service, which lets everybody in until Update.
+// observe says that it is remembered who asks for what.
+func (k *Keeper) Door(d meter.Direction, service string, observe bool) *Door {
+	door := &Door{keeper: k, direction: d, service: service}
+	if observe {
+		door.observed = newObserved()
+	}
+	return door
+}
+
+// Update takes other rules, nil for none, and reports whether that is a change:
+// then callers should be looked at again. Decisions keep to the new rules at once.
+func (d *Door) Update(t *access.Table) bool {
+	changed := d.table != t
+	d.table = t
+	return changed
+}
+
+// Caller is who one connection is from.
+type Caller struct {
+	door    *Door
+	peer    access.Peer
+	name    string
+	expires time.Duration
+	table   *access.Table   // that session is of
+	session *access.Session // nil when the table enforces nothing
+	routes  map[*access.Table]*access.Session
+	counts  *[counters]counted
+	seen    *seen
+}
+
+// Init makes c the caller of a connection. expires is when the peer's certificate
+// ends, as the loop counts; 0 is never.
+func (c *Caller) Init(d *Door, p access.Peer, expires time.Duration) {
+	*c = Caller{door: d, peer: p, name: d.keeper.Name(p.ID), expires: expires}
+}
+
+// Name is Keeper.Name of the peer.
+func (c *Caller) Name() string { return c.name }
+
+// ID is who the peer has proven to be.
+func (c *Caller) ID() identity.ID { return c.peer.ID }
+
+// Denied reports whether the peer's identity is trusted no more.
+func (c *Caller) Denied() bool {
+	return !c.peer.ID.IsZero() && c.door.keeper.Bundle.Denied(c.peer.ID)
+}
+
+// Expires is when the peer's certificate ends, as the loop counts; 0 is never.
+func (c *Caller) Expires() time.Duration { return c.expires }
+
+// current returns the session with the door's rules; nil when they are none.
+func (c *Caller) current() *access.Session {
+	if t := c.door.table; t != c.table {
+		c.table, c.session, c.counts = t, nil, nil
+		if t.Enforces() {
+			c.session = t.Session(c.peer)
+		}
+	}
+	return c.session
+}
+
+// maxRoutes bounds the routes' rules that a caller has sessions with.
+const maxRoutes = 64
+
+// route returns the session with a route's rules.
+func (c *Caller) route(t *access.Table) *access.Session {
+	if !t.Enforces() {
+		return nil
+	}
+	s := c.routes[t]
+	if s == nil {
+		if c.routes == nil || len(c.routes) >= maxRoutes {
+			c.routes = make(map[*access.Table]*access.Session)
+		}
+		s = t.Session(c.peer)
+		c.routes[t] = s
+	}
+	return s
+}
+
+// counters is how many handles a caller keeps.
+const counters = 4
+
+type counted struct {
+	table    *access.Table
+	counter  *meter.Counter
+	rule     int32
+	decision meter.Access
+}
+
+// count counts a decision.
+func (c *Caller) count(t *access.Table, decision meter.Access, rule int32) {
+	if c.counts == nil {
+		c.counts = new([counters]counted)
+	}
+	e := &c.counts[uint32(rule+1)%counters]
+	if e.counter == nil || e.table != t || e.rule != rule || e.decision != decision {
+		*e = counted{t, c.door.keeper.shard.Access(c.door.direction, c.door.service, c.name, decision, t.Rule(rule)), rule, decision}
+	}
+	e.counter.Add(1)
+}
