@@ -75,6 +75,9 @@ func httpOf(code, status int) int {
 
 // grpcOf is the code that a failure of the proxy's own is told with.
 func grpcOf(f *Failure) int {
+	if f == NoBackend { // Gateway API, GRPCRouteRule.BackendRefs
+		return grpcUnavailable
+	}
 	switch f.Status {
 	case 401:
 		return grpcUnauthenticated

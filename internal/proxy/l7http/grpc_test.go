@@ -32,3 +32,11 @@ func TestGRPCOutcome(t *testing.T) {
 		}
 	}
 }
+
+// TestGRPCWithoutBackend: a call to a backend that doesn't exist is UNAVAILABLE,
+// where HTTP says 500 (Gateway API, GRPCRouteRule.BackendRefs).
+func TestGRPCWithoutBackend(t *testing.T) {
+	if got := grpcOf(NoBackend); got != grpcUnavailable {
+		t.Errorf("code %d, want %d", got, grpcUnavailable)
+	}
+}
