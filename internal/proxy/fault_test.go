@@ -255,3 +255,16 @@ func TestFaultOfACaller(t *testing.T) {
 		}
 	}
 }
+
+// TestNoBackendOfACall: a call to a backend that doesn't exist is UNAVAILABLE
+// (Gateway API, GRPCRouteRule), and one that no rule is for UNIMPLEMENTED.
+func TestNoBackendOfACall(t *testing.T) {
+	rule := route.Rule{Matches: []route.Match{{Path: route.Path{Kind: route.PathExact, Value: "/test.Echo/Unary"}}}, Backends: []route.Backend{{Weight: 1}}}
+	c := grpcClient(t, start(t, filtersView(netip.MustParseAddrPort("127.0.0.1:1"), view.HTTP2, rule), 1).addr(t, "http"))
+	for method, want := range map[string]codes.Code{"/test.Echo/Unary": codes.Unavailable, "/test.Echo/Other": codes.Unimplemented} {
+		in, out := []byte("x"), []byte(nil)
+		if err := c.Invoke(t.Context(), method, &in, &out); status.Code(err) != want {
+			t.Errorf("%s: %v, want %v", method, err, want)
+		}
+	}
+}
