@@ -124,7 +124,7 @@ func (m *meeting) hurry() {
 func (m *meeting) dial() {
 	m.options.server(func(to *dial.Cluster) {
 		if !m.over {
-			m.early = l4.Begin(m.c.lane.dialer, to, m.options.preface, m.heard)
+			m.early = l4.Begin(m.c.lane.dialer, to, m.c.conn.Peer().Addr(), m.options.preface, m.heard)
 			m.heard()
 		}
 	})

@@ -83,8 +83,10 @@ func TestHashPolicies(t *testing.T) {
 				for name, got := range map[string]func() (*http.Response, string){
 					"another loop":  func() (*http.Response, string) { return fetch(t, one, "/?user=no", fmt.Sprintf("X-USER: u%d", user)) },
 					"another proxy": func() (*http.Response, string) { return fetch(t, other, "/", fmt.Sprintf("x-user: u%d", user)) },
-					"a cookie":      func() (*http.Response, string) { return fetch(t, one, "/", fmt.Sprintf(`cookie: a=b; user="u%d"; c=d`, user)) },
-					"the query":     func() (*http.Response, string) { return fetch(t, other, fmt.Sprintf("/x?a=b&user=u%d", user)) },
+					"a cookie": func() (*http.Response, string) {
+						return fetch(t, one, "/", fmt.Sprintf(`cookie: a=b; user="u%d"; c=d`, user))
+					},
+					"the query": func() (*http.Response, string) { return fetch(t, other, fmt.Sprintf("/x?a=b&user=u%d", user)) },
 				} {
 					if _, body := got(); body != want {
 						t.Fatalf("algorithm %d, user %d, %s: at %s, want %s", a, user, name, body, want)

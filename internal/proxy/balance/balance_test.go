@@ -234,3 +234,45 @@ func BenchmarkPickShared(b *testing.B) {
 		})
 	}
 }
+
+// A stream of bytes says something of its endpoint when it is connected, and no
+// more: failures to connect that are days apart don't add up, and an ejected
+// endpoint is back when a connection is made, however long that lasts.
+func TestReached(t *testing.T) {
+	var s Set
+	s.Share(eject.New().Service("db.default:5432"))
+	p := *policy.DefaultUpstream
+	p.Ejection.SuccessRate = 0
+	s.Follow("db.default:5432", &p, "")
+	s.Update(endpoints(2))
+	rng := rand.New(rand.NewPCG(1, 2))
+	e, now := s.All()[0], int64(time.Second)
+	for range 3 * policy.DefaultEjection.Consecutive {
+		e.End(now, e.Begin(), Outcome{Verdict: Failed})
+		ticket := e.Begin()
+		e.Reached(now, &ticket, time.Millisecond)
+		e.Cancel(ticket)
+	}
+	if e.Shared().Out() {
+		t.Fatal("ejected for failures that weren't in a row")
+	}
+	for !e.Shared().Out() {
+		e.End(now, e.Begin(), Outcome{Verdict: Failed})
+	}
+	now += int64(policy.DefaultEjection.Base)
+	if got := s.Pick(now, rng, Want{}, nil); got != e {
+		t.Fatalf("%s was picked, want the ejected one, to try it", got.Address)
+	}
+	ticket := e.Begin()
+	if s.Pick(now, rng, Want{}, nil) == e {
+		t.Error("it is tried twice")
+	}
+	e.Reached(now, &ticket, time.Millisecond)
+	if e.Shared().Out() {
+		t.Error("out though it was reached")
+	}
+	e.Cancel(ticket)
+	if e.Pending() != 0 || e.Shared().Out() {
+		t.Error("the end of the stream says something")
+	}
+}

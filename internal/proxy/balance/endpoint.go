@@ -176,6 +176,26 @@ func (e *Endpoint) End(now int64, t Ticket, o Outcome) {
 	}
 }
 
+// Answers says that an answer has begun that is no failure, of which the rest may
+// take long: a request that tries an ejected endpoint has shown what it was to.
+func (e *Endpoint) Answers(now int64, t *Ticket) {
+	if t.probe {
+		t.probe = false
+		e.tally.Probed(now, true)
+	}
+}
+
+// Reached says that a connection to the endpoint was made, in d, of which nothing
+// else will be heard: a stream of bytes.
+func (e *Endpoint) Reached(now int64, t *Ticket, d time.Duration) {
+	e.fails, e.shy = 0, 0
+	if t.probe {
+		e.Answers(now, t)
+		return
+	}
+	e.tally.Good(now, d)
+}
+
 // observe takes a latency into the cost.
 func (e *Endpoint) observe(now int64, latency time.Duration) {
 	took := float64(latency)

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -42,6 +43,12 @@ type point struct {
 // Hash is a hash of bytes that is the same everywhere: FNV-1a, and mixed so that
 // keys that are alike are far apart.
 func Hash(b []byte) uint64 { return mix(fnv(fnvBasis, b)) }
+
+// HashAddr is the hash of a client's address.
+func HashAddr(a netip.Addr) uint64 {
+	b := a.Unmap().As16()
+	return Hash(b[:])
+}
 
 const (
 	fnvBasis = 14695981039346656037

@@ -2,7 +2,10 @@ package l4
 
 import (
 	"errors"
+	"net/netip"
+	"time"
 
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
@@ -27,6 +30,8 @@ type Early struct {
 	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
 	ticket   balance.Ticket
+	began    time.Duration
+	want     balance.Want
 	refused  dial.Tried // those that couldn't be reached
 	preface  []byte
 	heard    func()
@@ -43,15 +48,16 @@ type Early struct {
 // can be reached the connection is reset. What the client sends meanwhile waits
 // in its socket.
 func Open(client *loop.Conn, d *dial.Dialer, cluster *dial.Cluster, o Options) {
-	Begin(d, cluster, o.Preface, nil).Join(client, o)
+	Begin(d, cluster, client.Peer().Addr(), o.Preface, nil).Join(client, o)
 }
 
 // Begin dials an endpoint of the cluster, which is sent the preface, if there is
-// one, before anything else. heard, which may be nil, is called from
+// one, before anything else. from is the client's address, which decides where
+// endpoints are picked by a hash of that. heard, which may be nil, is called from
 // the loop and not from within Begin whenever there may be news: what the server
 // says, or that it can't be reached.
-func Begin(d *dial.Dialer, cluster *dial.Cluster, preface []byte, heard func()) *Early {
-	p := &Early{dialer: d, cluster: cluster, preface: preface, heard: heard}
+func Begin(d *dial.Dialer, cluster *dial.Cluster, from netip.Addr, preface []byte, heard func()) *Early {
+	p := &Early{dialer: d, cluster: cluster, want: want(cluster, from), preface: preface, heard: heard}
 	p.dial()
 	return p
 }
@@ -114,7 +120,7 @@ func (p *Early) Ready() {
 }
 
 func (p *Early) dial() {
-	e := p.cluster.Pick(p.dialer.Loop, &p.refused, balance.Want{})
+	e := p.cluster.Pick(p.dialer.Loop, &p.refused, p.want)
 	if e == nil {
 		p.reason = "destination_unavailable"
 		return
@@ -122,6 +128,7 @@ func (p *Early) dial() {
 	p.endpoint = e
 	p.tries++
 	p.ticket = e.Begin()
+	p.began = p.dialer.Loop.Now()
 	p.server = &loop.Conn{}
 	p.dialer.Dial(p.server, p.cluster, e, ALPN, p, p)
 }
@@ -160,6 +167,8 @@ func (p *Early) Connected(err error) {
 		return
 	default:
 		p.connected = true
+		now := p.dialer.Loop.Now()
+		p.endpoint.Reached(int64(now), &p.ticket, now-p.began)
 		if len(p.preface) > 0 {
 			p.server.Write(p.preface)
 		}
@@ -169,6 +178,17 @@ func (p *Early) Connected(err error) {
 		}
 	}
 	p.Ready()
+}
+
+// want is what a connection's client asks of its endpoint: where endpoints are
+// picked by a hash, of its address, should that be among what is hashed.
+func want(cluster *dial.Cluster, from netip.Addr) balance.Want {
+	for _, part := range cluster.Policy().Balance.On {
+		if part.Kind == policy.HashSource && from.IsValid() {
+			return balance.Want{Hash: balance.HashAddr(from), Hashed: true}
+		}
+	}
+	return balance.Want{}
 }
 
 // failed is what an attempt that came to nothing says of the endpoint.

@@ -352,9 +352,6 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		return true, false
 	}
 	x.latency = max(x.worker.Loop.Now()-x.sent, 1)
-	if r.Status < 500 {
-		x.endpoint.Answers(int64(x.worker.Loop.Now()), &x.ticket)
-	}
 	if r.Status == 429 || r.Status == 503 || x.call {
 		x.after = x.asksAfter(r.Fields)
 	}
@@ -370,6 +367,9 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		}
 	}
 	x.noteStatus(r)
+	if x.endpoint != nil && x.verdict() != balance.Failed {
+		x.endpoint.Answers(int64(x.worker.Loop.Now()), &x.ticket)
+	}
 	x.begun()
 	x.answer(r)
 	return true, true

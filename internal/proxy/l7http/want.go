@@ -42,10 +42,9 @@ func (x *Exchange) hash(on []policy.HashPart) (hash uint64, ok bool) {
 		case policy.HashQuery:
 			v, ok = parameter(x.Request.Path, p.Name)
 		case policy.HashSource:
-			var b [16]byte
-			addr := x.Peer().Addr().Unmap()
-			b = addr.As16()
-			v, ok = b[:], addr.IsValid()
+			if from := x.Peer().Addr(); from.IsValid() {
+				return balance.HashAddr(from), true
+			}
 		}
 		if ok {
 			return balance.Hash(v), true
