@@ -17,11 +17,15 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"tulle.dev/tulle/api/v1alpha1"
 	"tulle.dev/tulle/internal/ca"
 	"tulle.dev/tulle/internal/ca/join"
 	"tulle.dev/tulle/internal/control/api"
+	"tulle.dev/tulle/internal/control/audit"
 	"tulle.dev/tulle/internal/control/elect"
 	"tulle.dev/tulle/internal/control/health"
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/control/push"
 	"tulle.dev/tulle/internal/control/status"
 	"tulle.dev/tulle/internal/control/store"
@@ -34,6 +38,9 @@ const (
 	// APITokenFile is the file of the data directory with the token for the
 	// API over TCP.
 	APITokenFile = "api-token"
+	// AuditFile is the file of the data directory with every change that was made
+	// over the API.
+	AuditFile = "audit.log"
 
 	stopTimeout  = 3 * time.Second
 	ownRetry     = 10 * time.Second
@@ -134,7 +141,7 @@ func private(dir string) error {
 		return fmt.Errorf("the data directory: %w", err)
 	}
 	ours := map[string]bool{"lock": true, "ca": true, "etcd": true, "tsdb": true, "logs": true, "workloads": true, "gateways": true,
-		APITokenFile: true, ControlSocket: true, ProxySocket: true}
+		APITokenFile: true, AuditFile: true, ControlSocket: true, ProxySocket: true}
 	for _, e := range entries {
 		if !ours[e.Name()] {
 			return fmt.Errorf("the data directory %s is open to other users (%s) and holds other things (%s): choose a directory of its own with --data-dir, or close it with chmod 700", dir, info.Mode(), e.Name())
@@ -277,7 +284,13 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	defer m.close()
 	f.more = append(f.more, m.check)
 
-	handler := api.New(api.Config{Objects: objects, Mesh: f, Stories: f, Signals: m.engine, Log: log})
+	record, err := audit.Open(filepath.Join(c.config.DataDir, AuditFile))
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	handler := api.New(api.Config{Objects: objects, Mesh: f, Stories: f, Signals: m.engine, Audit: record, Log: log})
+	book := &operator.Book{Operators: operators(objects), Now: time.Now}
 	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Hosts: c.config.DashboardHosts, Logger: log})
 
 	// Two groups: what serves (stopped first), and what it stands on.
@@ -303,7 +316,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	tlsConfig := own.JoinServerConfig(protocolGRPC, protocolHTTP)
 	localAPI := httpServer(api.Local(handler.Handler()), log)
 	localAPI.ConnContext = api.LocalContext
-	remoteAPI := httpServer(api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), handler.Handler()), log)
+	remoteAPI := httpServer(api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), book, handler.Handler()), log)
 	webServer := httpServer(board, log)
 	serving, stopping := errgroup.WithContext(ctx)
 	var splits []*split
@@ -352,6 +365,23 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		s.close()
 	}
 	return errors.Join(serving.Wait(), standing.Wait())
+}
+
+// operators lists the Operator objects.
+func operators(objects *store.Objects) func(context.Context) ([]*v1alpha1.Operator, error) {
+	return func(ctx context.Context) ([]*v1alpha1.Operator, error) {
+		list, _, err := objects.FetchAll(ctx, object.Operator, "")
+		if err != nil {
+			return nil, err
+		}
+		var out []*v1alpha1.Operator
+		for _, o := range list {
+			if op, ok := o.(*v1alpha1.Operator); ok {
+				out = append(out, op)
+			}
+		}
+		return out, nil
+	}
 }
 
 func ignoreClosed(err error) error {

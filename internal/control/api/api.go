@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/audit"
 	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/control/store"
 	"tulle.dev/tulle/internal/mesh"
 	"tulle.dev/tulle/internal/proxy/story"
@@ -57,7 +59,9 @@ type Config struct {
 	Stories Stories
 	// Signals may be nil: then stat and edges answer 503.
 	Signals Signals
-	Log     *slog.Logger
+	// Audit records changes; nil records none.
+	Audit *audit.Log
+	Log   *slog.Logger
 }
 
 // API answers the control API's questions: over HTTP (Handler), and as the
@@ -171,7 +175,10 @@ func statusOf(err error) *client.Status {
 	var s *client.Status
 	var invalid *telemetry.InvalidError
 	var errs object.Errors
+	var denied *operator.DeniedError
 	switch {
+	case errors.As(err, &denied):
+		return failure(http.StatusForbidden, client.ReasonForbidden, "%s", err)
 	case errors.As(err, &s):
 		if s.Code == 0 {
 			s.Code = http.StatusInternalServerError

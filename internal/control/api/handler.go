@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/audit"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/store"
 )
@@ -24,7 +25,11 @@ func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(w http.ResponseWriter, r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			v, err := h(w, r)
+			var v any
+			err := permitted(pattern, r)
+			if err == nil {
+				v, err = h(w, r)
+			}
 			if err != nil {
 				s := statusOf(err)
 				if s.Code >= 500 && r.Context().Err() == nil {
@@ -65,23 +70,37 @@ func (a *API) Handler() http.Handler {
 		if err := readJSON(w, r, &req); err != nil {
 			return nil, err
 		}
-		return a.config.Mesh.ChangeTrust(r.Context(), req)
+		t, err := a.config.Mesh.ChangeTrust(r.Context(), req)
+		a.record(r, audit.Entry{Action: "trust-" + req.Action}, err)
+		return t, err
 	})
+	handle("GET /tulle/v1/audit", a.auditEntries)
 	handle("POST /tulle/v1/certificates", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.CertificateRequest
 		if err := readJSON(w, r, &req); err != nil {
 			return nil, err
 		}
-		return a.config.Mesh.CreateCertificate(r.Context(), req)
+		if err := mayGrant(r, req.Identity, nil); err != nil {
+			return nil, err
+		}
+		c, err := a.config.Mesh.CreateCertificate(r.Context(), req)
+		a.record(r, audit.Entry{Action: "certificate", Name: req.Identity}, err)
+		return c, err
 	})
 	handle("POST /tulle/v1/join-tokens", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.JoinTokenRequest
 		if err := readJSON(w, r, &req); err != nil {
 			return nil, err
 		}
-		return a.config.Mesh.CreateJoinToken(r.Context(), req)
+		if err := mayGrant(r, req.Identity, req.Services); err != nil {
+			return nil, err
+		}
+		t, err := a.config.Mesh.CreateJoinToken(r.Context(), req)
+		a.record(r, audit.Entry{Action: "join-token", Name: req.Identity}, err)
+		return t, err
 	})
 	handle("POST /tulle/v1/explain", a.explainRequest)
+	handle("POST /tulle/v1/diff", a.diff)
 	handle("GET /tulle/v1/why", a.why)
 	handle("GET /tulle/v1/why/{id}", a.why)
 	handle("GET /tulle/v1/stat", func(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -169,6 +188,9 @@ func (a *API) list(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := permitObject(r, k, namespace, false); err != nil {
+		return nil, err
+	}
 	return a.List(r.Context(), client.Resource{Group: k.Group, Version: k.Version, Plural: k.Plural}, namespace)
 }
 
@@ -185,6 +207,9 @@ func notFound(k *object.Kind, namespace, name string) *client.Status {
 func (a *API) get(_ http.ResponseWriter, r *http.Request) (any, error) {
 	k, namespace, name, err := place(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := permitObject(r, k, namespace, false); err != nil {
 		return nil, err
 	}
 	o, err := a.config.Objects.Fetch(r.Context(), k, namespace, name)
@@ -214,6 +239,9 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := permitObject(r, k, namespace, true); err != nil {
+		return nil, err
+	}
 	body, err := readBody(w, r)
 	if err != nil {
 		return nil, err
@@ -230,7 +258,14 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) (any, error) {
 	if o.GetName() != name || o.GetNamespace() != namespace {
 		return nil, failure(http.StatusBadRequest, client.ReasonBadRequest, "the object is %s/%s, the path says %s/%s", o.GetNamespace(), o.GetName(), namespace, name)
 	}
+	var before object.Object
+	if !dry {
+		before, _ = a.config.Objects.Fetch(r.Context(), k, namespace, name) // for the record
+	}
 	stored, action, err := a.config.Objects.Apply(r.Context(), o, dry)
+	if !dry && action != store.Unchanged {
+		a.recordObject(r, "apply", k, namespace, name, before, stored, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -261,9 +296,19 @@ func (a *API) delete(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := permitObject(r, k, namespace, true); err != nil {
+		return nil, err
+	}
+	var before object.Object
+	if !dry {
+		before, _ = a.config.Objects.Fetch(r.Context(), k, namespace, name) // for the record
+	}
 	revision, err := a.config.Objects.Remove(r.Context(), k, namespace, name, r.URL.Query().Get("resourceVersion"), dry)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, notFound(k, namespace, name)
+	}
+	if !dry {
+		a.recordObject(r, "delete", k, namespace, name, before, nil, err)
 	}
 	if err != nil {
 		return nil, err

@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"tulle.dev/tulle/api/v1alpha1"
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -44,7 +48,8 @@ func Local(next http.Handler) http.Handler {
 			answer(w, s.Code, s)
 			return
 		}
-		next.ServeHTTP(w, r)
+		who := &operator.Who{Name: "uid " + strconv.Itoa(int(uid)), How: "socket", Role: v1alpha1.OperatorAdmin}
+		next.ServeHTTP(w, r.WithContext(operator.With(r.Context(), who)))
 	})
 }
 
@@ -53,25 +58,40 @@ func Local(next http.Handler) http.Handler {
 const AdminAccount = "admin"
 
 // Remote lets in requests over TLS with the bearer token of which tokenSum is
-// the SHA-256 sum, or with an administrator's certificate. A workload's
-// certificate is not enough.
-func Remote(domain identity.TrustDomain, tokenSum [sha256.Size]byte, next http.Handler) http.Handler {
+// the SHA-256 sum, with an administrator's certificate, or with what an Operator
+// has. A workload's certificate is not enough.
+func Remote(domain identity.TrustDomain, tokenSum [sha256.Size]byte, book *operator.Book, next http.Handler) http.Handler {
 	admin := identity.ID{TrustDomain: domain, Namespace: "tulle", ServiceAccount: AdminAccount}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		sum := sha256.Sum256([]byte(token))
+		var who *operator.Who
+		err := operator.ErrUnknown
 		switch {
 		case r.TLS == nil:
 		case bearer && subtle.ConstantTimeCompare(sum[:], tokenSum[:]) == 1:
-			next.ServeHTTP(w, r)
-			return
+			who = &operator.Who{Name: "holder of the control plane's token", How: "token-file", Role: v1alpha1.OperatorAdmin}
+		case bearer:
+			who, err = book.Token(r.Context(), token)
 		case identity.Peer(*r.TLS) == admin:
-			next.ServeHTTP(w, r)
+			who = &operator.Who{Name: AdminAccount, How: "certificate", Role: v1alpha1.OperatorAdmin}
+		default:
+			who, err = book.Certificate(r.Context(), identity.Peer(*r.TLS))
+		}
+		if who != nil {
+			who.From = from(r)
+			next.ServeHTTP(w, r.WithContext(operator.With(r.Context(), who)))
+			return
+		}
+		if !errors.Is(err, operator.ErrUnknown) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			s := failure(http.StatusUnauthorized, client.ReasonUnauthorized, "%s", err)
+			answer(w, s.Code, s)
 			return
 		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		s := failure(http.StatusUnauthorized, client.ReasonUnauthorized,
-			"the control API wants the token in the control plane's api-token file (--token-file), or a certificate of %s", admin)
+			"the control API wants an Operator's token or certificate, the token in the control plane's api-token file (--token-file), or a certificate of %s", admin)
 		answer(w, s.Code, s)
 	})
 }

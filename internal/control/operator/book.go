@@ -1,0 +1,200 @@
+package operator
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/identity"
+)
+
+const (
+	// maxIssuers bounds the OpenID Connect issuers whose keys are held.
+	maxIssuers = 32
+	// askIssuer bounds one question to an issuer.
+	askIssuer = 5 * time.Second
+)
+
+// Book finds operators. Safe for concurrent use.
+type Book struct {
+	// Operators lists the mesh's Operator objects.
+	Operators func(context.Context) ([]*v1alpha1.Operator, error)
+	Now       func() time.Time
+
+	mu        sync.Mutex
+	providers map[string]*oidc.Provider
+}
+
+// ErrUnknown says that nobody with such a proof is known.
+var ErrUnknown = errors.New("no Operator has this certificate or token")
+
+// Certificate finds the operator with a certificate's identity, verified already.
+func (b *Book) Certificate(ctx context.Context, id identity.ID) (*Who, error) {
+	list, err := b.Operators(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uri := id.String()
+	for _, o := range list {
+		for _, have := range o.Spec.Identities {
+			if uri != "" && have == uri {
+				return who(o, "certificate"), nil
+			}
+		}
+	}
+	return nil, ErrUnknown
+}
+
+// Token finds the operator with a bearer token: one of Tulle's own, or an OpenID
+// Connect ID token.
+func (b *Book) Token(ctx context.Context, token string) (*Who, error) {
+	list, err := b.Operators(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(token))
+	text := []byte(hex.EncodeToString(sum[:]))
+	for _, o := range list {
+		for _, t := range o.Spec.Tokens {
+			if subtle.ConstantTimeCompare([]byte(strings.ToLower(t.SHA256)), text) != 1 {
+				continue
+			}
+			if t.Expires != nil && !b.Now().Before(t.Expires.Time) {
+				return nil, fmt.Errorf("the token of operator %s ended on %s", o.Name, t.Expires.Format(time.DateTime))
+			}
+			return who(o, "token"), nil
+		}
+	}
+	if strings.Count(token, ".") == 2 {
+		return b.openID(ctx, list, token)
+	}
+	return nil, ErrUnknown
+}
+
+// openID finds the operator of an ID token: of the issuer that it names, and
+// verified with that one's keys.
+func (b *Book) openID(ctx context.Context, list []*v1alpha1.Operator, token string) (*Who, error) {
+	issuer := issuerOf(token)
+	var last error
+	for _, o := range list {
+		for i := range o.Spec.OIDC {
+			r := &o.Spec.OIDC[i]
+			if r.Issuer != issuer {
+				continue
+			}
+			claims, err := b.verify(ctx, r, token)
+			if err != nil {
+				last = err
+				continue
+			}
+			if holds(claims, r.Claim, r.Values) {
+				w := who(o, "oidc")
+				if sub, ok := claims["sub"].(string); ok {
+					w.Name = fmt.Sprintf("%s (%.100q of %s)", o.Name, sub, r.Issuer)
+				}
+				return w, nil
+			}
+		}
+	}
+	if last != nil {
+		return nil, fmt.Errorf("the OpenID Connect token: %w", last)
+	}
+	return nil, ErrUnknown
+}
+
+// issuerOf reads whose a token says it is. Nothing of that is believed before it
+// is verified with that issuer's keys.
+func issuerOf(token string) string {
+	parts := strings.Split(token, ".")
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	if data, err := decodeSegment(parts[1]); err == nil {
+		_ = json.Unmarshal(data, &claims)
+	}
+	return claims.Issuer
+}
+
+func (b *Book) verify(ctx context.Context, r *v1alpha1.OperatorOIDC, token string) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, askIssuer)
+	defer cancel()
+	p, err := b.provider(ctx, r.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	verified, err := p.VerifierContext(ctx, &oidc.Config{ClientID: r.Audience, Now: b.Now}).Verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	claims := map[string]any{}
+	return claims, verified.Claims(&claims)
+}
+
+// provider finds out about an issuer once; its keys are fetched again by
+// themselves when they change.
+func (b *Book) provider(ctx context.Context, issuer string) (*oidc.Provider, error) {
+	b.mu.Lock()
+	p := b.providers[issuer]
+	b.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	p, err := oidc.NewProvider(ctx, issuer)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.providers == nil || len(b.providers) >= maxIssuers {
+		b.providers = map[string]*oidc.Provider{}
+	}
+	b.providers[issuer] = p
+	return p, nil
+}
+
+// holds reports whether a claim is one of the values, or has one of them.
+func holds(claims map[string]any, name string, values []string) bool {
+	if name == "" {
+		name = "sub"
+	}
+	is := func(v any) bool {
+		s, ok := v.(string)
+		if !ok {
+			return false
+		}
+		for _, want := range values {
+			if s == want {
+				return true
+			}
+		}
+		return false
+	}
+	list, ok := claims[name].([]any)
+	if !ok {
+		return is(claims[name])
+	}
+	for _, v := range list {
+		if is(v) {
+			return true
+		}
+	}
+	return false
+}
+
+func who(o *v1alpha1.Operator, how string) *Who {
+	w := &Who{Name: o.Name, How: how, Role: o.Spec.Role}
+	if len(o.Spec.Namespaces) > 0 {
+		w.Namespaces = o.Spec.Namespaces
+	}
+	return w
+}

@@ -1,0 +1,73 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"tulle.dev/tulle/api/v1alpha1"
+)
+
+// Who is one caller of the API.
+type Who struct {
+	// Name is the Operator's, or says who it is otherwise; How is how it was
+	// proven: socket, token-file, certificate, token, oidc.
+	Name, How string
+	// From is the caller's address, empty on the socket.
+	From string
+	Role v1alpha1.OperatorRole
+	// Namespaces bound the role; nil is all of them and what belongs to none.
+	Namespaces []string
+}
+
+// Verb is what somebody wants to do.
+type Verb uint8
+
+// View reads, ViewSecrets reads what is secret, Edit changes objects of a
+// namespace, Administer changes what is for all.
+const (
+	View Verb = iota
+	ViewSecrets
+	Edit
+	Administer
+)
+
+var verbs = [...]string{View: "view", ViewSecrets: "read secrets", Edit: "change things", Administer: "change what is for the whole mesh"}
+
+// rank is the least role for a verb.
+var rank = map[Verb]int{View: 1, ViewSecrets: 2, Edit: 2, Administer: 3}
+
+var roles = map[v1alpha1.OperatorRole]int{v1alpha1.OperatorView: 1, v1alpha1.OperatorEdit: 2, v1alpha1.OperatorAdmin: 3}
+
+// DeniedError says what somebody may not.
+type DeniedError struct{ text string }
+
+func (e *DeniedError) Error() string { return e.text }
+
+// May returns nil when the caller may do that in a namespace; "" is what belongs
+// to none, or to all of them.
+func (w *Who) May(v Verb, namespace string) error {
+	if roles[w.Role] < rank[v] {
+		return &DeniedError{fmt.Sprintf("%s has the role %s, which may not %s", w.Name, w.Role, verbs[v])}
+	}
+	if w.Namespaces == nil || namespace != "" && slices.Contains(w.Namespaces, namespace) {
+		return nil
+	}
+	if namespace == "" {
+		return &DeniedError{fmt.Sprintf("%s is for the namespaces %v only, and this is for all of them", w.Name, w.Namespaces)}
+	}
+	return &DeniedError{fmt.Sprintf("%s is for the namespaces %v only, not for %s", w.Name, w.Namespaces, namespace)}
+}
+
+type whoKey struct{}
+
+// With notes who makes a request.
+func With(ctx context.Context, w *Who) context.Context { return context.WithValue(ctx, whoKey{}, w) }
+
+// Of returns who makes a request; nobody may do anything.
+func Of(ctx context.Context) *Who {
+	if w, ok := ctx.Value(whoKey{}).(*Who); ok {
+		return w
+	}
+	return &Who{Name: "nobody", Namespaces: []string{}}
+}
