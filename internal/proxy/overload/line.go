@@ -8,11 +8,10 @@ import (
 const (
 	// maxWaiting bounds the requests that wait on one loop.
 	maxWaiting = 1024
-	// standing is for how long there may be a line before the patience of those in
-	// it is cut to a part, one in impatience: a line that always stands makes
-	// everybody late and helps nobody (as with CoDel). It has gone when so many
-	// requests as calm in a row had no need to wait.
-	standing   = 100 * time.Millisecond
+	// impatience is the part, one in so many, to which the patience of those in a
+	// line is cut when there has been one for as long as they may wait: a line that
+	// always stands makes everybody late and helps nobody (as with CoDel). It has
+	// gone when so many requests as calm in a row had no need to wait.
 	impatience = 8
 	calm       = 16
 )
@@ -34,7 +33,7 @@ type Line struct {
 	waiting atomic.Int32
 	levels  [Levels]Ticket // heads of rings
 	direct  int            // requests that entered at once, one after the other
-	calm    time.Duration  // when calm of them did, last
+	began   time.Duration  // when somebody first had to wait, after it was calm
 	free    *Ticket
 	serving bool
 }
@@ -50,7 +49,7 @@ type Ticket struct {
 // NewLine makes a line. wake may be called from any goroutine: it has the line's
 // loop call Serve soon.
 func (g *Gate) NewLine(now time.Duration, wake func()) *Line {
-	l := &Line{gate: g, wake: wake, calm: now}
+	l := &Line{gate: g, wake: wake, direct: calm, began: now}
 	for i := range l.levels {
 		head := &l.levels[i]
 		head.next, head.prev = head, head
@@ -64,22 +63,6 @@ func (g *Gate) NewLine(now time.Duration, wake func()) *Line {
 		all = append(all, l)
 		if g.lines.CompareAndSwap(old, &all) {
 			return l
-		}
-	}
-}
-
-// Close takes an empty line away from its gate.
-func (l *Line) Close() {
-	for {
-		old := l.gate.lines.Load()
-		var all []*Line
-		for _, o := range *old {
-			if o != l {
-				all = append(all, o)
-			}
-		}
-		if l.gate.lines.CompareAndSwap(old, &all) {
-			return
 		}
 	}
 }
@@ -101,9 +84,7 @@ func (l *Line) Enter(level uint8, now time.Duration) bool {
 	if !l.gate.Enter(level, now) {
 		return false
 	}
-	if l.direct++; l.direct >= calm {
-		l.calm = now
-	}
+	l.direct++
 	return true
 }
 
@@ -119,6 +100,9 @@ func (l *Line) Join(level uint8, now time.Duration, w Waiter) *Ticket {
 		t = &Ticket{}
 	} else {
 		l.free = t.next
+	}
+	if l.direct >= calm {
+		l.began = now
 	}
 	l.direct = 0
 	head := &l.levels[level]
@@ -155,7 +139,7 @@ func (l *Line) Done(level uint8, began, now time.Duration, good bool) bool {
 // patience is how long a request may wait now.
 func (l *Line) patience(now time.Duration) time.Duration {
 	queue := l.gate.Queue()
-	if now-l.calm > standing {
+	if now-l.began > queue {
 		queue /= impatience
 	}
 	return queue
