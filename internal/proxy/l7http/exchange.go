@@ -97,6 +97,8 @@ type exchangeState struct {
 	// Series is where it is counted; the Router may set it, else it is the
 	// cluster's.
 	Series *meter.Traffic
+	// Routed is where it is counted for its route; nil is nowhere. The Router sets it.
+	Routed *meter.Route
 	// Rule is the rule that matched, nil without routes, and Backend which of its
 	// backends was picked; the Router sets them.
 	Rule    *route.Compiled
@@ -146,6 +148,7 @@ type exchangeState struct {
 	filtering
 	spoiling
 	limiting
+	guarding
 }
 
 const (
@@ -165,7 +168,9 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 	x.Policy = policy.DefaultRequest
 	x.began = w.Loop.Now()
 	x.timer.Init(w.Loop, x)
-	x.noteStart()
+	if _, copied := down.(*mirrored); !copied {
+		x.noteStart()
+	}
 	switch {
 	case x.Request.MaxForwards == 0 && x.Request.Method == h1.TRACE:
 		x.Fail(traceRefused)
@@ -465,7 +470,7 @@ func (x *Exchange) Fail(f *Failure) {
 	default:
 		x.router.Unrouted(f)
 	}
-	if x.Filters != nil && f != preflight {
+	if (x.Filters != nil || x.Picked != nil) && f != preflight {
 		x.completeExtra()
 	}
 	x.noteFailure(f)
@@ -551,6 +556,9 @@ func (x *Exchange) count(status int) {
 	}
 	if x.Series != nil {
 		x.Series.Request(status, x.worker.Loop.Now()-x.began)
+	}
+	if x.Routed != nil {
+		x.Routed.Request(status, x.worker.Loop.Now()-x.began)
 	}
 	x.tell(status)
 }
