@@ -75,7 +75,7 @@ func TestRateLimit(t *testing.T) {
 							case code == 200:
 								passed.Add(1)
 							case code != 429 || h.Get("Ratelimit-Limit") != "1, 1;w=3600" || h.Get("Ratelimit-Remaining") != "0" ||
-								h.Get("Proxy-Status") != "tulle; error=http_request_denied":
+								h.Get("Proxy-Status") != `tulle; error=http_request_denied; details="ratelimitpolicy/default/few#0"`:
 								t.Errorf("%d %v", code, h)
 							default:
 								// With several loops the clock of one may be a little behind.

@@ -78,6 +78,7 @@ func (x *Exchange) limited() *Failure {
 	if ok {
 		return nil
 	}
+	x.detail = r.Limit.Name
 	x.tellLimit(&r)
 	return tooMany
 }
