@@ -25,6 +25,7 @@ type routes struct {
 	port    uint16
 	service string
 	series  *meter.Traffic // of what is answered without a backend
+	missed  *meter.Route   // of what no rule is for
 	// own goes with requests whose rule has no policy.
 	own governed
 }
@@ -52,6 +53,7 @@ type place struct {
 	filters  *l7http.Filters
 	policy   governed
 	backends []backend
+	counted  *meter.Route // what is answered without a backend
 }
 
 // backend is one of a rule's.
@@ -59,8 +61,9 @@ type backend struct {
 	cluster *dial.Cluster // nil when there is none
 	filters *l7http.Filters
 	// policy is the destination's, as table has it.
-	policy governed
-	table  *live.Table
+	policy  governed
+	table   *live.Table
+	counted *meter.Route
 }
 
 // follow takes another table, or none, and another policy for what it has none
@@ -90,13 +93,15 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 	}
 	rule, match := r.table.Match(&q)
 	if rule == nil {
+		x.Routed = r.counted(&r.missed, "", "")
 		return l7http.NoRoute
 	}
 	p := r.place(rule)
 	x.Rule, x.Backend, x.Timeout = rule, -1, rule.Timeout
-	x.Filters, x.Picked, x.Prefix = p.filters, nil, rule.Prefix(match)
+	x.Filters, x.Picked, x.Prefix, x.Routed = p.filters, nil, rule.Prefix(match), nil
 	if p.filters != nil {
 		if f := x.Divert(p.filters, &q, r.scheme, r.port); f != nil {
+			x.Routed = r.counted(&p.counted, rule.Name, "")
 			return r.diverted(x, f)
 		}
 	}
@@ -105,10 +110,12 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 		i = rule.Pick(r.lane.loop.Rand.Uint64())
 	}
 	if i < 0 || p.backends[i].cluster == nil {
+		x.Routed = r.counted(&p.counted, rule.Name, "")
 		return l7http.NoBackend
 	}
 	b := &p.backends[i]
 	x.Backend, x.Picked, x.Cluster = i, b.filters, b.cluster
+	x.Routed = r.counted(&b.counted, rule.Name, b.cluster.Key)
 	switch {
 	case p.policy.policy != nil:
 		p.policy.to(x)
@@ -176,6 +183,14 @@ func (r *routes) place(rule *route.Compiled) *place {
 		b.filters = l7http.NewFilters(&spec.Filters, cors, r.mirror)
 	}
 	return p
+}
+
+// counted is where requests of a rule are counted; at keeps it.
+func (r *routes) counted(at **meter.Route, rule, backend string) *meter.Route {
+	if *at == nil {
+		*at = r.lane.shard.Route(meter.RouteLabels{Direction: r.direction, Service: r.service, Route: rule, Backend: backend})
+	}
+	return *at
 }
 
 // settle is the policy of a backend's destination.

@@ -20,6 +20,7 @@ type Registry struct {
 	retries    map[retryKey]struct{}
 	rateLimits map[rateLimitKey]struct{}
 	access     map[accessKey]struct{}
+	routes     map[RouteLabels]struct{}
 	collectors []func(*Writer)
 
 	identityExpiry atomic.Int64 // Unix seconds, 0 when there is none

@@ -38,7 +38,9 @@ type Shard struct {
 
 	faults, mirrored faults
 
-	mu         sync.Mutex // guards the lists
+	routes     map[RouteLabels]*Route // the loop's alone
+	mu         sync.Mutex             // guards the lists
+	routeList  []*Route
 	list       []*Traffic
 	reasonList []reasonCounter
 

@@ -185,6 +185,7 @@ func (r *Registry) sumReasons() ([]reasonKey, map[reasonKey]uint64) {
 
 func (r *Registry) write(w *Writer) {
 	r.writeTraffic(w, r.sum())
+	r.writeRoutes(w)
 	r.writeDetections(w)
 	r.writeRetries(w)
 	r.writeReasons(w)
