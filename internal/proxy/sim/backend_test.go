@@ -131,6 +131,18 @@ func (s *session) later() {
 
 func (s *session) answer() {
 	r := s.r
+	if r.refused < r.busy {
+		r.refused++
+		s.pipe.write(fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nX-Id: %d\r\nX-Case: A b,C\r\nContent-Length: 4\r\n\r\nbusy", r.id))
+		s.busy = false
+		if s.in.done {
+			s.next()
+			return
+		}
+		s.busy = true
+		s.drain()
+		return
+	}
 	if r.fault == garbage {
 		s.pipe.write([]byte("HTTP/1.1 2000 WHAT\r\nnonsense\r\n\r\n"))
 		s.close(false)

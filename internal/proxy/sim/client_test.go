@@ -215,6 +215,9 @@ func (c *client) judge(r *request, m *message) {
 		c.run.violate("the answer to %d came with other fields: %v", r.id, m.fields)
 	}
 	want := r.answer
+	if r.status == 503 && r.busy > 0 {
+		want = []byte("busy")
+	}
 	if r.method == "HEAD" {
 		want = nil
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"tulle.dev/tulle/internal/policy"
 )
 
 // paceTime is how long a slow reader rests between two reads.
@@ -49,12 +51,14 @@ type request struct {
 	answered framing
 	interims int
 	early    bool // answers before it has read the body
+	busy     int  // answers 503 so often before it answers
 	closes   bool // says Connection: close
 	hangsUp  bool // closes afterwards without having said so
 	trailers bool
 
 	// What came of it.
 	delivered int    // heads that reached a backend
+	refused   int    // of these, answered with 503
 	status    int    // of the final answer; 0 for none
 	byProxy   bool   // the answer is a proxy's
 	failed    string // why there's no whole answer
@@ -125,8 +129,28 @@ func newRequest(rnd *rand.Rand, id int, faulty bool) *request {
 func (r *request) idempotent() bool { return r.method != "POST" && r.method != "PATCH" }
 
 func (r *request) String() string {
-	return fmt.Sprintf("request %d: %s, %d bytes framed %d, answer %d bytes framed %d, fault %d, early %v, closes %v, hangs up %v: delivered %d, status %d, by proxy %v, failed %q",
-		r.id, r.method, len(r.body), r.framed, len(r.answer), r.answered, r.fault, r.early, r.closes, r.hangsUp, r.delivered, r.status, r.byProxy, r.failed)
+	return fmt.Sprintf("request %d: %s, %d bytes framed %d, answer %d bytes framed %d, fault %d, early %v, closes %v, hangs up %v, busy %d: delivered %d, status %d, by proxy %v, failed %q",
+		r.id, r.method, len(r.body), r.framed, len(r.answer), r.answered, r.fault, r.early, r.closes, r.hangsUp, r.busy, r.delivered, r.status, r.byProxy, r.failed)
+}
+
+// newPolicy plans a policy of tries and copies.
+func newPolicy(rnd *rand.Rand) *policy.Request {
+	p := &policy.Request{Retry: policy.Retry{
+		Attempts: uint8(rnd.IntN(4)), On: policy.Condition(rnd.IntN(1 << 6)), Any: rnd.IntN(6) == 0,
+		Backoff: time.Duration(rnd.IntN(20)) * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
+		Budget: policy.Budget{Percent: uint8(rnd.IntN(101)), Min: uint32(rnd.IntN(20))},
+		Buffer: []uint32{0, 1 << 10, 64 << 10, 1 << 20}[rnd.IntN(4)],
+	}}
+	if rnd.IntN(3) == 0 {
+		p.Try = time.Duration(5+rnd.IntN(100)) * time.Millisecond
+	}
+	if rnd.IntN(3) == 0 {
+		p.Hedge = policy.Hedge{After: time.Duration(1+rnd.IntN(30)) * time.Millisecond, Max: uint8(1 + rnd.IntN(3))}
+	}
+	if rnd.IntN(6) == 0 {
+		p.StreamIdle = time.Duration(1+rnd.IntN(5)) * time.Second
+	}
+	return p
 }
 
 // encode frames a body.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/loop"
@@ -37,6 +38,8 @@ type run struct {
 	draining   *node
 	drained    time.Duration     // when the drain began
 	peer       view.PeerProtocol // between proxies
+	policy     *policy.Request   // of the first proxy's requests; nil is the default
+	busy       bool              // backends answer 503 now and then
 	timeout    time.Duration     // of the edge's route; 0 for none
 	few        bool              // connections are allowed at a time
 	drains     bool              // the proxy the clients talk to does
@@ -93,6 +96,9 @@ func weather(rnd *rand.Rand) sim.Weather {
 // startProxy starts a proxy on a host of its own.
 func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) *node {
 	n := &node{name: name, ports: len(v.Proxy.Listeners), view: v}
+	if v.Proxy.Listeners[0].Kind != view.Inbound {
+		v.Destinations[shopKey].Policy = r.policy
+	}
 	m := meter.New(loops, "sim")
 	log := slog.New(slog.DiscardHandler)
 	v.Proxy.Settings.PeerProtocol = r.peer
@@ -143,6 +149,9 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.timeout = time.Duration(20+plan.IntN(300)) * time.Millisecond
 	}
 	r.few = plan.IntN(8) == 0
+	if more := rand.New(rand.NewPCG(seed, 3)); more.IntN(2) == 0 {
+		r.policy, r.busy = newPolicy(more), more.IntN(2) == 0
+	}
 	r.peer = []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2}[plan.IntN(2)]
 	http := func(p *program, at netip.AddrPort) {
 		b := &backend{run: r, program: p}
@@ -308,6 +317,9 @@ func (r *run) plantClients(name string, host netip.Addr, to netip.AddrPort, othe
 		c := &client{run: r, program: p, to: to, pipeline: 1, leaves: -1}
 		for range 1 + plan.IntN(8) {
 			q := newRequest(plan, len(r.requests), r.faulty)
+			if r.busy && plan.IntN(4) == 0 {
+				q.busy = 1 + plan.IntN(3)
+			}
 			r.requests = append(r.requests, q)
 			c.requests = append(c.requests, q)
 		}
@@ -388,8 +400,10 @@ func (r *run) judge() {
 		case !q.done:
 			r.violate("no outcome: %s", q)
 		case !q.sent:
-		case q.delivered > 1 && !q.idempotent():
+		case q.delivered > 1 && !q.idempotent() && !r.anyMethod():
 			r.violate("delivered twice: %s", q)
+		case q.delivered > r.mostTries():
+			r.violate("delivered more often than %d times: %s", r.mostTries(), q)
 		case q.status != 0 && !q.byProxy && q.delivered == 0:
 			r.violate("an answer from nowhere: %s", q)
 		case r.drains && q.delivered == 0 && q.failed == "connection refused":
@@ -405,9 +419,34 @@ func (r *run) judge() {
 // innerDrain says that a proxy drains behind the one that the clients talk to.
 func (r *run) innerDrain() bool { return r.drains && r.draining != r.proxies[len(r.proxies)-1] }
 
+// anyMethod says that every request may be made twice.
+func (r *run) anyMethod() bool { return r.policy != nil && r.policy.Retry.Any }
+
+// mostTries is how often a request may reach backends.
+func (r *run) mostTries() int {
+	p := r.policy
+	if p == nil {
+		p = policy.DefaultRequest
+	}
+	n := 1 + int(p.Retry.Attempts) + int(p.Hedge.Max)
+	if len(r.proxies) > 1 { // the last one may find connections closed, as always
+		n *= 1 + int(policy.DefaultRequest.Retry.Attempts)
+	}
+	return n
+}
+
+// spares says that the policy lets requests fail that the default wouldn't.
+func (r *run) spares() bool {
+	p := r.policy
+	return p != nil && (p.Try > 0 || p.StreamIdle > 0 || p.Retry.On&policy.Unsent == 0 || p.Retry.Attempts < 2 || p.Retry.Budget.Min < 10)
+}
+
 // mayFail says that a request may go without a good answer.
 func (r *run) mayFail(q *request) bool {
-	if r.stormy || r.timeout > 0 || q.fault != noFault {
+	if r.stormy || r.timeout > 0 || q.fault != noFault || q.busy > 0 {
+		return true
+	}
+	if r.spares() {
 		return true
 	}
 	for _, c := range r.clients {

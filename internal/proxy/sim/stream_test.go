@@ -237,6 +237,7 @@ func (s *stream) judge() {
 		r.violate("stream %d was cut silently: %d of %d up", s.id, len(s.gotUp), len(s.up))
 	case r.stormy || r.timeout > 0 || s.breaks >= 0:
 	case r.innerDrain() && s.server == nil:
+	case s.refused != "" && r.spares():
 	case s.refused != "":
 		r.violate("stream %d was refused: %s", s.id, s.refused)
 	case r.drains && s.server == nil && s.dnBroke == unix.ECONNREFUSED:
