@@ -324,7 +324,6 @@ func TestOverloadQueueDeadline(t *testing.T) {
 func TestShedElsewhere(t *testing.T) {
 	for _, two := range []bool{false, true} {
 		full := newGated()
-		defer close(full.go_)
 		var seen atomic.Int32
 		free := program(t, counting(&seen, echoes))
 		one := &policy.Inbound{Overload: &policy.Overload{Min: 1, Max: 1, Tolerance: 200}}
@@ -372,6 +371,7 @@ func TestShedElsewhere(t *testing.T) {
 		if seen.Load() != 10 {
 			t.Errorf("%d of 10 arrived", seen.Load())
 		}
+		close(full.go_)
 		all.Wait()
 	}
 }
