@@ -18,8 +18,8 @@ const (
 	maxMirrors      = 64    // of one rule or backend
 	maxModified     = 64    // header fields that are set, added or removed
 	maxCORS         = 256   // origins, methods or headers of one CORS filter
-	maxFaults       = 256   // of one rule or destination
-	maxLimits       = 256   // rate limits of one rule, destination or listener
+	maxFaults       = 1024  // of one rule or destination
+	maxLimits       = 1024  // rate limits of one rule, destination or listener
 	maxDescriptors  = 16    // of one rate limit
 	maxCallers      = 1024  // of one match of a policy
 	maxConditions   = 256   // methods, paths or headers of one match of a policy

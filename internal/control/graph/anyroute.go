@@ -180,6 +180,23 @@ func (r *anyRoute) sections() map[gatewayv1.SectionName]bool {
 	return out
 }
 
+// size is the number of the route's rules.
+func (r *anyRoute) size() int {
+	switch {
+	case r.http != nil:
+		return len(r.http.Spec.Rules)
+	case r.grpc != nil:
+		return len(r.grpc.Spec.Rules)
+	}
+	return 1
+}
+
+// The largest table that a proxy takes: hostnames of a port, and rules.
+const (
+	maxTableHosts = 4096
+	maxTableRules = 16384
+)
+
 // indexRoute keeps the indexes of routes by their parents and backends.
 func (b *Builder) indexRoute(r *anyRoute, there bool) {
 	for i := range r.parents {

@@ -15,6 +15,7 @@ import (
 // edge is a gateway with its listeners and routes.
 type edge struct {
 	listeners []*listener
+	full      bool // more routes than fit
 	standings
 }
 
@@ -30,6 +31,13 @@ func (b *Builder) edgeOf(n mesh.Name) *edge {
 		return e
 	}
 	e.listeners = b.listenersOf(n, g)
+	tables := map[gatewayv1.PortNumber]*tableSize{}
+	for _, l := range e.listeners {
+		if tables[l.Port] == nil {
+			tables[l.Port] = &tableSize{hosts: map[string]bool{}}
+		}
+		tables[l.Port].hosts[l.host] = true
+	}
 	self := Ref{object.Gateway, n}
 	for _, r := range b.routesOf(self) {
 		counted := map[*listener]bool{}
@@ -40,6 +48,10 @@ func (b *Builder) edgeOf(n mesh.Name) *edge {
 			closest := notAccepted(gatewayv1.RouteReasonNoMatchingParent, "Gateway %s has no listener with that name and port", n.Name)
 			for _, l := range e.listeners {
 				hosts, why := b.attach(n, l, r, &r.parents[i])
+				if len(hosts) > 0 && !tables[l.Port].add(hosts, r.size()) {
+					e.full = true
+					hosts, why = nil, notAccepted(gatewayv1.RouteReasonNotAllowedByListeners, "port %d has as many hostnames or rules as a proxy takes (%d and %d): use another Gateway", l.Port, maxTableHosts, maxTableRules)
+				}
 				switch {
 				case len(hosts) > 0:
 					closest = accepted(reasonAccepted)
@@ -56,6 +68,30 @@ func (b *Builder) edgeOf(n mesh.Name) *edge {
 		}
 	}
 	return e
+}
+
+// tableSize counts what is in the table of a port.
+type tableSize struct {
+	hosts map[string]bool
+	rules int
+}
+
+// add takes a route with some rules for each of its hosts, if there is room.
+func (t *tableSize) add(hosts []string, rules int) bool {
+	more := 0
+	for _, h := range hosts {
+		if !t.hosts[h] {
+			more++
+		}
+	}
+	if len(t.hosts)+more > maxTableHosts || t.rules+rules*len(hosts) > maxTableRules {
+		return false
+	}
+	for _, h := range hosts {
+		t.hosts[h] = true
+	}
+	t.rules += rules * len(hosts)
+	return true
 }
 
 // allInvalid says that no rule of a route can be done, so that it isn't accepted.

@@ -39,6 +39,7 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 		status.Addresses = append(status.Addresses, a.String())
 	}
 	e, usable, refused := b.edgeOf(n), 0, refusal(g)
+	b.noteFull(Ref{object.Gateway, n}, e.full)
 	for _, l := range e.listeners {
 		status.Listeners = append(status.Listeners, l.status())
 		if !l.usable() || refused != nil {

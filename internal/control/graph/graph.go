@@ -77,6 +77,8 @@ type Builder struct {
 	byTarget    map[section]map[Ref]bool
 	grantsIn    map[string]map[mesh.Name]bool
 	virtual     map[int]mesh.Name // who has which virtual address
+	// full are the Gateways and Services that had more routes than fit.
+	full map[Ref]bool
 	// effective keeps what chains of policies come to, until a policy changes.
 	effective map[string]*effective
 
@@ -117,6 +119,7 @@ func NewBuilder(d identity.TrustDomain) *Builder {
 		byTarget:    map[section]map[Ref]bool{},
 		grantsIn:    map[string]map[mesh.Name]bool{},
 		virtual:     map[int]mesh.Name{},
+		full:        map[Ref]bool{},
 		effective:   map[string]*effective{},
 		statuses:    map[Ref]*Status{},
 	}

@@ -205,7 +205,7 @@ func (b *Builder) certificate(gateway mesh.Name, r *gatewayv1.SecretObjectRefere
 	}
 	const invalid = gatewayv1.ListenerReasonInvalidCertificateRef
 	if val(r.Kind, "Secret") != "Secret" || val(r.Group, "") != "" {
-		return bad(invalid, "%s of group %q: want a Secret", *r.Kind, val(r.Group, ""))
+		return bad(invalid, "%s of group %q: want a Secret", val(r.Kind, "Secret"), val(r.Group, ""))
 	}
 	n := secretName(gateway.Namespace, r)
 	if n.Namespace != gateway.Namespace && !b.granted(Ref{object.Gateway, gateway}, Ref{object.Secret, n}) {

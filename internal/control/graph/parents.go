@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,6 +35,7 @@ const reasonConflicted gatewayv1.RouteConditionReason = "Conflicted"
 // whose callers they are for (the service's own: everyone else's) and by port.
 type attachments struct {
 	routes map[string]map[uint16][]*anyRoute
+	full   bool // more routes than fit
 	standings
 }
 
@@ -48,6 +50,7 @@ func (b *Builder) attachmentsOf(n mesh.Name) *attachments {
 	a := &attachments{routes: map[string]map[uint16][]*anyRoute{}, standings: standings{}}
 	b.dirty.attachments[n] = a
 	s, self := b.services[n], Ref{object.Service, n}
+	rules := map[string]map[uint16]int{}
 	type claim struct {
 		r     *anyRoute
 		place int
@@ -61,10 +64,19 @@ func (b *Builder) attachmentsOf(n mesh.Name) *attachments {
 				continue
 			}
 			ports, why := b.portsOf(n, s, p)
+			size := rules[r.Name.Namespace]
+			if slices.ContainsFunc(ports, func(port uint16) bool { return size[port]+r.size() > maxTableRules }) {
+				a.full = true
+				ports, why = nil, notAccepted(gatewayv1.RouteReasonNoMatchingParent, "Service %s has as many rules as a proxy takes (%d)", n, maxTableRules)
+			}
 			if len(ports) == 0 {
 				a.set(r, i, why)
 				continue
 			}
+			for _, port := range ports {
+				put(&size, port, size[port]+r.size())
+			}
+			rules[r.Name.Namespace] = size
 			claims = append(claims, claim{r, i, ports})
 			for _, port := range ports {
 				group := a.routes[r.Name.Namespace]
@@ -96,6 +108,15 @@ func (b *Builder) attachmentsOf(n mesh.Name) *attachments {
 	return a
 }
 
+// noteFull marks the statuses of a parent's routes when one that comes or goes may
+// let others in or keep them out.
+func (b *Builder) noteFull(parent Ref, full bool) {
+	if full || b.full[parent] {
+		mark(b.dirty.routes, maps.Keys(b.byParent[parent]))
+	}
+	set(b.full, parent, true, full)
+}
+
 // portsOf are the ports of a service that a parentRef means.
 func (b *Builder) portsOf(n mesh.Name, s *corev1.Service, p *gatewayv1.ParentReference) ([]uint16, Condition) {
 	if s == nil {
@@ -123,6 +144,7 @@ func (b *Builder) portsOf(n mesh.Name, s *corev1.Service, p *gatewayv1.ParentRef
 // buildRoutes fills in the tables of a service's ports.
 func (b *Builder) buildRoutes(out *mesh.Service, s *corev1.Service) {
 	a := b.attachmentsOf(out.Name)
+	b.noteFull(Ref{object.Service, out.Name}, a.full)
 	for namespace, ports := range a.routes {
 		for port, list := range ports {
 			var table hostRules

@@ -96,7 +96,12 @@ func (b *Builder) indexPolicy(p *anyPolicy, there bool) {
 	}
 }
 
-// policiesFor returns the policies for exactly that target, the oldest first.
+// maxPerTarget bounds the policies of one kind that add up for one target, so that
+// what comes of all levels fits in a view.
+const maxPerTarget = 8
+
+// policiesFor returns the policies for exactly that target that count, the oldest
+// first.
 func (b *Builder) policiesFor(t section) []*anyPolicy {
 	refs := b.byTarget[t]
 	if len(refs) == 0 {
@@ -115,7 +120,11 @@ func (b *Builder) policiesFor(t section) []*anyPolicy {
 		}
 		return strings.Compare(x.Kind.Name, y.Kind.Name)
 	})
-	return out
+	counted := map[*object.Kind]int{}
+	return slices.DeleteFunc(out, func(p *anyPolicy) bool {
+		counted[p.Kind]++
+		return p.traffic == nil && counted[p.Kind] > maxPerTarget
+	})
 }
 
 // touchPolicy marks what a policy's targets are made into, and the statuses of
@@ -267,6 +276,10 @@ func sameParent(a, b *gatewayv1.ParentReference) bool {
 // fieldsTaken says what a target takes of a policy.
 func (b *Builder) fieldsTaken(p *anyPolicy, t section) []Condition {
 	ok := accepted(string(gatewayv1.PolicyReasonAccepted))
+	if !slices.Contains(b.policiesFor(t), p) {
+		return []Condition{{Type: "Accepted", Reason: string(gatewayv1.PolicyReasonConflicted),
+			Message: fmt.Sprintf("the target has %d older policies of this kind already: that is as many as one takes", maxPerTarget)}}
+	}
 	switch {
 	case !p.until.IsZero():
 		ok.Message = "the faults end by themselves at " + p.until.UTC().Format(time.RFC3339)
