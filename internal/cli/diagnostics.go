@@ -23,11 +23,18 @@ func (a *app) diagnosticsCommand() *cobra.Command {
 }
 
 func (a *app) diagnosticsEndpoints() *cobra.Command {
-	var output string
+	var output, from string
 	c := &cobra.Command{
 		Use:   "endpoints SERVICE...",
-		Short: "Where a service is served, and how the control plane sees each place",
+		Short: "Where a service is served, how the control plane sees each place, and which proxies leave it out",
+		Long: `Where a service is served, and how the control plane sees each place. Below it
+says which endpoints some proxy leaves out of balance or doubts: "ejected" for
+failures (consecutive, success_rate, latency), "unhealthy" by its health check,
+"suspect" because endpoints of its address time out together.
+
+With --from, what one proxy thinks of each endpoint that it knows.`,
 		Example: `  tulle diagnostics endpoints cart
+  tulle diagnostics endpoints cart --from web
   tulle diagnostics endpoints cart.shop -o json`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeServices,
@@ -41,6 +48,28 @@ func (a *app) diagnosticsEndpoints() *cobra.Command {
 			}
 			ctx, cancel := a.ask(cmd)
 			defer cancel()
+			var services []string
+			for _, name := range args {
+				services = append(services, a.qualified(name))
+			}
+			if from != "" {
+				namespace, name := a.proxyName(from)
+				list, err := statesOf(ctx, conn, namespace, name, services)
+				switch {
+				case client.IsNotFound(err):
+					return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
+				case err != nil:
+					return advise(err)
+				case output == formatJSON || output == formatYAML:
+					data, err := json.Marshal(list)
+					if err != nil {
+						return err
+					}
+					return printData(a.Out, output, data)
+				}
+				a.printEndpointStates(list)
+				return nil
+			}
 			var answers []*client.Endpoints
 			for _, name := range args {
 				answer, err := conn.Endpoints(ctx, a.qualified(name))
@@ -61,10 +90,12 @@ func (a *app) diagnosticsEndpoints() *cobra.Command {
 				}
 				a.printEndpoints(answer, "")
 			}
+			a.printDoubts(ctx, conn, services)
 			return nil
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
+	c.Flags().StringVar(&from, "from", "", "what the `PROXY` thinks of them: NAME or NAME.NAMESPACE")
 	a.namespaceFlag(c)
 	completeFormats(c, formatJSON, formatYAML)
 	return c
