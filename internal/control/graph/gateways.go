@@ -70,6 +70,7 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 	if refused != nil {
 		status.refuse(refused)
 	}
+	status.Conditions = append(status.Conditions, b.affected(Ref{object.Gateway, n}, listenerNames(g))...)
 	b.dirty.newStatuses[Ref{object.Gateway, n}] = status
 	if reflect.DeepEqual(next.Gateways[n], out) {
 		return

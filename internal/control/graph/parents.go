@@ -227,7 +227,7 @@ func (b *Builder) routeStatus(ref Ref) {
 	if r == nil {
 		return
 	}
-	s := &Status{Generation: r.generation}
+	s, policies := &Status{Generation: r.generation}, b.affected(ref, r.sections())
 	for i := range r.parents {
 		p := &r.parents[i]
 		parent, ok := r.parentOf(p)
@@ -243,7 +243,7 @@ func (b *Builder) routeStatus(ref Ref) {
 			u.gateway = parent
 			taken = b.gatewayParent(parent.Name, r, i)
 		}
-		s.Parents = append(s.Parents, ParentStatus{Ref: *p, Conditions: b.useOf(u).conditions(taken)})
+		s.Parents = append(s.Parents, ParentStatus{Ref: *p, Conditions: append(b.useOf(u).conditions(taken), policies...)})
 	}
 	b.dirty.newStatuses[ref] = s
 }

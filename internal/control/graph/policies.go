@@ -162,6 +162,7 @@ func (b *Builder) touchPolicy(p *anyPolicy) {
 		case object.Gateway:
 			d.gates[t.Name] = true
 		default:
+			d.routes[t.Ref] = true
 			b.touchParents(b.routes[t.Ref])
 		}
 	}
