@@ -11,7 +11,7 @@ import (
 
 // maxHeldBodies bounds what one loop keeps of bodies beyond the ordinary: what
 // its connections' buffers hold anyway, and maxKept of a stream.
-const maxHeldBodies = 8 << 20
+const maxHeldBodies = 32 << 20
 
 // keeps is how much of the request's body may be kept.
 func (x *Exchange) keeps() int {
