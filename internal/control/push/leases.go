@@ -27,6 +27,7 @@ func (r *registry) run(ctx context.Context) error {
 	all.Go(func() { r.renew(ctx) })
 	all.Go(func() { r.server.greetings.run(ctx) })
 	all.Go(func() { r.server.shares.run(ctx) })
+	all.Go(func() { r.server.shares.follow(ctx) })
 	all.Go(func() {
 		store.Follow(ctx, r.server.config.Objects, leasesPrefix, r.follow)
 	})

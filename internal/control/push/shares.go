@@ -20,7 +20,8 @@ const (
 )
 
 // shares divides the global rate limits between the proxies that are connected
-// here. Nothing of it is kept: proxies say each second what they need.
+// here, and those of other replicas (elsewhere.go). Nothing of it is kept: proxies
+// say each second what they need.
 type shares struct {
 	server *Server
 	kick   chan struct{} // there is something to divide
@@ -29,10 +30,11 @@ type shares struct {
 	allocator share.Allocator[string]
 	of        *mesh.Snapshot // names are its global limits
 	names     map[string]bool
+	others    map[string]bool // replicas that divide too
 }
 
 func (s *shares) init(server *Server) {
-	s.server, s.kick = server, make(chan struct{}, 1)
+	s.server, s.kick, s.others = server, make(chan struct{}, 1), make(map[string]bool)
 }
 
 // heard takes a proxy's demand. Limits that aren't of the mesh are ignored: a proxy
@@ -102,6 +104,11 @@ func (s *shares) run(ctx context.Context) {
 
 // work divides again and again until nothing has been heard for a while.
 func (s *shares) work(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	all.Go(func() { s.publish(ctx) })
+	defer all.Wait()
+	defer cancel()
 	ticker := time.NewTicker(divideEvery)
 	defer ticker.Stop()
 	for left := quiet; left > 0; left -= divideEvery {

@@ -223,3 +223,50 @@ func TestSharesAsked(t *testing.T) {
 		}
 	})
 }
+
+// Two replicas, each with proxies of its own, divide one limit between all.
+func TestSharesOfReplicas(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.apply(limited)
+		other := &world{t: t, store: w.store, ca: w.ca, objects: w.objects, tokens: w.tokens}
+		other.start()
+		defer other.close()
+		all := []*limiter{w.limiter("db-1", 3000), w.limiter("db-2", 200), other.limiter("db-3", 3000)}
+		defer func() {
+			for _, l := range all {
+				l.close()
+			}
+		}()
+		count := func(d time.Duration) (sum int, each []int) {
+			time.Sleep(d)
+			for _, l := range all {
+				n := l.count()
+				each, sum = append(each, n), sum+n
+			}
+			return sum, each
+		}
+		count(5 * time.Second)
+		sum, each := count(10 * time.Second)
+		near(t, "all", sum, 10_000, 15)
+		if each[0] < 3000 || each[1] < 1900 || each[2] < 3000 {
+			t.Errorf("unfair: %v", each)
+		}
+		items, _, err := w.store.List(t.Context(), demandPrefix)
+		if err != nil || len(items) != 2 {
+			t.Fatalf("%d replicas have told what they need, %v", len(items), err)
+		}
+		// One goes away, with its proxy: the others have it all.
+		all[2].close()
+		all = all[:2]
+		other.stop()
+		count(2 * demandTTL)
+		sum, _ = count(10 * time.Second)
+		near(t, "all that are left", sum, 10_000, 10)
+		// While one is alone nothing is written.
+		before, revision, _ := w.store.List(t.Context(), demandPrefix)
+		time.Sleep(10 * time.Second)
+		if after, now, _ := w.store.List(t.Context(), demandPrefix); len(before) != 1 || len(after) != 1 || before[0].Revision != after[0].Revision {
+			t.Errorf("%d and %d keys, revision %d and %d", len(before), len(after), revision, now)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package share
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -15,6 +16,9 @@ const (
 	floors = 100_000
 	// headroom is what a proxy gets beyond what it asked for, one in so many parts.
 	headroom = 10
+	// mostDemand bounds what a proxy is thought to ask for: more than a thousand
+	// limits' worth is as good as that.
+	mostDemand = 1000 * Whole
 	// MaxLimits bounds the limits that are divided, MaxMembers the proxies that
 	// share one. Who comes later keeps what it takes without being told.
 	MaxLimits  = 10_000
@@ -42,9 +46,67 @@ type Share struct {
 }
 
 // Allocator divides limits between proxies. The parts of one limit are never more
-// than the whole together. It belongs to one goroutine, or is guarded by its owner.
+// than the whole together. It belongs to one goroutine, or is guarded by its owner. The
+// zero value of P names nobody.
 type Allocator[P cmp.Ordered] struct {
 	limits map[string]*limit[P]
+	others map[string]map[string]Group // replica → limit → who shares it there
+}
+
+// Group is the proxies that share a limit elsewhere: how many, and what they ask
+// for together.
+type Group struct {
+	Members, Demand uint64
+}
+
+// Summary is what others are told of the proxies here, by limit; at most most
+// limits, those that are asked for most.
+func (a *Allocator[P]) Summary(most int) map[string]Group {
+	out := make(map[string]Group, len(a.limits))
+	for name, l := range a.limits {
+		var g Group
+		for _, m := range l.members {
+			if !m.gone {
+				g.Members++
+				g.Demand += m.demand
+			}
+		}
+		if g.Members > 0 {
+			out[name] = g
+		}
+	}
+	if len(out) <= most {
+		return out
+	}
+	names := slices.SortedFunc(maps.Keys(out), func(a, b string) int {
+		return cmp.Or(cmp.Compare(out[b].Demand, out[a].Demand), cmp.Compare(a, b))
+	})
+	for _, name := range names[most:] {
+		delete(out, name)
+	}
+	return out
+}
+
+// Elsewhere takes another replica's Summary; nil when it is gone.
+func (a *Allocator[P]) Elsewhere(replica string, groups map[string]Group) {
+	if groups == nil {
+		delete(a.others, replica)
+		return
+	}
+	if a.others == nil {
+		a.others = make(map[string]map[string]Group)
+	}
+	a.others[replica] = groups
+}
+
+// groups are those elsewhere that share a limit.
+func (a *Allocator[P]) groups(limit string) (list []Group) {
+	for _, g := range a.others {
+		if g := g[limit]; g.Members > 0 && g.Members <= MaxMembers {
+			list = append(list, g)
+		}
+	}
+	return list
 }
 
 type limit[P cmp.Ordered] struct {
@@ -83,8 +145,7 @@ func (a *Allocator[P]) Hear(p P, list []Demand, now time.Time) {
 			l.members[p] = m
 		}
 		l.keyed = d.Keyed
-		// More than a thousand limits' worth is as good as that.
-		m.demand, m.heard, m.gone = min(d.Part, 1000*Whole), now, false
+		m.demand, m.heard, m.gone = min(d.Part, mostDemand), now, false
 	}
 }
 
@@ -129,7 +190,7 @@ func (a *Allocator[P]) Divide(now time.Time) map[P][]Share {
 			delete(a.limits, name)
 			continue
 		}
-		for p, part := range l.divide() {
+		for p, part := range l.divide(a.groups(name)) {
 			m := l.members[p]
 			if m.gone {
 				continue // nobody to tell
@@ -151,50 +212,63 @@ func (a *Allocator[P]) Divide(now time.Time) map[P][]Share {
 // who ask for least are satisfied first and the others get equal parts (max-min
 // fairness). What nobody asks for is divided evenly. A keyed limit is divided in
 // proportion to the demand: each combination's requests are thought to be spread
-// as all are.
-func (l *limit[P]) divide() map[P]uint64 {
+// as all are. Proxies elsewhere take part, each as the average of its group.
+func (l *limit[P]) divide(elsewhere []Group) map[P]uint64 {
 	parts := make(map[P]uint64, len(l.members))
 	left := uint64(Whole)
-	var open []P
+	var open []claim[P]
+	var n uint64
+	add := func(p P, count, demand uint64) {
+		open = append(open, claim[P]{p, count, demand + demand/headroom})
+		n += count
+	}
 	for p, m := range l.members {
 		if m.gone {
 			parts[p] = m.part
 			left -= min(m.part, left)
 			continue
 		}
-		open = append(open, p)
+		add(p, 1, m.demand)
 	}
-	if len(open) == 0 {
+	if n == 0 {
 		return parts
 	}
-	n := uint64(len(open))
+	var nobody P
+	for _, g := range elsewhere {
+		add(nobody, g.Members, min(g.Demand/g.Members, mostDemand))
+	}
 	least := min(floor, floors/n, left/n)
 	left -= least * n
-	want := func(p P) uint64 {
-		d := l.members[p].demand
-		return d + d/headroom
-	}
-	slices.SortFunc(open, func(a, b P) int {
-		return cmp.Or(cmp.Compare(want(a), want(b)), cmp.Compare(a, b))
+	slices.SortFunc(open, func(a, b claim[P]) int {
+		return cmp.Or(cmp.Compare(a.want, b.want), cmp.Compare(a.count, b.count), cmp.Compare(a.p, b.p))
 	})
-	var sum uint64
-	for _, p := range open {
-		sum += want(p)
+	var sum float64
+	for _, c := range open {
+		sum += float64(c.want) * float64(c.count)
 	}
 	if l.keyed && sum > 0 {
-		for _, p := range open {
-			parts[p] = least + uint64(float64(left)*float64(want(p))/float64(sum))
+		for _, c := range open {
+			parts[c.p] = least + uint64(float64(left)*float64(c.want)/sum)
 		}
+		delete(parts, nobody)
 		return parts
 	}
-	for i, p := range open {
-		fair := left / (n - uint64(i))
-		more := min(want(p)-min(want(p), least), fair)
-		parts[p] = least + more
-		left -= more
+	rest := n
+	for _, c := range open {
+		more := min(c.want-min(c.want, least), left/rest)
+		parts[c.p] = least + more
+		left -= more * c.count
+		rest -= c.count
 	}
-	for _, p := range open {
-		parts[p] += left / n
+	for _, c := range open {
+		parts[c.p] += left / n
 	}
+	delete(parts, nobody)
 	return parts
+}
+
+// claim is one proxy's wish, or those of a group elsewhere, which has no name.
+type claim[P cmp.Ordered] struct {
+	p           P
+	count, want uint64
 }

@@ -57,7 +57,7 @@ func TestRandom(t *testing.T) {
 		n, keyed := 1+r.IntN(60), r.IntN(4) == 0
 		now := start
 		for range 1 + r.IntN(4) {
-			for p := range n {
+			for p := 1; p <= n; p++ {
 				if r.IntN(3) > 0 {
 					d := uint64(r.IntN(2 * Whole / n))
 					if r.IntN(10) == 0 {
@@ -77,7 +77,7 @@ func TestRandom(t *testing.T) {
 			continue
 		}
 		var sum uint64
-		parts := l.divide()
+		parts := l.divide(nil)
 		for p, part := range parts {
 			m := l.members[p]
 			sum += part
@@ -154,7 +154,7 @@ func TestBounds(t *testing.T) {
 		a.Hear(1, []Demand{{fmt.Sprint(i), 1, false}}, start)
 	}
 	for i := range MaxMembers + 10 {
-		a.Hear(i, []Demand{{"0", 1, false}}, start)
+		a.Hear(i+1, []Demand{{"0", 1, false}}, start)
 	}
 	if len(a.limits) != MaxLimits || len(a.limits["0"].members) != MaxMembers {
 		t.Errorf("%d limits, %d members", len(a.limits), len(a.limits["0"].members))
@@ -164,5 +164,63 @@ func TestBounds(t *testing.T) {
 		if m.part == 0 {
 			t.Fatalf("%d of %d gets nothing", p, MaxMembers)
 		}
+	}
+}
+
+// Two replicas that know of each other divide as one would.
+func TestElsewhere(t *testing.T) {
+	for _, keyed := range []bool{false, true} {
+		var one, a, b Allocator[string]
+		for i, d := range []uint64{100_000, 300_000, 5 * Whole, 700_000, 2 * Whole, 0} {
+			list := []Demand{{"l", d, keyed}}
+			p := string(rune('p' + i))
+			one.Hear(p, list, start)
+			if i%2 == 0 {
+				a.Hear(p, list, start)
+			} else {
+				b.Hear(p, list, start)
+			}
+		}
+		a.Elsewhere("b", b.Summary(10))
+		b.Elsewhere("a", a.Summary(10))
+		one.Divide(start)
+		a.Divide(start)
+		b.Divide(start)
+		var sum uint64
+		for _, x := range []*Allocator[string]{&a, &b} {
+			for p, part := range parts(x, "l") {
+				sum += part
+				want := parts(&one, "l")[p]
+				// A group is taken for its average, so that it is no more than like.
+				if diff := int64(part) - int64(want); diff > Whole/5 || diff < -Whole/5 {
+					t.Errorf("keyed %v: %s gets %d, from one %d", keyed, p, part, want)
+				}
+			}
+		}
+		if sum > Whole+Whole/10 || sum < Whole-Whole/5 {
+			t.Errorf("keyed %v: together %d", keyed, sum)
+		}
+		a.Elsewhere("b", nil)
+		a.Divide(start)
+		sum = 0
+		for _, part := range parts(&a, "l") {
+			sum += part
+		}
+		if sum < Whole-10 || sum > Whole {
+			t.Errorf("keyed %v: alone again %d", keyed, sum)
+		}
+	}
+	var a Allocator[string]
+	for i := range 10 {
+		a.Hear("p", []Demand{{fmt.Sprint(i), uint64(i), false}}, start)
+	}
+	if s := a.Summary(2); len(s) != 2 || s["9"].Demand != 9 || s["8"].Demand != 8 {
+		t.Errorf("summary %v", s)
+	}
+	// What makes no sense does no harm.
+	a.Elsewhere("x", map[string]Group{"9": {0, 5}, "8": {1 << 60, 1 << 63}})
+	a.Divide(start)
+	if got := parts(&a, "9"); got["p"] != Whole {
+		t.Error(got)
 	}
 }
