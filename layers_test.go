@@ -46,7 +46,7 @@ var layers = []layer{
 	{of: []string{"internal/proxy/...", "cmd/tulle-proxy"}, may: slices.Concat([]string{"std", "internal/wire/...", "golang.org/x/sys/...", "golang.org/x/net/dns/dnsmessage", "internal/run/sockets"}, nouns),
 		never: slices.Concat(heavy, []string{"internal/control/...", "internal/ca/...", "internal/telemetry/...", "internal/cli/...", "internal/dashboard/..."}),
 		why:   "the data plane is small: it speaks its protocols itself and knows the control plane only by its wire format"},
-	{of: []string{"internal/proxy/balance", "internal/proxy/meter", "internal/proxy/poll", "internal/proxy/loop", "internal/proxy/mtls", "internal/proxy/sniff", "internal/proxy/listen"},
+	{of: []string{"internal/proxy/balance", "internal/proxy/eject", "internal/proxy/probe", "internal/proxy/meter", "internal/proxy/poll", "internal/proxy/loop", "internal/proxy/mtls", "internal/proxy/sniff", "internal/proxy/listen"},
 		never: []string{"internal/proxy", "internal/proxy/l7http", "internal/proxy/l4", "internal/proxy/dial", "internal/proxy/live", "internal/proxy/admin"},
 		why:   "what the protocols are built from doesn't know them: only internal/proxy sees all of it"},
 	{of: []string{"internal/proxy/l7http", "internal/proxy/dial"}, never: []string{"internal/proxy", "internal/proxy/admin", "internal/proxy/live"},

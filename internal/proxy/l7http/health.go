@@ -3,16 +3,16 @@ package l7http
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/wire/h1"
+	"tulle.dev/tulle/internal/wire/pb"
 )
 
 const (
@@ -81,13 +81,20 @@ func (w *Worker) Check(cluster *dial.Cluster, h *policy.HealthCheck, done func(h
 	return c.cancel
 }
 
+// The messages of grpc.health.v1.
+type (
+	healthQuestion struct{ service string }
+	healthAnswer   struct{ status uint32 }
+)
+
+var (
+	healthQuestions = pb.Describe(pb.String(1, "service", 1<<10, func(q *healthQuestion) *string { return &q.service }))
+	healthAnswers   = pb.Describe(pb.Number(1, "status", uint32(math.MaxUint32), func(a *healthAnswer) *uint32 { return &a.status }))
+)
+
 // healthRequest is a grpc.health.v1.HealthCheckRequest in its frame.
 func healthRequest(service string) []byte {
-	b := make([]byte, 5, 16+len(service))
-	if service != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, service)
-	}
+	b := healthQuestions.Append(make([]byte, 5, 16+len(service)), &healthQuestion{service})
 	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-5))
 	return b
 }
@@ -172,26 +179,15 @@ func (c *check) judgeGRPC() {
 
 // healthStatus is the status of a grpc.health.v1.HealthCheckResponse in its frame;
 // 0 is unknown.
-func healthStatus(b []byte) uint64 {
+func healthStatus(b []byte) uint32 {
 	if len(b) < 5 || b[0] != 0 || int64(binary.BigEndian.Uint32(b[1:])) != int64(len(b)-5) {
 		return 0
 	}
-	var status uint64
-	for b = b[5:]; len(b) > 0; {
-		field, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return 0
-		}
-		b = b[n:]
-		if n = protowire.ConsumeFieldValue(field, kind, b); n < 0 {
-			return 0
-		}
-		if field == 1 && kind == protowire.VarintType {
-			status, _ = protowire.ConsumeVarint(b)
-		}
-		b = b[n:]
+	a, err := healthAnswers.Decode(b[5:])
+	if err != nil {
+		return 0
 	}
-	return status
+	return a.status
 }
 
 // Reply is the end of a question that didn't get through.
