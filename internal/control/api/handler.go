@@ -110,6 +110,7 @@ func (a *API) Handler() http.Handler {
 		}
 		return a.config.Signals.Stat(r.Context(), d)
 	})
+	handle("GET /tulle/v1/routes", a.routes)
 	handle("GET /tulle/v1/edges", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		d, err := a.window(r)
 		if err != nil {

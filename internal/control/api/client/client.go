@@ -241,6 +241,12 @@ func (c *Client) Edges(ctx context.Context, w time.Duration) (*telemetry.Edges, 
 	return out, c.json(ctx, http.MethodGet, window("/tulle/v1/edges", w), nil, out)
 }
 
+// Routes returns what each rule of a route did, by backend.
+func (c *Client) Routes(ctx context.Context, w time.Duration) (*telemetry.Routes, error) {
+	out := new(telemetry.Routes)
+	return out, c.json(ctx, http.MethodGet, window("/tulle/v1/routes", w), nil, out)
+}
+
 // Proxies returns the connected and the lately connected proxies.
 func (c *Client) Proxies(ctx context.Context) ([]Proxy, error) {
 	var out []Proxy
