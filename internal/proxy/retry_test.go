@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +17,8 @@ import (
 
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/view"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
 )
 
 // policyView is an edge that sends everything to the backends, with a policy.
@@ -274,6 +278,49 @@ func TestRefusedBehindPeer(t *testing.T) {
 			}
 			if m := web.metrics(t); !strings.Contains(m, `tulle_retries_total{direction="outbound",service="cart.default:8080",reason="unsent",outcome="sent"}`) {
 				t.Errorf("the metrics say: %s", lines(m, "tulle_retries_total"))
+			}
+		})
+	}
+}
+
+// What an endpoint says it hasn't touched goes elsewhere with nothing said,
+// whatever the method, and with its body.
+func TestUntouched(t *testing.T) {
+	for name, refuse := range map[string]func(b []byte, id uint32) []byte{
+		"REFUSED_STREAM": func(b []byte, id uint32) []byte { return wire.AppendRSTStream(b, id, wire.RefusedStream) },
+		"GOAWAY":         func(b []byte, id uint32) []byte { return wire.AppendGoAway(b, id-1, wire.NoError, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var refused, good atomic.Int32
+			bad := serve(t, func(c net.Conn) {
+				c.Write(wire.AppendSettingsAck(wire.AppendSettings(nil)))
+				r := bufio.NewReader(c)
+				r.Discard(len(wire.Preface))
+				for {
+					head := make([]byte, 9)
+					if _, err := io.ReadFull(r, head); err != nil {
+						return
+					}
+					r.Discard(int(head[0])<<16 | int(head[1])<<8 | int(head[2]))
+					if id := binary.BigEndian.Uint32(head[5:]); wire.Type(head[3]) == wire.Headers {
+						refused.Add(1)
+						c.Write(refuse(nil, id))
+					}
+				}
+			})
+			v := policyView(nil, view.HTTP2, bad, program(t, counting(&good, echoes)))
+			p := start(t, v, 1)
+			for _, two := range []bool{false, true} {
+				c := client(t, two)
+				for i := range 5 {
+					body := bytes.Repeat([]byte{'a' + byte(i)}, 100+i*12_000)
+					if got, status := send(t, c, "POST", "http://"+p.addr(t, "http")+"/", body); status != 200 || !bytes.Equal(got, body) {
+						t.Fatalf("status %d, %d bytes for %d", status, len(got), len(body))
+					}
+				}
+			}
+			if refused.Load() < 4 || good.Load() != 10 {
+				t.Errorf("%d refused, %d well", refused.Load(), good.Load())
 			}
 		})
 	}

@@ -318,6 +318,10 @@ func (x *Exchange) send() {
 	}
 	// What it took to connect says nothing of the endpoint's load.
 	x.sent = x.worker.Loop.Now()
+	if f := x.overdue(); f != nil { // it has waited for too long
+		x.Fail(f)
+		return
+	}
 	x.unsent = false
 	x.noteSent()
 	x.stamp()

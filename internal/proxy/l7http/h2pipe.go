@@ -190,7 +190,10 @@ func (c *h2Call) tunnel(h *h2.Head) {
 		return
 	}
 	if down, isStream := x.client().(*h2Stream); isStream {
-		// From stream to stream: bodies without an end that is known before.
+		// From stream to stream: bodies without an end that is known before, and
+		// that no time bounds.
+		x.deadline, x.tryEnd = 0, 0
+		x.arm()
 		c.unended = false
 		down.bodiless = false
 		down.push()
