@@ -82,6 +82,7 @@ func run(f *flags, log *slog.Logger) error {
 	defer a.Close()
 	a.Section("pools", p.Pools)
 	a.Section("endpoint_states", p.EndpointStates)
+	a.Section("callers", p.Callers)
 	if err := listenAdmin(f, a, told); err != nil {
 		return err
 	}

@@ -257,3 +257,19 @@ func (t *Table) Rule(i int32) string {
 
 // Explains reports whether a refusal may say why to the client.
 func (t *Table) Explains() bool { return t.spec.Explain }
+
+// LooksAtServerNames reports whether the table must know what a client's TLS asks
+// for.
+func (t *Table) LooksAtServerNames() bool {
+	if t == nil {
+		return false
+	}
+	for i := range t.spec.Rules {
+		for j := range t.spec.Rules[i].To {
+			if len(t.spec.Rules[i].To[j].ServerNames) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -61,6 +61,21 @@ func (e *DeniedError) Error() string {
 	return "certificate of " + e.ID.String() + ": the identity is denied"
 }
 
+// DomainError says that a certificate is one of a trust domain that isn't trusted.
+type DomainError struct{ ID ID }
+
+func (e *DomainError) Error() string {
+	return fmt.Sprintf("certificate of %s: trust domain %s is not trusted", e.ID, e.ID.TrustDomain)
+}
+
+// FormError says that a peer's chain has not the form that an X.509-SVID has.
+type FormError struct{ Err error }
+
+func (e *FormError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FormError) Unwrap() error { return e.Err }
+
 // NewBundle makes a bundle of DER certificates. Each must be a certificate
 // authority's.
 func NewBundle(roots map[TrustDomain][][]byte) (*Bundle, error) {
@@ -115,14 +130,14 @@ func (b *Bundle) Domains() []TrustDomain {
 func (b *Bundle) Verify(chain []*x509.Certificate, now time.Time) (ID, error) {
 	id, err := checkChain(chain)
 	if err != nil {
-		return ID{}, err
+		return ID{}, &FormError{err}
 	}
 	if b == nil {
 		return ID{}, fmt.Errorf("certificate of %s: there is no trust bundle yet", id)
 	}
 	pool := b.pools[id.TrustDomain]
 	if pool == nil {
-		return ID{}, fmt.Errorf("certificate of %s: trust domain %s is not trusted", id, id.TrustDomain)
+		return ID{}, &DomainError{id}
 	}
 	if b.Denied(id) {
 		return ID{}, &DeniedError{id}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 
+	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
@@ -29,17 +30,19 @@ type edge struct {
 	listener *live.Listener
 	routes   routes
 	config   *tls.Config // nil for a plaintext listener
+	door     *guard.Door
 }
 
 func newEdge(n *lane, l *live.Listener) *edge {
-	e := &edge{lane: n}
+	e := &edge{lane: n, door: n.keeper.Door(meter.Edge, l.Destination, false)}
 	e.update(l)
 	return e
 }
 
 func (e *edge) update(l *live.Listener) {
 	e.listener = l
-	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes, scheme: "http", port: l.Address.Port()}
+	e.lane.guarded(e.door, l)
+	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes, access: l.RouteAccess, scheme: "http", port: l.Address.Port()}
 	e.config = nil
 	if l.Certificates != nil {
 		e.routes.scheme = "https"
@@ -61,7 +64,7 @@ func (e *edge) Describe() l7http.About { return l7http.About{Direction: meter.Ed
 func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
 	l := e.listener
 	if e.config == nil && l.Protocol != view.TCP && !l.AcceptProxy && l.Streams == nil {
-		e.lane.http.Serve(fd, peer, e)
+		e.lane.http.Serve(fd, peer, e.visitor(peer, ""))
 		return
 	}
 	c := e.lane.receive(meter.Edge, l.Destination, fd, peer)
@@ -83,17 +86,20 @@ func (e *edge) begin(c *incoming) {
 				return
 			}
 			c.found("tls", sniff.Client)
-			c.streamTo(l.Streams, name)
+			if e.enter(c, name) {
+				c.streamTo(l.Streams, name)
+			}
 		})
 	case e.config != nil:
 		e.secure(c)
 	case l.Protocol == view.TCP && l.Streams != nil:
 		c.found("tcp", sniff.Declared)
-		c.stream(l.Streams)
+		e.named(c, l.Streams.ByName, func(name []byte) { c.streamTo(l.Streams, name) })
 	case l.Protocol == view.TCP:
-		e.opaque(c)
+		c.found("tcp", sniff.Declared)
+		e.named(c, false, func([]byte) { e.opaque(c) })
 	default:
-		c.http(e, nil)
+		c.http(e.visitor(c.conn.Peer(), ""), nil)
 	}
 }
 
@@ -105,11 +111,16 @@ func (e *edge) secure(c *incoming) {
 		switch {
 		case l.Protocol == view.TCP && l.Streams != nil:
 			c.found("tcp", sniff.Declared)
-			c.streamTo(l.Streams, name)
+			if e.enter(c, name) {
+				c.streamTo(l.Streams, name)
+			}
 		case l.Protocol == view.TCP:
-			e.opaque(c)
+			c.found("tcp", sniff.Declared)
+			if e.enter(c, name) {
+				e.opaque(c)
+			}
 		default:
-			router := &named{edge: e}
+			router := e.visitor(c.conn.Peer(), string(name))
 			if served := l.Certificates.For(name); served != nil {
 				router.listener = served.Listener
 			}
@@ -119,21 +130,21 @@ func (e *edge) secure(c *incoming) {
 }
 
 func (e *edge) opaque(c *incoming) {
-	c.found("tcp", sniff.Declared)
 	c.opaque(e.lane.cluster(meter.Edge, e.listener.Destination), nil, l4.Options{})
 }
 
-// named is the router of a connection whose client asked for a server name: a
-// Gateway listener's.
-type named struct {
+// visitor is the router of one connection. listener is the Gateway listener's for
+// the server name that its client asked for.
+type visitor struct {
 	*edge
+	who      guard.Caller
 	listener string
 }
 
 // Route answers 421 to a request for what another listener of the port serves:
 // the connection was made for another one's certificate and rules (RFC 9110,
 // 15.5.20).
-func (n *named) Route(x *l7http.Exchange) *l7http.Failure {
+func (n *visitor) Route(x *l7http.Exchange) *l7http.Failure {
 	if c := n.edge.listener.Certificates; c != nil && c.Several() {
 		var lower [maxHostname]byte
 		host, _ := h1.SplitAuthority(x.Request.Authority)
@@ -143,6 +154,7 @@ func (n *named) Route(x *l7http.Exchange) *l7http.Failure {
 			}
 		}
 	}
+	x.Guard = &n.who
 	return n.edge.Route(x)
 }
 

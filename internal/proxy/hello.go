@@ -28,6 +28,9 @@ func (c *incoming) greet(decided func(peer bool)) {
 	h := &hello{c: c}
 	h.begin(func(v tlshello.Verdict) {
 		p := &h.parse
+		if v == tlshello.Done {
+			c.serverName = string(bytes.ToLower(p.ServerName()))
+		}
 		decided(v != tlshello.Done || p.Offers(l7http.MuxALPN) || p.Offers(l7http.ALPN) || p.Offers(l4.ALPN))
 	})
 }

@@ -188,7 +188,10 @@ func TestMultiplexedKeepsHTTP1(t *testing.T) {
 			t.Errorf("request lacks %q: %q", want, head)
 		}
 	}
-	if strings.Contains(strings.ToLower(head), "tulle-") {
+	if !strings.Contains(head, "tulle-client-identity: "+webID+"\r\n") {
+		t.Errorf("the program isn't told who calls: %q", head)
+	}
+	if strings.Contains(strings.ToLower(head), "tulle-version") {
 		t.Errorf("private fields reach the program: %q", head)
 	}
 	for _, want := range []string{"HTTP/1.1 299 Not Quite\r\n", "X-MiXed: 1\r\n", "\r\n\r\nok"} {

@@ -6,6 +6,7 @@ import (
 
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
@@ -27,10 +28,11 @@ type inbound struct {
 	config   *tls.Config
 	app      *dial.Cluster
 	bounds   inboundBounds
+	door     *guard.Door
 }
 
 func newInbound(n *lane, l *live.Listener) *inbound {
-	in := &inbound{lane: n}
+	in := &inbound{lane: n, door: n.keeper.Door(meter.Inbound, l.Destination, true)}
 	in.config = n.proxy.config.Live.Credentials().ServerConfig(nil, l7http.MuxALPN, l7http.ALPN, l4.ALPN)
 	in.config.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
 	in.update(l)
@@ -56,6 +58,7 @@ func (in *inbound) update(l *live.Listener) {
 	in.app.Protocol = l.Protocol
 	in.listener = l
 	in.bounds.follow(in, l.Inbound)
+	in.lane.guarded(in.door, l)
 }
 
 func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
@@ -102,19 +105,26 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 	state := s.State()
 	id := identity.Peer(state)
 	c.about.peer = id.String()
-	caller := id.ServiceAccount + "." + id.Namespace
-	series := in.series(caller, meter.Mutual)
+	who := in.caller(c, id, state)
+	if who.Denied() { // since the handshake looked
+		c.refuse("peer_identity_denied")
+		return
+	}
+	series := in.series(who.Name(), meter.Mutual)
 	switch p := state.NegotiatedProtocol; {
 	case p != l4.ALPN && in.listener.SendProxy != view.ProxyNone:
 		c.refuse("proxy_header_on_http") // its connections carry requests of many
 	case p == l7http.ALPN:
 		c.found("http1", sniff.Told)
-		c.http(&inboundRouter{in, series, caller, c.about}, series)
+		c.http(in.router(c, series, who), series)
 	case p == l7http.MuxALPN:
 		c.found("http2", sniff.Told)
-		c.peerHTTP(&inboundRouter{in, series, caller, c.about}, series)
+		c.peerHTTP(in.router(c, series, who), series)
 	case p == l4.ALPN:
 		c.found("tcp", sniff.Told)
+		if !c.enter(who) {
+			return
+		}
 		c.opaque(in.app, nil, l4.Options{Series: series, Preface: in.preface(c), Greeted: in.greeted()})
 	default:
 		c.refuse("alpn_missing")
@@ -124,6 +134,7 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 // plaintext goes on with a connection from outside the mesh.
 func (in *inbound) plaintext(c *incoming, v verdict) {
 	series := in.series("", meter.None)
+	who := in.caller(c, identity.ID{}, tls.ConnectionState{ServerName: c.serverName})
 	switch p := in.listener.Protocol; {
 	case p == view.HTTP, p == view.HTTP2:
 		c.found("http", sniff.Declared)
@@ -137,11 +148,15 @@ func (in *inbound) plaintext(c *incoming, v verdict) {
 			in.learn()
 		}
 		c.found("tcp", v.how)
+		if !c.enter(who) {
+			v.drop()
+			return
+		}
 		c.opaque(in.app, v.early, l4.Options{Series: series, Preface: in.preface(c)})
 		return
 	}
 	v.drop()
-	c.http(&inboundRouter{in, series, "", c.about}, series)
+	c.http(in.router(c, series, who), series)
 }
 
 // greeted watches whether the program speaks first, where nobody has declared
@@ -175,7 +190,8 @@ func (in *inbound) series(peer string, t meter.TLS) *meter.Traffic {
 type inboundRouter struct {
 	*inbound
 	series *meter.Traffic
-	caller string // "SERVICE-ACCOUNT.NAMESPACE"; empty outside the mesh
+	who    *guard.Caller
+	uri    []byte // the client's SPIFFE id; empty outside the mesh
 	about
 }
 
@@ -185,7 +201,11 @@ func (r *inboundRouter) Route(x *l7http.Exchange) *l7http.Failure {
 		return l7http.NotAProxy
 	}
 	x.Cluster, x.Series, x.Serving = r.app, r.series, true
-	x.Caller, x.Limits, x.Admission = r.caller, r.bounds.limits, r.bounds.admission
+	x.Caller, x.Limits, x.Admission = r.who.Name(), r.bounds.limits, r.bounds.admission
+	x.Guard = r.who
+	if len(r.uri) > 0 {
+		x.Identify(r.uri)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/loop"
@@ -22,6 +23,10 @@ type incoming struct {
 	conn  loop.Conn
 	about about
 	tcp   bool // it is opaque, and carried
+	// Of one that is opaque: whose it is, where that matters, and what carries it.
+	caller     *guard.Caller
+	carried    *l4.Early
+	serverName string // that the client's own TLS asks for
 }
 
 // about is what was found out about a connection.
@@ -53,8 +58,7 @@ func (c *incoming) secure(config *tls.Config, then func(*mtls.Session)) {
 	c.conn.Received -= uint64(c.conn.In().Len()) // the handshake's, not the stream's
 	c.lane.handshakes.Server(&c.conn, config, func(s *mtls.Session, err error) {
 		if err != nil {
-			c.lane.shard.Error(c.about.direction, c.about.service, "tls_handshake")
-			c.lane.proxy.config.Log.Debug("handshake failed", "peer", c.conn.Peer(), "error", err)
+			c.distrust(err)
 			c.close()
 			return
 		}
@@ -87,10 +91,11 @@ func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
 	c.tcp = true
 	o.Done = c.gone
 	if early != nil {
+		c.carried = early
 		early.Join(&c.conn, o)
 		return
 	}
-	l4.Open(&c.conn, c.lane.dialer, to, o)
+	c.carried = l4.Open(&c.conn, c.lane.dialer, to, o)
 }
 
 // refuse resets a connection that makes no sense, and counts why.

@@ -8,6 +8,7 @@ import (
 
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/loop"
@@ -28,6 +29,10 @@ type lane struct {
 	dialer     *dial.Dialer
 	handshakes *mtls.Handshakes
 	shard      *meter.Shard
+	keeper     *guard.Keeper
+	rechecking bool       // recheck will be called
+	retiring   loop.Timer // until some client's certificate ends, retireDue
+	retireDue  time.Duration
 	ports      map[string]*port
 	clusters   map[clusterKey]*dial.Cluster
 	services   map[string]*service
@@ -71,6 +76,9 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	if i == 0 {
 		n.prober = probe.New(n.loop, n.asked)
 	}
+	n.keeper = guard.NewKeeper(n.shard, p.refusals)
+	n.keeper.Bundle = p.config.Live.Credentials().Bundle()
+	n.retiring.Init(n.loop, (*retirer)(n))
 	n.handshakes = mtls.New(n.loop, handshakesPerLoop, p.config.Steps)
 	n.dialer = &dial.Dialer{
 		Loop:        n.loop,
@@ -119,6 +127,7 @@ func (n *lane) settings(t *live.Table) {
 	n.dialer.Timeout = or(t.Proxy.Settings.ConnectTimeout, DefaultConnectTimeout)
 	n.http.Limits = limits(&t.Proxy.Settings)
 	n.http.Multiplex = multiplex(&t.Proxy.Settings)
+	n.trust(t)
 }
 
 // current returns the live table. When it is another one than before, the

@@ -12,6 +12,7 @@ import (
 
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/eject"
+	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/listen"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -60,6 +61,7 @@ type Proxy struct {
 	services *eject.Registry // what the lanes know together
 	budgets  dial.Budgets
 	bounds   *bounds
+	refusals *guard.Log
 	limit    listen.Limit
 	running  sync.WaitGroup
 	draining atomic.Bool
@@ -81,6 +83,7 @@ func New(c Config) (*Proxy, error) {
 		c.Seed = rand.Uint64()
 	}
 	p := &Proxy{config: c, services: eject.New(), bound: make(map[string]netip.AddrPort), logged: make(map[string]string)}
+	p.refusals = guard.NewLog(c.Log)
 	p.bounds = newBounds(c.Live, c.Meter)
 	p.limit.Set(DefaultMaxConnections)
 	for i := range c.Loops {
@@ -97,6 +100,7 @@ func New(c Config) (*Proxy, error) {
 // Start opens the listeners and runs the loops. Listeners follow the live table
 // from then on. The error says which of the first listeners couldn't be opened.
 func (p *Proxy) Start() error {
+	p.refusals.Start()
 	p.config.Live.OnChange(p.follow)
 	for _, n := range p.lanes {
 		p.running.Go(n.loop.Run)
@@ -156,6 +160,7 @@ func (p *Proxy) Stop() {
 		n.loop.Stop()
 	}
 	p.running.Wait()
+	p.refusals.Stop()
 	for _, n := range p.lanes {
 		n.loop.Shut()
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/l7http"
@@ -17,7 +18,8 @@ type routes struct {
 	lane      *lane
 	direction meter.Direction
 	table     *route.Table
-	places    []place // by rule; empty until first used
+	places    []place         // by rule; empty until first used
+	access    []*access.Table // by rule; nil where none has any
 	lookup    l7http.Lookup
 	// scheme and port are how clients come here, for redirects; service is the
 	// one they ask for, empty at an edge.
@@ -98,6 +100,9 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 	}
 	p := r.place(rule)
 	x.Rule, x.Backend, x.Timeout = rule, -1, rule.Timeout
+	if r.access != nil {
+		x.RouteAccess = r.access[rule.Index]
+	}
 	x.Filters, x.Picked, x.Prefix, x.Routed = p.filters, nil, rule.Prefix(match), nil
 	if p.filters != nil {
 		if f := x.Divert(p.filters, &q, r.scheme, r.port); f != nil {

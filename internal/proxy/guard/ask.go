@@ -180,14 +180,14 @@ func (c *Caller) ended(t *access.Table, d access.Decision, r *access.Request, no
 
 func (c *Caller) logEnded(rule string, r *access.Request, now time.Duration) {
 	l := c.door.keeper.log
-	if !l.ended.take(now, maxLines) {
+	if !l.withdrawn.take(now, maxLines) {
 		return
 	}
-	missed := l.ended.missed.Swap(0)
+	missed := l.withdrawn.missed.Swap(0)
 	args := c.describe()
 	if r != nil {
 		args = append(args, "method", plain(r.Method), "path", plain(r.Path))
 	}
 	args = append(args, "rule", rule, "unlogged", missed)
-	l.write(&l.ended, func() { l.log.Warn("access withdrawn", args...) })
+	l.write(&l.withdrawn, func() { l.log.Warn("access withdrawn", args...) })
 }

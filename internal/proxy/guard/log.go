@@ -21,14 +21,15 @@ const (
 // Log writes what was refused. Its methods are safe for concurrent use and don't
 // block.
 type Log struct {
-	log     *slog.Logger
-	refused window
-	audited window
-	ended   window
-	lines   chan func()
-	started atomic.Bool
-	running sync.WaitGroup
-	stop    chan struct{}
+	log       *slog.Logger
+	refused   window
+	audited   window
+	withdrawn window // what new rules ended
+	lines     chan func()
+	started   atomic.Bool
+	running   sync.WaitGroup
+	stop      chan struct{}
+	ended     sync.Once
 }
 
 // NewLog makes a Log. Until Start lines are written by whoever has them.
@@ -54,12 +55,10 @@ func (l *Log) Start() {
 	})
 }
 
-// Stop ends the goroutine; what waits isn't written. Call it once.
+// Stop ends the goroutine; what waits isn't written. It may be called again.
 func (l *Log) Stop() {
-	if l.started.Load() {
-		close(l.stop)
-		l.running.Wait()
-	}
+	l.ended.Do(func() { close(l.stop) })
+	l.running.Wait()
 }
 
 func (l *Log) write(w *window, f func()) {

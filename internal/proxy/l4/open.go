@@ -42,13 +42,16 @@ type Early struct {
 
 	client  *loop.Conn // since Join
 	options Options
+	joined  Joined
 }
 
 // Open carries the client's connection to an endpoint of the cluster. When none
 // can be reached the connection is reset. What the client sends meanwhile waits
 // in its socket.
-func Open(client *loop.Conn, d *dial.Dialer, cluster *dial.Cluster, o Options) {
-	Begin(d, cluster, client.Peer().Addr(), o.Preface, nil).Join(client, o)
+func Open(client *loop.Conn, d *dial.Dialer, cluster *dial.Cluster, o Options) *Early {
+	p := Begin(d, cluster, client.Peer().Addr(), o.Preface, nil)
+	p.Join(client, o)
+	return p
 }
 
 // Begin dials an endpoint of the cluster, which is sent the preface, if there is
@@ -212,7 +215,21 @@ func (p *Early) join() {
 			done()
 		}
 	}
-	Join(p.client, p.server, o)
+	p.joined = Join(p.client, p.server, o)
+}
+
+// Reset ends a connection that has a client, and that with it, with a reset.
+func (p *Early) Reset() {
+	switch {
+	case p.joined.tunnel != nil:
+		p.joined.Reset()
+	case !p.over && p.client != nil: // Connected drops the server's connection
+		p.over = true
+		p.client.Abort()
+		if p.options.Done != nil {
+			p.options.Done()
+		}
+	}
 }
 
 func (p *Early) fail() {

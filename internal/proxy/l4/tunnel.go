@@ -53,7 +53,7 @@ type flow struct {
 
 // Join ties two connections together for the rest of their lives. What was read
 // from either and not consumed is sent on.
-func Join(client, server *loop.Conn, o Options) {
+func Join(client, server *loop.Conn, o Options) Joined {
 	t := &tunnel{client: client, server: server, options: o}
 	t.up = flow{from: client, to: server}
 	t.down = flow{from: server, to: client, greeted: o.Greeted}
@@ -69,6 +69,17 @@ func Join(client, server *loop.Conn, o Options) {
 	client.SetHandler(t)
 	server.SetHandler(t)
 	t.Ready()
+	return Joined{t}
+}
+
+// Joined is two connections that were tied together. The zero value is none.
+type Joined struct{ tunnel *tunnel }
+
+// Reset ends both with a reset, if they haven't ended.
+func (j Joined) Reset() {
+	if j.tunnel != nil {
+		j.tunnel.end(true)
+	}
 }
 
 // Ready moves what can be moved.

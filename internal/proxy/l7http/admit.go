@@ -6,7 +6,8 @@ package l7http
 // pass (nil), answer in the endpoint's place, or return Later and go on by
 // itself: with x.Resume's function, or with x.pause and x.admit.
 const (
-	gateDeadline uint8 = iota + 1 // is there still time?
+	gateGuard    uint8 = iota + 1 // may the caller?
+	gateDeadline                  // is there still time?
 	gateLimit                     // are there too many?
 	gateFault                     // is it to fail on purpose?
 	gateFilter                    // what the route does to it
@@ -34,6 +35,8 @@ func (x *Exchange) admit() {
 // pass is what each gate does.
 func (x *Exchange) pass(gate uint8) *Failure {
 	switch gate {
+	case gateGuard:
+		return x.permitted()
 	case gateDeadline:
 		return x.overdue()
 	case gateLimit:

@@ -21,7 +21,7 @@ func (s *serverConn) Interim(r *h1.Response) {
 func (s *serverConn) Response(r *h1.Response) {
 	st := s.stream
 	st.headSent = true
-	if s.worker.Draining || !st.body.Done() {
+	if s.worker.Draining || s.last || !st.body.Done() {
 		st.closes = true
 	}
 	st.framing = s.writeHead(r, st.closes)
@@ -79,7 +79,7 @@ func (s *serverConn) End(trailers []h1.Field) {
 // Reply answers in the endpoint's place.
 func (s *serverConn) Reply(f *Failure) {
 	st := s.stream
-	if s.worker.Draining || !st.body.Done() {
+	if s.worker.Draining || s.last || !st.body.Done() {
 		st.closes = true
 	}
 	b := s.conn.Append(headRoom)

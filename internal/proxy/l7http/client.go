@@ -34,6 +34,7 @@ type clientConn struct {
 	atRest   time.Duration
 	before   uint64        // bytes sent before this exchange
 	keep     time.Duration // how long it may rest
+	until    time.Duration // when the endpoint's certificate ends; 0 is never
 }
 
 func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
@@ -63,6 +64,7 @@ func (c *clientConn) Connected(err error) {
 		return
 	}
 	c.ready = true
+	c.until = c.worker.expiry(&c.conn)
 	c.x.Connected(nil)
 }
 
@@ -302,7 +304,8 @@ func (c *clientConn) done() {
 
 // Rested is how long the connection has rested; false when it is of no use.
 func (c *clientConn) Rested() (time.Duration, bool) {
-	return c.worker.Loop.Now() - c.atRest, !c.conn.Stale()
+	now := c.worker.Loop.Now()
+	return now - c.atRest, !c.conn.Stale() && (c.until == 0 || now < c.until)
 }
 
 // poolIdle is how long a connection to the cluster's endpoints may rest.

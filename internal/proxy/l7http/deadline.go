@@ -55,6 +55,8 @@ func (x *Exchange) survey() (vias int) {
 						x.grpcTime = d + 1
 					}
 				}
+			case len(identityField):
+				f.Drop = f.Drop || isIdentity(f.Name)
 			case len("tulle-timeout"):
 				if f.Name[0]|0x20 == 't' && h1.EqualFold(f.Name, "tulle-timeout") {
 					f.Drop = true // it is written anew

@@ -2,6 +2,7 @@ package l7http
 
 import (
 	"errors"
+	"time"
 
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
@@ -102,10 +103,11 @@ func (m *mux) join(x *Exchange) {
 	c.waiting = append(c.waiting, call)
 }
 
-// retireSpent lets connections go that have used up their stream identifiers.
+// retireSpent lets connections go that have used up their stream identifiers, or
+// whose endpoint's certificate is over.
 func (m *mux) retireSpent() {
 	for i := 0; i < len(m.conns); i++ {
-		if c := m.conns[i]; c.ready && !c.now().Usable() {
+		if c := m.conns[i]; c.ready && (!c.now().Usable() || c.until != 0 && c.until <= m.worker.Loop.Now()) {
 			c.now().Drain()
 			c.schedule()
 			m.remove(c)
@@ -150,6 +152,7 @@ type h2Client struct {
 	h2Conn
 	mux     *mux
 	ready   bool
+	until   time.Duration // when the endpoint's certificate ends; 0 is never
 	waiting []*h2Call
 }
 
@@ -173,7 +176,7 @@ func (c *h2Client) Connected(err error) {
 		config = &c.worker.http2().peer
 	}
 	c.start(config)
-	c.ready = true
+	c.ready, c.until = true, c.worker.expiry(&c.conn)
 	if c.mux.endpoint.Gone {
 		c.now().Drain()
 	}

@@ -141,6 +141,15 @@ func (p *h2Pipe) Expire(*loop.Timer) {
 	p.h2.schedule()
 }
 
+// cut ends a tunnel that may not go on.
+func (p *h2Pipe) cut() {
+	if !p.done {
+		p.h2.now().Reset(p.stream, wire.Cancel)
+		p.end(true)
+		p.h2.schedule()
+	}
+}
+
 func (p *h2Pipe) end(reset bool) {
 	if p.done {
 		return
@@ -174,6 +183,7 @@ func joinStream(st *h2Stream, up *loop.Conn) {
 	p.body = append(p.body, st.body[st.gone:]...)
 	p.upEnd = st.complete && !st.bodiless || st.complete && st.x.Request.Framing == h1.Tunnel
 	st.answered = true
+	p.closed = st.server.worker.tunnels(&st.x, st.server.router, p.cut)
 	p.start()
 	st.finish()
 }
@@ -214,6 +224,7 @@ func (c *h2Call) tunnel(h *h2.Head) {
 
 // tunnelStream is Tunnel for an upstream that is a stream.
 func (s *serverConn) tunnelStream(p *h2Pipe) {
+	ended := s.worker.tunnels(&s.stream.x, s.router, p.cut)
 	s.countBytes()
 	s.conn.In().Release()
 	s.stream.x.timer.Stop()
@@ -225,6 +236,9 @@ func (s *serverConn) tunnelStream(p *h2Pipe) {
 	series := s.series
 	p.conn = &s.conn
 	p.closed = func() {
+		if ended != nil {
+			ended()
+		}
 		if series != nil {
 			series.Closed()
 		}
@@ -253,7 +267,7 @@ func (c *h2Call) fieldsToConnect(r *h1.Request) {
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch {
-		case f.Drop || private(f.Name):
+		case f.Drop || private(f.Name) && !ownIdentity(f.Name):
 		case h1.EqualFold(f.Name, "sec-websocket-key"):
 			sum := sha1.Sum(append(append([]byte(nil), f.Value...), webSocketGUID...))
 			c.accept = base64.StdEncoding.AppendEncode(c.accept[:0], sum[:])

@@ -32,6 +32,7 @@ type serverConn struct {
 	// client persists then (RFC 9112, C.2.2).
 	forward bool
 	done    bool // the connection is no longer ours
+	last    bool // every answer is the last one
 }
 
 // stream is one request of a connection, as HTTP/1.1 frames it.
@@ -261,6 +262,7 @@ func (s *serverConn) readBody() bool {
 		up.Body(data)
 	}
 	if done {
+		st.body.Trailers = withoutIdentity(st.body.Trailers)
 		st.x.teeEnd(st.body.Trailers)
 		up.End(st.body.Trailers)
 		return true
@@ -275,6 +277,9 @@ func (s *serverConn) readBody() bool {
 		if in.Held() {
 			if !s.keepMore() {
 				st.lossy = true
+				if st.head == nil {
+					st.x.keepHead()
+				}
 				in.Release()
 			}
 			return true
@@ -338,7 +343,7 @@ func (s *serverConn) next() bool {
 	s.conn.In().Release()
 	s.stream = nil
 	s.worker.putStream(st)
-	s.timer.Set(s.worker.idle())
+	s.timer.Set(s.idle())
 	return true
 }
 
@@ -416,6 +421,14 @@ func (s *serverConn) Expire(*loop.Timer) {
 // Tunnel is what a connection becomes after a response said so.
 func (s *serverConn) Tunnel(up *loop.Conn) {
 	series := s.stream.x.Series
+	var joined l4.Joined
+	done := s.worker.Closed
+	if ended := s.worker.tunnels(&s.stream.x, s.router, func() { joined.Reset() }); ended != nil {
+		done = func() {
+			ended()
+			s.worker.Closed()
+		}
+	}
 	s.countBytes()
 	s.conn.In().Release()
 	s.stream.x.timer.Stop()
@@ -424,5 +437,5 @@ func (s *serverConn) Tunnel(up *loop.Conn) {
 	delete(s.worker.conns, s)
 	s.worker.putStream(s.stream)
 	s.stream = nil
-	l4.Join(&s.conn, up, l4.Options{Series: series, Idle: s.worker.Limits.StreamIdle, Opened: s.series != nil, Done: s.worker.Closed})
+	joined = l4.Join(&s.conn, up, l4.Options{Series: series, Idle: s.worker.Limits.StreamIdle, Opened: s.series != nil, Done: done})
 }

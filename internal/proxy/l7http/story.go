@@ -24,7 +24,7 @@ func isTulleID(name []byte) bool { return len(name) == len(tulleID) && h1.EqualF
 type trail struct {
 	id, peer                    story.ID
 	slow                        bool
-	reason, text, policy        string
+	reason, text, policy, told  string // told is for stories alone
 	method, host, path, request story.Text
 	routed, first               time.Duration
 	tries                       [story.MaxTries]story.Try
@@ -38,7 +38,7 @@ func (x *Exchange) noteStart() {
 		x.trail = new(trail)
 	}
 	t := x.trail
-	t.id, t.peer, t.slow, t.reason, t.text, t.policy = 0, 0, false, "", "", ""
+	t.id, t.peer, t.slow, t.reason, t.text, t.policy, t.told = 0, 0, false, "", "", "", ""
 	t.routed, t.first, t.n = 0, 0, 0
 	t.method.Set(x.Request.MethodName)
 	t.host.Set(x.Request.Authority)
@@ -208,6 +208,9 @@ func (x *Exchange) tell(status int) {
 		}
 	}
 	s.Policy, s.Reason, s.Text, s.Status = t.policy, t.reason, t.text, status
+	if t.told != "" {
+		s.Text = t.told
+	}
 	if s.Policy == "" {
 		s.Policy = x.detail // a fault's
 	}

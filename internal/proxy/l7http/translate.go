@@ -144,14 +144,14 @@ func http2Trailers(list []h1.Field, h *h2.Head) []h1.Field {
 			list = append(list, f)
 		}
 	}
-	return list
+	return withoutIdentity(list)
 }
 
 // fieldsTo adds the fields that are passed on to the head that c has begun.
 func fieldsTo(c *h2.Conn, fields []h1.Field) {
 	for i := range fields {
 		f := &fields[i]
-		if f.Drop || private(f.Name) {
+		if f.Drop || private(f.Name) && !ownIdentity(f.Name) {
 			continue
 		}
 		c.Field(f.Name, f.Value, f.Never)

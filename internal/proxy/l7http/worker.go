@@ -60,7 +60,8 @@ type Worker struct {
 	lookup    Lookup         // of the policies' own
 	headers   []route.Header // of CORS
 	limitSets map[limitsKey]*limit.Set
-	mirrors   int // copies of requests in the making or under way
+	passages  map[*passage]struct{} // requests that became tunnels
+	mirrors   int                   // copies of requests in the making or under way
 }
 
 // http2 returns the settings of HTTP/2 connections.

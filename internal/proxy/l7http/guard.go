@@ -1,0 +1,344 @@
+package l7http
+
+import (
+	"bytes"
+	"time"
+
+	"tulle.dev/tulle/internal/access"
+	"tulle.dev/tulle/internal/proxy/guard"
+	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/mtls"
+	"tulle.dev/tulle/internal/wire/h1"
+)
+
+// This file is how requests are refused that access rules don't allow, and how
+// what is under way ends when it is allowed no more.
+
+// guarding is what an exchange's caller may do.
+type guarding struct {
+	// Guard is whom the request is from, and RouteAccess the rules of the route
+	// that it takes; nil lets it pass. The Router sets them.
+	Guard       *guard.Caller
+	RouteAccess *access.Table
+	// Claims are those of the caller's token, once that is verified.
+	Claims access.Claims
+
+	// plea is what was asked for, as it came: filters change the request. Its bytes
+	// are those of the head, or in memory.
+	plea   access.Request
+	passed bool
+}
+
+// GuardedRouter is the Router of one connection alone, of which it knows whose it
+// is. Access is the rules that a route of that name has now.
+type GuardedRouter interface {
+	Router
+	Caller() *guard.Caller
+	Access(route string) *access.Table
+}
+
+var denied = &Failure{403, "http_request_denied", "Access rules don't allow this.", false}
+
+// permitted is the gate of access rules.
+func (x *Exchange) permitted() *Failure {
+	g := x.Guard
+	if g == nil || x.passed {
+		return nil
+	}
+	r := &x.plea
+	r.Method, r.Path, r.Authority = x.Request.MethodName, x.Request.Path, x.Request.Authority
+	if i := bytes.IndexByte(r.Path, '?'); i >= 0 {
+		r.Path = r.Path[:i]
+	}
+	now := x.worker.Loop.Now()
+	r.Fields, r.Claims = x.worker.lookup.Of(&x.Request), x.Claims
+	refusal := g.Ask(r, x.RouteAccess, now)
+	r.Fields = nil
+	if refusal == nil {
+		x.passed = true
+		return nil
+	}
+	id := ""
+	text := refusal.Text()
+	if x.trail != nil {
+		x.storyField()
+		id = x.trail.id.String()
+		x.trail.told = text
+	}
+	by := refusal.Rule
+	if by == "" {
+		by = refusal.Nearest
+	}
+	x.Blame(by)
+	refusal.Log(id, now)
+	if !refusal.Tell {
+		return denied
+	}
+	f := *denied
+	f.Text = text
+	return &f
+}
+
+// withdrawn reports whether a request that was allowed isn't any more.
+func (x *Exchange) withdrawn(r GuardedRouter) bool {
+	if x.Guard == nil || !x.passed {
+		return false // it will be asked yet, or was refused
+	}
+	var route *access.Table
+	if x.Rule != nil {
+		route = r.Access(x.Rule.Name)
+	}
+	p := x.plea
+	p.Fields = x.worker.lookup.Of(&x.Request)
+	return x.Guard.Withdrawn(&p, route, x.worker.Loop.Now())
+}
+
+// forbid ends a request that is under way: with an answer, or when that has begun
+// so that the client can tell.
+func (x *Exchange) forbid() {
+	if x.status == 0 {
+		x.Fail(denied)
+		return
+	}
+	x.abandon()
+	x.Cluster.Fail(denied.Error)
+	x.noteBroken(denied.Error)
+	x.count(x.status)
+	x.down.Cut()
+}
+
+// keepHead copies the head of a request that is under way out of a buffer that is
+// about to hold other bytes, where it may have to be looked at again.
+func (x *Exchange) keepHead() {
+	if x.Guard == nil || !x.passed {
+		return
+	}
+	r := &x.Request
+	x.plea.Method, x.plea.Path, x.plea.Authority = x.keep(x.plea.Method), x.keep(x.plea.Path), x.keep(x.plea.Authority)
+	r.MethodName, r.Path, r.Authority = x.plea.Method, x.plea.Path, x.plea.Authority
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		f.Name, f.Value = x.keep(f.Name), x.keep(f.Value)
+	}
+}
+
+// passage is a request that became a tunnel, with a copy of what was asked for.
+type passage struct {
+	router  GuardedRouter
+	caller  *guard.Caller
+	route   string
+	request access.Request
+	fields  h1.Request
+	end     func()
+}
+
+// tunnels notes that the exchange has become a tunnel, which end cuts off. The
+// caller calls the returned function, if any, when the tunnel has ended.
+func (w *Worker) tunnels(x *Exchange, r Router, end func()) (ended func()) {
+	g, ok := r.(GuardedRouter)
+	if !ok || x.Guard == nil || !x.passed {
+		return nil
+	}
+	p := &passage{router: g, caller: x.Guard, request: x.plea, end: end}
+	if x.Rule != nil {
+		p.route = x.Rule.Name
+	}
+	n := len(p.request.Method) + len(p.request.Path) + len(p.request.Authority)
+	for i := range x.Request.Fields {
+		n += len(x.Request.Fields[i].Name) + len(x.Request.Fields[i].Value)
+	}
+	memory := make([]byte, 0, n) // at most a head
+	keep := func(b []byte) []byte {
+		at := len(memory)
+		memory = append(memory, b...)
+		return memory[at:len(memory):len(memory)]
+	}
+	p.request.Method, p.request.Path, p.request.Authority = keep(x.plea.Method), keep(x.plea.Path), keep(x.plea.Authority)
+	p.fields.Authority = p.request.Authority
+	p.fields.Fields = append([]h1.Field(nil), x.Request.Fields...)
+	for i := range p.fields.Fields {
+		f := &p.fields.Fields[i]
+		f.Name, f.Value = keep(f.Name), keep(f.Value)
+	}
+	if w.passages == nil {
+		w.passages = make(map[*passage]struct{})
+	}
+	w.passages[p] = struct{}{}
+	return func() { delete(w.passages, p) }
+}
+
+// Recheck looks at all that is under way again, because access rules have changed
+// or identities aren't trusted any more, and ends exactly what isn't allowed now.
+func (w *Worker) Recheck() {
+	now := w.Loop.Now()
+	var tunnels []*passage
+	for p := range w.passages {
+		tunnels = append(tunnels, p)
+	}
+	for _, p := range tunnels {
+		r := p.request
+		r.Fields = w.lookup.Of(&p.fields)
+		if p.caller.Denied() || p.caller.Withdrawn(&r, p.router.Access(p.route), now) {
+			p.end()
+		}
+	}
+	var conns []*serverConn
+	for s := range w.conns {
+		conns = append(conns, s)
+	}
+	for _, s := range conns {
+		r, ok := s.router.(GuardedRouter)
+		switch {
+		case !ok || s.done || r.Caller() == nil:
+		case r.Caller().Forbidden(false, now):
+			s.forbid()
+		case s.stream != nil && s.stream.begun && !s.stream.answered && s.stream.x.withdrawn(r):
+			s.stream.closes = true
+			s.stream.x.forbid()
+		}
+	}
+	var servers []*h2Server
+	for s := range w.servers {
+		servers = append(servers, s)
+	}
+	for _, s := range servers {
+		if r, ok := s.router.(GuardedRouter); ok && !s.done && r.Caller() != nil {
+			s.recheck(r, now)
+		}
+	}
+}
+
+// forbid ends a connection of which nothing may be asked any more.
+func (s *serverConn) forbid() {
+	if st := s.stream; st != nil && st.begun && !st.answered {
+		st.x.cancel(denied.Error)
+	}
+	if s.done {
+		return
+	}
+	s.leave()
+	s.conn.Abort()
+}
+
+func (s *h2Server) recheck(r GuardedRouter, now time.Duration) {
+	all := r.Caller().Forbidden(false, now)
+	type under struct {
+		st     *h2Stream
+		serial uint64
+	}
+	var list []under
+	s.now().Each(func(owner any) {
+		if st, ok := owner.(*h2Stream); ok {
+			list = append(list, under{st, st.x.serial})
+		}
+	})
+	for _, u := range list {
+		x := &u.st.x
+		if x.serial != u.serial || u.st.answered { // ended meanwhile
+			continue
+		}
+		if all || x.withdrawn(r) {
+			x.forbid()
+		}
+	}
+	if all && !s.done {
+		s.now().Abort(0, "access denied")
+		s.pump()
+	}
+	s.schedule()
+}
+
+// Retire lets connections end in good order, once what is under way on them has,
+// whose peer's certificate has ended. It returns when to look again; 0 is never.
+func (w *Worker) Retire() (next time.Duration) {
+	now := w.Loop.Now()
+	due := func(r Router) bool {
+		g, ok := r.(GuardedRouter)
+		if !ok || g.Caller() == nil || g.Caller().Expires() == 0 {
+			return false
+		}
+		at := g.Caller().Expires()
+		if at <= now {
+			return true
+		}
+		if next == 0 || at < next {
+			next = at
+		}
+		return false
+	}
+	for s := range w.conns {
+		if !s.last && due(s.router) {
+			s.last = true
+			if s.stream == nil {
+				s.timer.Set(s.idle()) // as when draining
+			}
+		}
+	}
+	for s := range w.servers {
+		if !s.done && !s.engine.Draining() && due(s.router) {
+			s.now().Drain()
+			s.schedule()
+		}
+	}
+	return next
+}
+
+// expiry is when the certificate of a connection's other end is over, as the loop
+// counts; 0 is never.
+func (w *Worker) expiry(c *loop.Conn) time.Duration {
+	s, ok := c.Layer().(*mtls.Session)
+	if !ok {
+		return 0
+	}
+	certificates := s.State().PeerCertificates
+	if len(certificates) == 0 {
+		return 0
+	}
+	return Expiry(w.Loop, certificates[0].NotAfter)
+}
+
+// Expiry is a moment of the calendar as the loop counts, never 0.
+func Expiry(l *loop.Loop, t time.Time) time.Duration {
+	return max(l.Now()+t.Sub(l.Wall()), 1)
+}
+
+// identityField tells the program who calls: the SPIFFE id that the caller has
+// proven with its certificate. What anybody sends in a field of that name is
+// dropped, also with "_" for "-" (survey).
+const identityField = "tulle-client-identity"
+
+var nameIdentity = []byte(identityField)
+
+func isIdentity(name []byte) bool {
+	return len(name) == len(identityField) && (name[0]|0x20) == 't' && alike(name, nameIdentity)
+}
+
+// Identify tells the program who calls.
+func (x *Exchange) Identify(uri []byte) {
+	x.Request.Fields = append(x.Request.Fields, h1.Field{Name: nameIdentity, Value: uri})
+}
+
+// ownIdentity says whether a name is the one of Identify, and not somebody else's.
+func ownIdentity(name []byte) bool {
+	return len(name) == len(nameIdentity) && &name[0] == &nameIdentity[0]
+}
+
+// withoutIdentity drops from a trailer section what only a head may say, and only
+// this proxy.
+func withoutIdentity(list []h1.Field) []h1.Field {
+	kept := list[:0]
+	for i := range list {
+		if !isIdentity(list[i].Name) {
+			kept = append(kept, list[i])
+		}
+	}
+	return kept
+}
+
+// idle is how long the connection may be without a request.
+func (s *serverConn) idle() time.Duration {
+	if s.last {
+		return min(s.worker.idle(), s.worker.Limits.PoolIdle)
+	}
+	return s.worker.idle()
+}
