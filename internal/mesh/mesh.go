@@ -246,6 +246,10 @@ type GatewayListener struct {
 	Streams route.Spec
 	// ProxyProtocol says that connections begin with a PROXY header.
 	ProxyProtocol bool
+	// TrustedProxies (CIDRs) and TrustedHops say which proxies before the gateway
+	// are believed when they say from where a request came.
+	TrustedProxies []string
+	TrustedHops    uint32
 }
 
 // Certificate is what a listener shows to clients that ask for its Hostnames:

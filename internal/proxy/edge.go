@@ -30,6 +30,7 @@ type edge struct {
 	listener *live.Listener
 	routes   routes
 	config   *tls.Config // nil for a plaintext listener
+	front    *l7http.Front
 	door     *guard.Door
 }
 
@@ -43,7 +44,10 @@ func (e *edge) update(l *live.Listener) {
 	e.listener = l
 	e.lane.guarded(e.door, l)
 	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes, access: l.RouteAccess, scheme: "http", port: l.Address.Port()}
-	e.config = nil
+	e.config, e.front = nil, nil
+	if len(l.Trusted) > 0 || l.TrustedHops > 0 {
+		e.front = &l7http.Front{Networks: l.Trusted, Hops: int(l.TrustedHops)}
+	}
 	if l.Certificates != nil {
 		e.routes.scheme = "https"
 		e.config = &tls.Config{
@@ -164,7 +168,7 @@ func (e *edge) Route(x *l7http.Exchange) *l7http.Failure {
 		return l7http.NotAProxy
 	}
 	if x.Once(introduced) {
-		x.Introduce(e.config != nil)
+		x.Introduce(e.config != nil, e.front)
 	}
 	e.lane.current()
 	if f := e.routes.route(x, nil); f != nil {

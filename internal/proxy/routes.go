@@ -99,13 +99,17 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 		return l7http.NoRoute
 	}
 	p := r.place(rule)
+	scheme, port := r.scheme, r.port
+	if s := x.FrontScheme(); s != "" {
+		scheme, port = s, 0 // the client knows another port
+	}
 	x.Rule, x.Backend, x.Timeout = rule, -1, rule.Timeout
 	if r.access != nil {
 		x.RouteAccess = r.access[rule.Index]
 	}
 	x.Filters, x.Picked, x.Prefix, x.Routed = p.filters, nil, rule.Prefix(match), nil
 	if p.filters != nil {
-		if f := x.Divert(p.filters, &q, r.scheme, r.port); f != nil {
+		if f := x.Divert(p.filters, &q, scheme, port); f != nil {
 			x.Routed = r.counted(&p.counted, rule.Name, "")
 			return r.diverted(x, f)
 		}
@@ -130,7 +134,7 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 		r.settle(b).to(x)
 	}
 	if b.filters != nil {
-		if f := x.Divert(b.filters, &q, r.scheme, r.port); f != nil {
+		if f := x.Divert(b.filters, &q, scheme, port); f != nil {
 			return f
 		}
 	}

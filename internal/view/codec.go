@@ -88,6 +88,8 @@ var listenerMessage = pb.Describe(
 		pb.Bytes(3, "certificate", maxPEM, func(c *ServerCertificate) *[]byte { return &c.Certificate }),
 		pb.Bytes(4, "key", maxPEM, func(c *ServerCertificate) *[]byte { return &c.Key }),
 	), func(l *Listener) *[]ServerCertificate { return &l.Certificates }),
+	pb.Strings(16, "trusted_proxies", maxTrusted, maxName, func(l *Listener) *[]string { return &l.TrustedProxies }),
+	pb.Number(17, "trusted_hops", math.MaxUint32, func(l *Listener) *uint32 { return &l.TrustedHops }),
 )
 
 // BundleMessage describes a Bundle.

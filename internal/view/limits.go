@@ -9,6 +9,7 @@ const (
 	maxRoot         = 1 << 16 // bytes of one root certificate
 	maxListeners    = 1024
 	maxCertificates = 1024  // of one listener
+	maxTrusted      = 64    // networks of proxies before one listener
 	maxRouteHosts   = 4096  // of one table
 	maxHostnames    = 1024  // of one route host
 	maxRules        = 16384 // of one route host

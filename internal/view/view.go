@@ -153,6 +153,11 @@ type Listener struct {
 	// AcceptProxy says that each connection of an Edge listener begins with a
 	// PROXY header, of version 1 or 2, that names the client.
 	AcceptProxy bool
+	// TrustedProxies (CIDRs) and TrustedHops say which proxies before an Edge
+	// listener are believed when they say from where a request came: those at such
+	// addresses, or so many, whoever they are. None is nobody.
+	TrustedProxies []string
+	TrustedHops    uint32
 	// SendProxy says which PROXY header an Inbound listener for TCP sends to the
 	// program first.
 	SendProxy ProxyVersion

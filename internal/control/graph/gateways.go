@@ -48,6 +48,7 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 		usable++
 		made := mesh.GatewayListener{Name: string(l.Name), Hostname: l.host, Certificates: l.certs, TCP: !l.http(),
 			ProxyProtocol: g.Annotations[object.AnnotationProxyProtocol] == object.ProxyProtocolAccept}
+		made.TrustedHops, made.TrustedProxies, _ = object.TrustedProxies(g.Annotations[object.AnnotationTrustedProxies])
 		table := b.tableOf(out, e, l)
 		if made.TCP {
 			made.Streams = table.streams()

@@ -24,7 +24,8 @@ func edge(g *mesh.Gateway) []view.Listener {
 			}
 			names = append(names, name)
 			at = len(out)
-			out = append(out, view.Listener{Name: name, Kind: view.Edge, Address: l.Listen, Protocol: view.TCP, AcceptProxy: l.ProxyProtocol})
+			out = append(out, view.Listener{Name: name, Kind: view.Edge, Address: l.Listen, Protocol: view.TCP, AcceptProxy: l.ProxyProtocol,
+				TrustedProxies: l.TrustedProxies, TrustedHops: l.TrustedHops})
 		}
 		to := &out[at]
 		if !l.TCP {

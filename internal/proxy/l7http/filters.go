@@ -2,6 +2,7 @@ package l7http
 
 import (
 	"bytes"
+	"net/netip"
 
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/route"
@@ -56,6 +57,9 @@ type filtering struct {
 	Filters, Picked *Filters
 	// Prefix is the part of the path that the rule's match was about.
 	Prefix string
+
+	source      netip.Addr // the client's, when a proxy before this one says it
+	frontScheme string     // what the client spoke, likewise; "" when nobody says
 
 	origin []byte // the page that asks, where CORS wants to know; in memory
 	copies copies

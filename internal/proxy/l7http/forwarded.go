@@ -22,25 +22,40 @@ var (
 // client's address, X-Forwarded-Proto what it spoke, X-Forwarded-Host what it
 // asked for. Whatever the client said of that itself, also in Forwarded (RFC
 // 7239) and X-Real-IP, is dropped: a Router calls this, once for an exchange,
-// where anybody may be the client.
-func (x *Exchange) Introduce(https bool) {
+// where anybody may be the client. front are the proxies that are believed, nil
+// nobody.
+func (x *Exchange) Introduce(https bool, front *Front) {
 	r := &x.Request
 	x.stranger = true
+	peer := x.Peer().Addr().Unmap().WithZone("")
+	scheme, host := schemeHTTP, r.Authority
+	if https {
+		scheme = schemeHTTPS
+	}
+	x.from = x.from[:0]
+	if front.believes(peer, 1) {
+		x.origins(front)
+		switch x.frontScheme = schemeOf(lastOf(r.Fields, nameXForwardedProto)); x.frontScheme {
+		case "https":
+			scheme = schemeHTTPS
+		case "http":
+			scheme = schemeHTTP
+		}
+		if v := lastOf(r.Fields, nameXForwardedHost); h1.ValidAuthority(v) {
+			host = v
+		}
+	}
 	for i := range r.Fields {
 		if f := &r.Fields[i]; introduces(f.Name) {
 			f.Drop = true
 		}
 	}
-	x.from = x.Peer().Addr().Unmap().WithZone("").AppendTo(x.from[:0])
-	scheme := schemeHTTP
-	if https {
-		scheme = schemeHTTPS
-	}
+	x.from = peer.AppendTo(x.from)
 	r.Fields = append(r.Fields,
 		h1.Field{Name: nameXForwardedFor, Value: x.from, ID: h1.XForwardedFor},
 		h1.Field{Name: nameXForwardedProto, Value: scheme})
-	if len(r.Authority) > 0 {
-		r.Fields = append(r.Fields, h1.Field{Name: nameXForwardedHost, Value: r.Authority})
+	if len(host) > 0 {
+		r.Fields = append(r.Fields, h1.Field{Name: nameXForwardedHost, Value: host})
 	}
 }
 
@@ -78,8 +93,12 @@ func alike(a, b []byte) bool {
 	return true
 }
 
-// Peer is the address of the client's end of the connection.
+// Peer is the address of the client's end of the connection, or what a believed
+// proxy says that it is, with port 0.
 func (x *Exchange) Peer() netip.AddrPort {
+	if x.source.IsValid() {
+		return netip.AddrPortFrom(x.source, 0)
+	}
 	switch d := x.client().(type) {
 	case *serverConn:
 		return d.conn.Peer()

@@ -85,6 +85,13 @@ func compileListener(l *view.Listener, domain identity.TrustDomain) (*Listener, 
 		}
 		c.Routes = t
 	}
+	for i, s := range l.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("trustedProxies[%d]: %q is not a network, want ADDRESS/BITS", i, s)
+		}
+		c.Trusted = append(c.Trusted, p.Masked())
+	}
 	var err error
 	if c.Streams, err = compileStreams(l.Streams); err != nil {
 		return nil, err

@@ -46,6 +46,8 @@ type Listener struct {
 	Streams *Streams
 	// Certificates are those of a listener that ends TLS, else nil.
 	Certificates *Certificates
+	// Trusted are the networks of view.Listener.TrustedProxies.
+	Trusted []netip.Prefix
 	// Access is who may come in to an Inbound or an Edge listener; nil is everyone.
 	Access *access.Table
 	// RouteAccess is the same for the rules of Routes, by their Index; nil where
