@@ -253,10 +253,9 @@ func (s *Set) look(e *Endpoint, now int64) {
 		s.wake = min(s.wake, until)
 	}
 	if joined := shared.Joined(now); joined != e.warm {
-		e.warm, e.grown = joined, joined+int64(s.policy.SlowStart)
+		e.warm, e.grown = joined, max(joined+int64(s.policy.SlowStart), shared.Trial())
 		if was { // what was learnt of it is what it was ejected for
 			e.known, e.busy, e.shy, e.fails = false, 0, 0, 0
-			e.grown = joined + int64(max(s.policy.SlowStart, s.shared.Probation()))
 		}
 	}
 	s.warming = max(s.warming, e.grown)

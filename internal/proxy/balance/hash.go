@@ -16,7 +16,7 @@ import (
 
 const (
 	// pointsEach is how many points of the ring an endpoint of mean weight has,
-	// maxPoints bounds them all.
+	// maxPoints bounds them all; more endpoints than that aren't in the ring.
 	pointsEach = 160
 	maxPoints  = 1 << 16
 	// rehashes bounds how often Maglev looks elsewhere when a key's endpoint is out.
@@ -35,10 +35,11 @@ type table struct {
 	order []*Endpoint // sorted, so that all agree
 }
 
-type point struct {
-	hash uint64
-	of   int32
-}
+// point is 48 bits of a hash and, below them, whose it is: one number, so that
+// many are sorted soon.
+type point uint64
+
+func (p point) of() int32 { return int32(p & (maxPoints - 1)) }
 
 // Hash is a hash of bytes that is the same everywhere: FNV-1a, and mixed so that
 // keys that are alike are far apart.
@@ -81,10 +82,10 @@ func (s *Set) hashed(hash uint64, avoid func(*Endpoint) bool) *Endpoint {
 		return (!e.out || s.panicking) && (avoid == nil || !avoid(e))
 	}
 	if t.ring != nil {
-		i, _ := slices.BinarySearchFunc(t.ring, hash, func(p point, h uint64) int { return cmp.Compare(p.hash, h) })
+		i, _ := slices.BinarySearch(t.ring, point(hash&^(maxPoints-1)))
 		for k := range t.ring {
-			if p := t.ring[(i+k)%len(t.ring)]; good(p.of) {
-				return t.order[p.of]
+			if of := t.ring[(i+k)%len(t.ring)].of(); good(of) {
+				return t.order[of]
 			}
 		}
 	} else {
@@ -140,14 +141,14 @@ func (t *table) points() {
 	each := min(pointsEach, max(1, maxPoints/n))
 	t.ring = make([]point, 0, int(each*n)+len(t.order))
 	var digits []byte
-	for i, e := range t.order {
+	for i, e := range t.order[:min(len(t.order), maxPoints)] {
 		name := e.name()
 		for k := range max(1, int(each*e.weight()*n/total+0.5)) {
 			digits = strconv.AppendInt(append(digits[:0], '#'), int64(k), 10)
-			t.ring = append(t.ring, point{mix(fnv(name, digits)), int32(i)})
+			t.ring = append(t.ring, point(mix(fnv(name, digits))&^(maxPoints-1)|uint64(i)))
 		}
 	}
-	slices.SortFunc(t.ring, func(a, b point) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.of, b.of)) })
+	slices.Sort(t.ring)
 }
 
 // maglev fills the table (Eisenbud et al., Maglev, NSDI 2016, 3.4): the endpoints

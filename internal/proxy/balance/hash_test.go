@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"testing"
@@ -270,6 +271,25 @@ func TestPickDoesntAllocate(t *testing.T) {
 			}
 		}); n != 0 {
 			t.Errorf("algorithm %d: %v allocations", a, n)
+		}
+	}
+}
+
+// BenchmarkTable is what a change of the endpoints costs the loop.
+func BenchmarkTable(b *testing.B) {
+	for name, a := range hashes {
+		for _, n := range []int{10, 100, 1000} {
+			b.Run(fmt.Sprintf("%s of %d", name, n), func(b *testing.B) {
+				list := make([]view.Endpoint, n)
+				for i := range list {
+					list[i].Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
+				}
+				s := hashSet(a, list)
+				for b.Loop() {
+					var t table
+					t.build(s.endpoints, a)
+				}
+			})
 		}
 	}
 }

@@ -46,13 +46,13 @@ type Endpoint struct {
 	until   atomic.Int64 // when an ejected one may be tried
 	claimed atomic.Int64 // until when a request is trying it
 	doubt   atomic.Int64 // until when it is suspect
+	trial   atomic.Int64 // until when, after an ejection, little is forgiven
 
 	// Under the service's lock.
 	refs      int
 	record    window
 	backoff   time.Duration // of the last ejection
 	lastBad   int64
-	probation int64 // until when little is forgiven
 	reason    Reason
 	why       string // of its health check
 	ejections uint64
@@ -106,6 +106,10 @@ func (e *Endpoint) Joined(now int64) int64 {
 	}
 	return e.joined.Load()
 }
+
+// Trial returns until when an endpoint that came back after an ejection gets less
+// than the others, and is ejected sooner.
+func (e *Endpoint) Trial() int64 { return e.trial.Load() }
 
 // Address is where it is.
 func (e *Endpoint) Address() netip.AddrPort { return e.address }

@@ -21,8 +21,8 @@ const (
 	alike = 90
 	// fewOthers is how many requests to others are too few to compare with.
 	fewOthers = 5
-	// onProbation divides MinRequests for an endpoint that has just come back.
-	onProbation = 4
+	// onTrial divides MinRequests for an endpoint that has just come back.
+	onTrial = 4
 	// minWindow keeps a window's parts at 10 ms and more.
 	minWindow = 100 * time.Millisecond
 )
@@ -238,8 +238,8 @@ func (s *Service) outage(e *Endpoint, p *policy.Ejection) bool {
 // with the others.
 func (s *Service) fails(e *Endpoint, p *policy.Ejection, now int64) bool {
 	need := max(p.MinRequests, 1)
-	if now < e.probation {
-		need = max(need/onProbation, 1)
+	if now < e.trial.Load() {
+		need = max(need/onTrial, 1)
 	}
 	own := e.record.sum()
 	if own.n() < need || own.rate() >= float64(p.SuccessRate) {
@@ -352,13 +352,9 @@ func (s *Service) probed(e *Endpoint, now int64, ok bool) {
 	s.total.take(&e.record)
 	e.record = window{tick: s.total.tick}
 	e.lastBad = now
-	e.probation = now + int64(p.Window)
+	e.trial.Store(now + int64(p.Window))
 	e.joined.Store(now)
 	e.claimed.Store(0)
 	e.word.And(unhealthy | suspect) // neither ejected nor failing in a row
 	s.generation.Add(1)
 }
-
-// Probation is how long an endpoint that came back after an ejection gets less
-// than the others.
-func (s *Service) Probation() time.Duration { return s.Policy().Ejection.Window }
