@@ -73,28 +73,27 @@ func (b *bounds) collect(w *meter.Writer) {
 	if len(b.gates) == 0 {
 		return
 	}
-	each := func(name string, kind meter.Kind, help string, f func(service string, g *overload.Gate)) {
-		w.Family(name, kind, help)
-		for _, service := range slices.Sorted(maps.Keys(b.gates)) {
-			f(service, b.gates[service])
-		}
+	services := slices.Sorted(maps.Keys(b.gates))
+	w.Family("tulle_overload_limit", meter.GaugeKind, "Requests that the program is let work on at once.")
+	for _, service := range services {
+		w.Count(uint64(b.gates[service].Limit()), "service", service)
 	}
-	each("tulle_overload_limit", meter.GaugeKind, "Requests that the program is let work on at once.", func(service string, g *overload.Gate) {
-		w.Count(uint64(g.Limit()), "service", service)
-	})
-	each("tulle_overload_inflight", meter.GaugeKind, "Requests that the program works on.", func(service string, g *overload.Gate) {
-		w.Count(uint64(max(g.Inflight(), 0)), "service", service)
-	})
-	each("tulle_overload_latency_seconds", meter.GaugeKind, "How long the program takes without load, as far as is known.", func(service string, g *overload.Gate) {
-		w.Sample(g.Base().Seconds(), "service", service)
-	})
-	each("tulle_overload_refused_total", meter.CounterKind, "Requests that were refused because the program couldn't do them in time.", func(service string, g *overload.Gate) {
+	w.Family("tulle_overload_inflight", meter.GaugeKind, "Requests that the program works on.")
+	for _, service := range services {
+		w.Count(uint64(max(b.gates[service].Inflight(), 0)), "service", service)
+	}
+	w.Family("tulle_overload_latency_seconds", meter.GaugeKind, "How long the program takes without load, as far as is known.")
+	for _, service := range services {
+		w.Sample(b.gates[service].Base().Seconds(), "service", service)
+	}
+	w.Family("tulle_overload_refused_total", meter.CounterKind, "Requests that were refused because the program couldn't do them in time.")
+	for _, service := range services {
 		for level := range overload.Levels {
-			if n := g.RefusedAt(level); n > 0 || level == overload.DefaultLevel {
+			if n := b.gates[service].RefusedAt(level); n > 0 || level == overload.DefaultLevel {
 				w.Count(n, "service", service, "level", strconv.Itoa(level))
 			}
 		}
-	})
+	}
 }
 
 // inboundBounds is what one loop keeps to for one service port.

@@ -27,7 +27,7 @@ const (
 
 func TestThreeTimesCapacity(t *testing.T) {
 	for _, queue := range []time.Duration{0, 50 * time.Millisecond} {
-		for seed := range uint64(5) {
+		for seed := range uint64(3) {
 			m := newModel(seed, withQueue(queue))
 			m.run(20 * time.Second)
 			r := m.result(0, 20*time.Second)
@@ -48,11 +48,11 @@ func TestVaryingLatencies(t *testing.T) {
 	for name, service := range map[string]func(*rand.Rand) time.Duration{
 		"exponential": exponential(unloaded), "one of ten takes 91 times as long": mixed,
 	} {
-		for seed := range uint64(5) {
+		for seed := range uint64(3) {
 			m := newModel(seed, withQueue(50*time.Millisecond))
 			m.service = service
-			m.run(60 * time.Second)
-			if r := m.result(5*time.Second, 60*time.Second); r.goodput < 0.8*capacity {
+			m.run(40 * time.Second)
+			if r := m.result(5*time.Second, 40*time.Second); r.goodput < 0.8*capacity {
 				t.Errorf("%s, seed %d: %.0f answers a second, want at least %.0f", name, seed, r.goodput, 0.8*capacity)
 			}
 		}
