@@ -183,19 +183,19 @@ func TestHealthChecks(t *testing.T) {
 						}
 						return list[0]
 					}
-					eventually(t, func() bool { return state().State == eject.Healthy })
+					happens(t, func() bool { return state().State == eject.Healthy })
 					time.Sleep(200 * time.Millisecond) // some checks, which must not fail
 					if s := state(); s.State != eject.Healthy {
 						t.Fatalf("a well endpoint: %+v", s)
 					}
 					p.set(false)
-					eventually(t, func() bool { return state().State == eject.Unhealthy })
+					happens(t, func() bool { return state().State == eject.Unhealthy })
 					if s := state(); test.why != "" && s.Why != test.why || s.Why == "" {
 						t.Errorf("why: %q, want %q", s.Why, test.why)
 					}
 					before, began := p.checks.Load(), time.Now()
 					p.set(true)
-					eventually(t, func() bool { return state().State == eject.Healthy })
+					happens(t, func() bool { return state().State == eject.Healthy })
 					time.Sleep(300 * time.Millisecond)
 					if n, most := p.checks.Load()-before, int64(time.Since(began)/(90*time.Millisecond))+2; n > most {
 						t.Errorf("asked %d times in %v, want at most %d: once for all loops", n, time.Since(began), most)

@@ -30,15 +30,15 @@ func three(t testing.TB) []netip.AddrPort {
 	return []netip.AddrPort{named(t, "a"), named(t, "b"), named(t, "c")}
 }
 
-// fetch sends a GET on a connection of its own.
-func fetch(t testing.TB, addr, target string, fields ...string) (*http.Response, string) {
+// getFrom sends a GET on a connection of its own.
+func getFrom(t testing.TB, addr, target string, fields ...string) (*http.Response, string) {
 	t.Helper()
 	c := dialTo(t, addr)
 	defer c.Close()
-	return fetchOn(t, c, target, fields...)
+	return getOn(t, c, target, fields...)
 }
 
-func fetchOn(t testing.TB, c net.Conn, target string, fields ...string) (*http.Response, string) {
+func getOn(t testing.TB, c net.Conn, target string, fields ...string) (*http.Response, string) {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: shop.example\r\n", target)
@@ -77,16 +77,16 @@ func TestHashPolicies(t *testing.T) {
 		other := start(t, withPolicy(p, backends[2], backends[0], backends[1]), 1).addr(t, "http")
 		seen := map[string]bool{}
 		for user := range 20 {
-			_, want := fetch(t, one, "/", fmt.Sprintf("x-user: u%d", user))
+			_, want := getFrom(t, one, "/", fmt.Sprintf("x-user: u%d", user))
 			seen[want] = true
 			for range 5 {
 				for name, got := range map[string]func() (*http.Response, string){
-					"another loop":  func() (*http.Response, string) { return fetch(t, one, "/?user=no", fmt.Sprintf("X-USER: u%d", user)) },
-					"another proxy": func() (*http.Response, string) { return fetch(t, other, "/", fmt.Sprintf("x-user: u%d", user)) },
+					"another loop":  func() (*http.Response, string) { return getFrom(t, one, "/?user=no", fmt.Sprintf("X-USER: u%d", user)) },
+					"another proxy": func() (*http.Response, string) { return getFrom(t, other, "/", fmt.Sprintf("x-user: u%d", user)) },
 					"a cookie": func() (*http.Response, string) {
-						return fetch(t, one, "/", fmt.Sprintf(`cookie: a=b; user="u%d"; c=d`, user))
+						return getFrom(t, one, "/", fmt.Sprintf(`cookie: a=b; user="u%d"; c=d`, user))
 					},
-					"the query": func() (*http.Response, string) { return fetch(t, other, fmt.Sprintf("/x?a=b&user=u%d", user)) },
+					"the query": func() (*http.Response, string) { return getFrom(t, other, fmt.Sprintf("/x?a=b&user=u%d", user)) },
 				} {
 					if _, body := got(); body != want {
 						t.Fatalf("algorithm %d, user %d, %s: at %s, want %s", a, user, name, body, want)
@@ -105,9 +105,9 @@ func TestHashSource(t *testing.T) {
 	p := *policy.DefaultUpstream
 	p.Balance = policy.Balance{Algorithm: policy.Maglev, On: []policy.HashPart{{Kind: policy.HashSource}}}
 	addr := start(t, withPolicy(p, three(t)...), 4).addr(t, "http")
-	_, want := fetch(t, addr, "/")
+	_, want := getFrom(t, addr, "/")
 	for range 30 {
-		if _, got := fetch(t, addr, "/"); got != want {
+		if _, got := getFrom(t, addr, "/"); got != want {
 			t.Fatalf("one client at %s and %s", got, want)
 		}
 	}
@@ -141,14 +141,14 @@ func TestSessions(t *testing.T) {
 				}
 				seen := map[string]bool{}
 				for range 12 {
-					resp, first := fetch(t, addr, "/")
+					resp, first := getFrom(t, addr, "/")
 					m := regexp.MustCompile(test.want).FindStringSubmatch(resp.Header.Get(told))
 					if m == nil {
 						t.Fatalf("%s: %q", told, resp.Header.Get(told))
 					}
 					seen[first] = true
 					for range 5 {
-						resp, body := fetch(t, addr, "/", fmt.Sprintf(says, m[1]))
+						resp, body := getFrom(t, addr, "/", fmt.Sprintf(says, m[1]))
 						if body != first || resp.Header.Get(told) != "" {
 							t.Fatalf("a session of %s is at %s, told %q", first, body, resp.Header.Get(told))
 						}
@@ -158,7 +158,7 @@ func TestSessions(t *testing.T) {
 					t.Errorf("all sessions are at %v", seen)
 				}
 				for _, bad := range []string{"AAAAAAAAAAA", "x", "AAAAAAAAAA=", "%%%%%%%%%%%"} {
-					if resp, _ := fetch(t, addr, "/", fmt.Sprintf(says, bad)); resp.StatusCode != 200 || resp.Header.Get(told) == "" {
+					if resp, _ := getFrom(t, addr, "/", fmt.Sprintf(says, bad)); resp.StatusCode != 200 || resp.Header.Get(told) == "" {
 						t.Errorf("session %q: %d, told %q", bad, resp.StatusCode, resp.Header.Get(told))
 					}
 				}
@@ -179,10 +179,10 @@ func TestSessionOfTwoBackends(t *testing.T) {
 	rule.Session = policy.Session{Kind: policy.SessionCookie, Name: "s"}
 	addr := start(t, v, 2).addr(t, "http")
 	for range 10 {
-		resp, first := fetch(t, addr, "/")
+		resp, first := getFrom(t, addr, "/")
 		value, _, _ := strings.Cut(resp.Header.Get("Set-Cookie"), ";")
 		for range 6 {
-			if resp, body := fetch(t, addr, "/", "Cookie: "+value); body != first || resp.Header.Get("Set-Cookie") != "" {
+			if resp, body := getFrom(t, addr, "/", "Cookie: "+value); body != first || resp.Header.Get("Set-Cookie") != "" {
 				t.Fatalf("a session of %s is at %s, told %q", first, body, resp.Header.Get("Set-Cookie"))
 			}
 		}
@@ -258,7 +258,7 @@ func TestLimits(t *testing.T) {
 							t.Fatalf("over the limit: %q", s)
 						}
 					}
-					eventually(t, func() bool { return program.requests.Load() == int64(max) })
+					happens(t, func() bool { return program.requests.Load() == int64(max) })
 					close(program.let)
 					for range max {
 						if s := <-statuses; s != "HTTP/1.1 200 OK" {
@@ -272,7 +272,7 @@ func TestLimits(t *testing.T) {
 					// One after the other all are let in, whichever loop has the
 					// connection that rests.
 					for range 3 * loops {
-						if resp, _ := fetch(t, addr, "/"); resp.StatusCode != 200 {
+						if resp, _ := getFrom(t, addr, "/"); resp.StatusCode != 200 {
 							t.Fatalf("status %d after the others have ended", resp.StatusCode)
 						}
 					}
@@ -299,7 +299,7 @@ func TestPendingLimit(t *testing.T) {
 	var limited, others atomic.Int64
 	for range 8 {
 		group.Go(func() {
-			resp, _ := fetch(t, addr, "/")
+			resp, _ := getFrom(t, addr, "/")
 			if strings.Contains(resp.Header.Get("Proxy-Status"), "connection_limit_reached") {
 				limited.Add(1)
 			} else {
@@ -333,7 +333,7 @@ func blackHole(t testing.TB) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-func eventually(t testing.TB, f func() bool) {
+func happens(t testing.TB, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(wait); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -353,7 +353,7 @@ func TestEjection(t *testing.T) {
 		addr := edge.addr(t, "http")
 		failed := 0
 		for range 100 {
-			if resp, _ := fetch(t, addr, "/"); resp.StatusCode != 200 {
+			if resp, _ := getFrom(t, addr, "/"); resp.StatusCode != 200 {
 				failed++
 			}
 		}
@@ -401,13 +401,13 @@ func TestEjectionFloor(t *testing.T) {
 	edge := start(t, withPolicy(*policy.DefaultUpstream, serve(t, moody), serve(t, moody)), 2)
 	addr := edge.addr(t, "http")
 	for range 60 {
-		if resp, _ := fetch(t, addr, "/"); resp.StatusCode != 503 || resp.Header.Get("Proxy-Status") != "" {
+		if resp, _ := getFrom(t, addr, "/"); resp.StatusCode != 503 || resp.Header.Get("Proxy-Status") != "" {
 			t.Fatalf("status %d, %s: want the endpoints' own answer", resp.StatusCode, resp.Header.Get("Proxy-Status"))
 		}
 	}
 	sick.Store(false)
 	for range 20 {
-		if resp, _ := fetch(t, addr, "/"); resp.StatusCode != 200 {
+		if resp, _ := getFrom(t, addr, "/"); resp.StatusCode != 200 {
 			t.Fatalf("status %d though all are well", resp.StatusCode)
 		}
 	}
@@ -423,11 +423,37 @@ func TestZones(t *testing.T) {
 	addr := start(t, v, 2).addr(t, "http")
 	near := 0
 	for range 60 {
-		if _, body := fetch(t, addr, "/"); body == "b" {
+		if _, body := getFrom(t, addr, "/"); body == "b" {
 			near++
 		}
 	}
 	if near < 40 {
 		t.Errorf("%d of 60 requests stayed in the zone", near)
+	}
+}
+
+// The limit of connections holds for those that carry many requests too, and what
+// rests on one loop is given up for another.
+func TestConnectionLimitInTheMesh(t *testing.T) {
+	for _, peers := range []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2} {
+		t.Run(fmt.Sprintf("peers=%d", peers), func(t *testing.T) {
+			app := named(t, "a")
+			server := start(t, serverView(app), 1)
+			v := clientView(netip.MustParseAddrPort(server.addr(t, "in")), cartID, view.HTTP)
+			v.Proxy.Settings.PeerProtocol = peers
+			p := *policy.DefaultUpstream
+			p.Limits.Connections = 1
+			v.Endpoints[cart].Policy = &p
+			client := start(t, v, 4)
+			for i := range 24 {
+				resp, body := getFrom(t, client.addr(t, "out"), "/")
+				if resp.StatusCode != 200 || body != "a" {
+					t.Fatalf("request %d: %d, %s", i, resp.StatusCode, resp.Header.Get("Proxy-Status"))
+				}
+				if n := server.Connections(); n > 2 { // one may be ending still
+					t.Fatalf("%d connections between the proxies", n)
+				}
+			}
+		})
 	}
 }
