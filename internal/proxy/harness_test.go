@@ -85,7 +85,10 @@ func startWith(t testing.TB, v *view.View, c proxy.Config) *running {
 	if v.Proxy.Identity != "" {
 		ca.issue(t, told.Credentials(), v.Proxy.Identity)
 	}
-	c.Live, c.Meter, c.Log = told, m, slog.New(slog.DiscardHandler)
+	c.Live, c.Meter = told, m
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	p, err := proxy.New(c)
 	if err != nil {
 		t.Fatal(err)
