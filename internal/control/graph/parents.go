@@ -63,7 +63,7 @@ func (b *Builder) attachmentsOf(n mesh.Name) *attachments {
 			if parent, _ := r.parentOf(p); parent != self {
 				continue
 			}
-			ports, why := b.portsOf(n, s, p)
+			ports, why := b.portsOf(n, s, r, p)
 			size := rules[r.Name.Namespace]
 			if slices.ContainsFunc(ports, func(port uint16) bool { return size[port]+r.size() > maxTableRules }) {
 				a.full = true
@@ -117,15 +117,21 @@ func (b *Builder) noteFull(parent Ref, full bool) {
 	set(b.full, parent, true, full)
 }
 
-// portsOf are the ports of a service that a parentRef means.
-func (b *Builder) portsOf(n mesh.Name, s *corev1.Service, p *gatewayv1.ParentReference) ([]uint16, Condition) {
+// portsOf are the ports of a service that a parentRef means. A port that is
+// declared to be TCP has no requests: routes for those leave it out.
+func (b *Builder) portsOf(n mesh.Name, s *corev1.Service, r *anyRoute, p *gatewayv1.ParentReference) ([]uint16, Condition) {
 	if s == nil {
 		return nil, notAccepted(gatewayv1.RouteReasonNoMatchingParent, "there is no Service %s in namespace %s", n.Name, n.Namespace)
 	}
 	var out []uint16
+	opaque := false
 	for i := range s.Spec.Ports {
 		sp := &s.Spec.Ports[i]
 		if p.Port != nil && *p.Port != sp.Port || p.SectionName != nil && string(*p.SectionName) != sp.Name {
+			continue
+		}
+		if (r.http != nil || r.grpc != nil) && protocolOf(sp.AppProtocol) == mesh.TCP {
+			opaque = true
 			continue
 		}
 		out = append(out, uint16(sp.Port))
@@ -133,6 +139,8 @@ func (b *Builder) portsOf(n mesh.Name, s *corev1.Service, p *gatewayv1.ParentRef
 	switch {
 	case len(out) > 0:
 		return out, Condition{}
+	case opaque:
+		return nil, notAccepted(gatewayv1.RouteReasonUnsupportedProtocol, "Service %s has no requests to route there: the port's appProtocol says that it is TCP; use a TCPRoute, or take appProtocol away", n)
 	case p.SectionName != nil:
 		return nil, notAccepted(gatewayv1.RouteReasonNoMatchingParent, "Service %s has no port named %q", n, *p.SectionName)
 	case p.Port != nil:

@@ -148,7 +148,7 @@ func (w world) object() object.Object {
 	switch o := o.(type) {
 	case *corev1.Service:
 		o.ObjectMeta = m
-		o.Spec.Ports = []corev1.ServicePort{{Name: "p", Port: 80}}
+		o.Spec.Ports = []corev1.ServicePort{{Name: "p", Port: 80, AppProtocol: maybe(w, "tcp", "http")}}
 		if w.IntN(2) == 0 {
 			o.Spec.Ports = append(o.Spec.Ports, corev1.ServicePort{Name: "q", Port: 81})
 		}

@@ -104,7 +104,8 @@ func Destination(s *mesh.Snapshot, namespace, key string) *view.Destination {
 			d.Routes = *routes
 		}
 		if streams != nil {
-			d.Streams = *streams
+			// Such a route takes all bytes, also those that look like requests.
+			d.Streams, d.Protocol = *streams, view.TCP
 		}
 		return d
 	}
