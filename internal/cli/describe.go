@@ -47,6 +47,9 @@ func (a *app) describeCommand() *cobra.Command {
 				if err := a.describe(o, data); err != nil {
 					return err
 				}
+				if err := a.describePolicies(ctx, conn, r.kind, o); err != nil {
+					return err
+				}
 				if r.kind == object.Service {
 					if err := a.describeEndpoints(cmd, conn, o.GetNamespace(), o.GetName()); err != nil {
 						return err

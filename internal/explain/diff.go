@@ -101,6 +101,10 @@ func namesOf[T any](maps ...map[mesh.Name]T) []mesh.Name {
 	return sorted(seen)
 }
 
+func portText(n mesh.Name, port uint16) string { return plan.Key(mesh.PortKey{Service: n, Port: port}) }
+
+func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
+
 func sorted(m map[mesh.Name]bool) []mesh.Name {
 	return slices.SortedFunc(maps.Keys(m), func(a, b mesh.Name) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
@@ -164,7 +168,7 @@ func (d *differ) service(k mesh.PortKey) error {
 		d.fields(at, Upstream(was.Upstream[k.Port]), Upstream(is.Upstream[k.Port]))
 		d.fields(at, Inbound(was.Inbound[k.Port]), Inbound(is.Inbound[k.Port]))
 	}
-	for _, ns := range slices.Sorted(maps.Keys(spaces)) {
+	for _, ns := range sortedKeys(spaces) {
 		x, xs := sideOf(was, ns, k.Port, key)
 		y, ys := sideOf(is, ns, k.Port, key)
 		at := RouteChange{At: key, Callers: ns}
@@ -251,17 +255,15 @@ func (d *differ) compare(at RouteChange, x, y *side, host string) error {
 		if before.text() != after.text() {
 			last := at
 			at.Request, at.Before, at.After = p.text, before.told(), after.told()
-			if p.again && last.Before == at.Before && last.After == at.After {
-				continue
-			}
-			if len(d.effect.Routes) < maxChanges {
+			switch {
+			case p.again && last.Before == at.Before && last.After == at.After:
+			case len(d.effect.Routes) < maxChanges:
 				d.effect.Routes = append(d.effect.Routes, at)
-			} else {
+			default:
 				d.effect.More++
 			}
-			continue
 		}
-		if after.rule != nil {
+		if before.rule != nil && after.rule != nil {
 			d.fields(PolicyChange{At: at.At, Rule: after.rule.Name}, Request(before.policy), Request(after.policy))
 		}
 	}
@@ -372,7 +374,7 @@ func (d *differ) fields(at PolicyChange, before, after []Field) {
 	for _, f := range append(slices.Clone(before), after...) {
 		names[f.Name] = true
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range sortedKeys(names) {
 		c := at
 		c.Field, c.Before, c.After = name, find(before, name), find(after, name)
 		if c.Before == c.After || d.policies[c] {
@@ -415,7 +417,7 @@ func (d *differ) streams(at RouteChange, before, after *route.Spec) {
 	x, y := list(before), list(after)
 	all := maps.Clone(x)
 	maps.Copy(all, y)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
+	for _, name := range sortedKeys(all) {
 		if x[name] == y[name] {
 			continue
 		}

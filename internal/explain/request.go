@@ -243,7 +243,7 @@ func (a *asker) fromWorkload() error {
 	if len(d.Routes.Hosts) == 0 {
 		a.note("No route is for it: everything goes to its own endpoints.")
 		a.answer.Outcome = Forwarded
-		a.answer.Policy = a.sourced(Request(d.Policy), svc.Sources[a.port], "")
+		a.answer.Policy = sourced(Request(d.Policy), svc.Sources[a.port], "")
 		a.answer.Backends = []Backend{a.backend(key, 100)}
 		return nil
 	}
@@ -256,7 +256,7 @@ func (a *asker) fromWorkload() error {
 		if p == nil {
 			p = d.Policy
 		}
-		return a.sourced(Request(p), svc.Sources[a.port], rule.Name)
+		return sourced(Request(p), svc.Sources[a.port], rule.Name)
 	})
 	return nil
 }
@@ -316,14 +316,14 @@ func (a *asker) atGateway() error {
 		for _, list := range g.Sources {
 			all = append(all, list...)
 		}
-		return a.sourced(Request(rule.Policy), all, rule.Name)
+		return sourced(Request(rule.Policy), all, rule.Name)
 	})
 	if len(a.answer.Policy) == 0 {
 		for i := range a.answer.Backends {
 			b := &a.answer.Backends[i]
 			if k, ok := plan.ParseKey(b.Service); ok && a.snapshot.Services[k.Service] != nil {
 				svc := a.snapshot.Services[k.Service]
-				b.Request = a.sourced(Request(svc.Request[k.Port]), svc.Sources[k.Port], "")
+				b.Request = sourced(Request(svc.Request[k.Port]), svc.Sources[k.Port], "")
 			}
 		}
 	}
@@ -402,8 +402,8 @@ func (a *asker) backend(key string, share float64) Backend {
 	if !ok || svc == nil {
 		return out
 	}
-	out.Upstream = a.sourced(Upstream(svc.Upstream[k.Port]), svc.Sources[k.Port], "")
-	out.Inbound = a.sourced(Inbound(svc.Inbound[k.Port]), svc.Sources[k.Port], "")
+	out.Upstream = sourced(Upstream(svc.Upstream[k.Port]), svc.Sources[k.Port], "")
+	out.Inbound = sourced(Inbound(svc.Inbound[k.Port]), svc.Sources[k.Port], "")
 	if set := a.snapshot.Endpoints[k]; set != nil {
 		for i := range set.Endpoints {
 			e := &set.Endpoints[i]
@@ -436,7 +436,7 @@ func health(h mesh.Health) string {
 
 // sourced says which object each value is from: the rule's own word first, then
 // what holds for the whole port.
-func (a *asker) sourced(list []Field, sources []mesh.FieldSource, rule string) []Field {
+func sourced(list []Field, sources []mesh.FieldSource, rule string) []Field {
 	for i := range list {
 		f := &list[i]
 		if f.Source != "" {

@@ -130,3 +130,43 @@ func TestDiff(t *testing.T) {
 		})
 	}
 }
+
+// TestEffective: what is in force for a service and for a route's rules.
+func TestEffective(t *testing.T) {
+	archive, err := txtar.ParseFile(filepath.Join("testdata", "ask.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, _ := build(t, "mesh.yaml", file(t, archive, "mesh.yaml").Data)
+	said := func(list []explain.Effective) (out []string) {
+		for _, e := range list {
+			for _, fields := range [][]explain.Field{e.Request, e.Upstream, e.Inbound} {
+				for _, f := range fields {
+					if f.Source != "" {
+						out = append(out, strings.TrimSpace(e.At+" "+e.Rule)+": "+f.Name+" "+f.Value+" "+f.Source)
+					}
+				}
+			}
+		}
+		return out
+	}
+	const all, cart = "trafficpolicy/default/all", "trafficpolicy/default/cart"
+	rule := func(at, name, timeout, from string) []string {
+		return []string{at + " " + name + ": timeouts.request " + timeout + " " + from, at + " " + name + ": retry.attempts 3 " + cart,
+			at + " " + name + ": retry.budget 10% of requests, at least 10/s " + cart}
+	}
+	const at = "cart.default:8080"
+	service := []string{at + ": timeouts.request 10s " + all, at + ": retry.attempts 3 " + cart, at + ": retry.budget 10% of requests, at least 10/s " + cart,
+		at + ": limits.requests 100 " + all, at + ": overload.minConcurrency 4 " + cart, at + ": overload.maxConcurrency 1000 " + cart,
+		at + ": overload.latencyTolerance 200% " + cart, at + ": overload.queue 50ms " + cart}
+	service = append(service, rule(at, "httproute/default/cart#0", "3s", "httproute/default/cart")...)
+	if diff := cmp.Diff(service, said(explain.ServicePolicies(snapshot, mesh.Name{Namespace: "default", Name: "cart"}))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(rule(at, "httproute/default/cart#0", "3s", "httproute/default/cart"), said(explain.RoutePolicies(snapshot, "httproute/default/cart#"))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(rule("gateway edge.default, http", "httproute/default/shop#0", "10s", all), said(explain.RoutePolicies(snapshot, "httproute/default/shop#"))); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/explain"
+	"tulle.dev/tulle/internal/mesh"
 )
 
 const (
@@ -69,4 +71,31 @@ func (a *API) addStates(ctx context.Context, out *explain.Answer) {
 			}
 		}
 	}
+}
+
+// policies answers GET /tulle/v1/policies?service=NAME or ?route=KIND/NAMESPACE/NAME.
+func (a *API) policies(_ http.ResponseWriter, r *http.Request) (any, error) {
+	snapshot := a.config.Mesh.Snapshot()
+	service, of := r.URL.Query().Get("service"), r.URL.Query().Get("route")
+	var out []explain.Effective
+	switch {
+	case (service == "") == (of == ""):
+		return nil, failure(http.StatusBadRequest, client.ReasonBadRequest, "want either service=NAME.NAMESPACE or route=KIND/NAMESPACE/NAME")
+	case of != "":
+		out = explain.RoutePolicies(snapshot, of+"#")
+	default:
+		p, err := object.ServiceName(service, object.DefaultNamespace)
+		if err != nil {
+			return nil, failure(http.StatusBadRequest, client.ReasonBadRequest, "service: %s", err)
+		}
+		n := mesh.Name{Name: p[0], Namespace: p[1]}
+		if snapshot.Services[n] == nil {
+			return nil, failure(http.StatusNotFound, client.ReasonNotFound, "there is no service %s", n)
+		}
+		out = explain.ServicePolicies(snapshot, n)
+	}
+	if out == nil {
+		out = []explain.Effective{}
+	}
+	return out, nil
 }

@@ -101,6 +101,7 @@ func (a *API) Handler() http.Handler {
 	})
 	handle("POST /tulle/v1/explain", a.explainRequest)
 	handle("POST /tulle/v1/diff", a.diff)
+	handle("GET /tulle/v1/policies", a.policies)
 	handle("GET /tulle/v1/why", a.why)
 	handle("GET /tulle/v1/why/{id}", a.why)
 	handle("GET /tulle/v1/stat", func(_ http.ResponseWriter, r *http.Request) (any, error) {
