@@ -48,6 +48,8 @@ func TestFaultAborts(t *testing.T) {
 		app := program(t, func(w http.ResponseWriter, r *http.Request) { asked <- r.URL.Path })
 		p := start(t, faultView(app, declared, policy.Request{Faults: []policy.Fault{
 			{Name: faultName, Share: policy.All, Status: 418, When: policy.Match{Paths: []policy.Path{{Value: "/status"}}}},
+			{Name: faultName, Share: policy.All, Status: 204, When: policy.Match{Paths: []policy.Path{{Value: "/none"}}}},
+			{Name: faultName, Share: policy.All, Status: 700, When: policy.Match{Paths: []policy.Path{{Value: "/fine"}}}},
 			{Name: faultName, Share: policy.All, GRPC: 8, When: policy.Match{Paths: []policy.Path{{Value: "/grpc"}}}},
 			{Name: faultName, Share: policy.All, Reset: true, When: policy.Match{Paths: []policy.Path{{Value: "/reset"}}}},
 			{Name: faultName, Share: policy.All, Status: 500, When: policy.Match{From: []string{"web.default"}}},
@@ -68,7 +70,7 @@ func TestFaultAborts(t *testing.T) {
 		for _, test := range []struct {
 			method, path string
 			status       int
-		}{{"GET", "/status", 418}, {"GET", "/grpc", 429}, {"PUT", "/", 503}, {"GET", "/fine", 200}} {
+		}{{"GET", "/status", 418}, {"GET", "/none", 204}, {"GET", "/grpc", 429}, {"PUT", "/", 503}, {"GET", "/fine", 200}} {
 			resp, err := do(test.method, test.path)
 			if err != nil {
 				t.Fatal(err)
@@ -88,7 +90,7 @@ func TestFaultAborts(t *testing.T) {
 		if got := <-asked; got != "/fine" || len(asked) > 0 {
 			t.Errorf("the program was asked for %s, and %d more", got, len(asked))
 		}
-		counted(t, p, countOf("abort", 3))
+		counted(t, p, countOf("abort", 4))
 		counted(t, p, countOf("reset", 1))
 		if resp, err := do("GET", "/fine"); err != nil || resp.StatusCode != 200 {
 			t.Errorf("after that: %v %v", resp, err)

@@ -279,3 +279,11 @@ func TestFieldsOfRules(t *testing.T) {
 		}
 	})
 }
+
+// TestReasons: the proxy's own answers have the registered phrases.
+func TestReasons(t *testing.T) {
+	p := start(t, filtersView(serve(t, answering(hello)), view.HTTP, route.Rule{Filters: route.Filters{Redirect: &route.Redirect{Status: 308}}}), 1)
+	if got := talk(t, p.addr(t, "http"), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 308 Permanent Redirect\r\n") {
+		t.Errorf("got %.60q", got)
+	}
+}

@@ -128,6 +128,9 @@ func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method
 	if closes {
 		dst = h1.AppendField(dst, "Connection", "close")
 	}
+	if f.Status == 204 || f.Status == 304 {
+		return append(dst, "\r\n"...) // and not even a length
+	}
 	if f.Text == "" {
 		return append(dst, "Content-Length: 0\r\n\r\n"...)
 	}

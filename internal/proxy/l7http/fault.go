@@ -37,8 +37,11 @@ func NewFaults(p *policy.Request, d meter.Direction) *Faults {
 		switch {
 		case f.GRPC > 0:
 			f.failure.Status = httpOfGRPC(int(f.GRPC))
-		case f.Status > 0:
+		case f.Status >= 200 && f.Status < 600:
 			f.failure.Status = int(f.Status)
+		}
+		if f.Status == 204 || f.Status == 205 || f.Status == 304 {
+			f.failure.Text = "" // they have no content
 		}
 		fs.list = append(fs.list, f)
 	}

@@ -232,60 +232,8 @@ func AppendLastChunk(dst []byte, trailers []Field) []byte {
 func AppendStatusLine(dst []byte, status int) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(dst, byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10), ' ')
-	dst = append(dst, StatusText(status)...)
+	dst = append(dst, Reason(status)...)
 	return append(dst, "\r\n"...)
-}
-
-// StatusText returns the registered reason phrase of a status that a proxy
-// itself answers with, or an empty string.
-func StatusText(status int) string {
-	switch status {
-	case 100:
-		return "Continue"
-	case 200:
-		return "OK"
-	case 204:
-		return "No Content"
-	case 400:
-		return "Bad Request"
-	case 403:
-		return "Forbidden"
-	case 404:
-		return "Not Found"
-	case 405:
-		return "Method Not Allowed"
-	case 408:
-		return "Request Timeout"
-	case 413:
-		return "Content Too Large"
-	case 414:
-		return "URI Too Long"
-	case 417:
-		return "Expectation Failed"
-	case 421:
-		return "Misdirected Request"
-	case 426:
-		return "Upgrade Required"
-	case 429:
-		return "Too Many Requests"
-	case 431:
-		return "Request Header Fields Too Large"
-	case 500:
-		return "Internal Server Error"
-	case 501:
-		return "Not Implemented"
-	case 502:
-		return "Bad Gateway"
-	case 503:
-		return "Service Unavailable"
-	case 504:
-		return "Gateway Timeout"
-	case 505:
-		return "HTTP Version Not Supported"
-	case 508:
-		return "Loop Detected"
-	}
-	return ""
 }
 
 // AppendDate appends the IMF-fixdate (RFC 9110, 5.6.7) of a Unix time in
