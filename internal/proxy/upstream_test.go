@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -455,5 +456,52 @@ func TestConnectionLimitInTheMesh(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Over TLS a session's cookie says Secure; HTTP/2 clients have sessions as others
+// do, with their cookies in several fields too.
+func TestSessionOverTLS(t *testing.T) {
+	p := *policy.DefaultUpstream
+	p.Session = policy.Session{Kind: policy.SessionCookie, Name: "shop"}
+	v := withPolicy(p, three(t)...)
+	chain, key, roots := serverCertificate(t, "edge.example")
+	v.Proxy.Listeners[0].Certificate, v.Proxy.Listeners[0].Key = chain, key
+	addr := start(t, v, 2).addr(t, "http")
+	for _, two := range []bool{false, true} {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "edge.example"}, ForceAttemptHTTP2: two}
+		client := &http.Client{Transport: tr, Timeout: wait}
+		get := func(cookies ...string) (*http.Response, string) {
+			t.Helper()
+			req, err := http.NewRequest("GET", "https://"+addr+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range cookies {
+				req.Header.Add("Cookie", c)
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			b, err := io.ReadAll(resp.Body)
+			if err != nil || (resp.ProtoMajor == 2) != two {
+				t.Fatal(resp.Proto, err)
+			}
+			return resp, string(b)
+		}
+		resp, first := get()
+		told := resp.Header.Get("Set-Cookie")
+		if !regexp.MustCompile(`^shop=[\w-]{11}; Path=/; HttpOnly; Secure$`).MatchString(told) {
+			t.Errorf("%s: %q", resp.Proto, told)
+		}
+		value, _, _ := strings.Cut(told, ";")
+		for range 10 {
+			if resp, body := get("a=b", value+"; c=d"); body != first || resp.Header.Get("Set-Cookie") != "" {
+				t.Fatalf("%s: a session of %s is at %s, told %q", resp.Proto, first, body, resp.Header.Get("Set-Cookie"))
+			}
+		}
+		tr.CloseIdleConnections()
 	}
 }
