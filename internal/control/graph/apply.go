@@ -200,7 +200,9 @@ func ownRetry(out *policy.Retry, r *gatewayv1.HTTPRouteRetry, say func(field, va
 		out.Statuses = append(out.Statuses, clamp[uint16](int32(c)))
 		codes = append(codes, fmt.Sprint(c))
 	}
-	say("retry.codes", strings.Join(codes, ","))
+	if codes != nil {
+		say("retry.codes", strings.Join(codes, ","))
+	}
 	if r.Attempts != nil {
 		out.Attempts = uint8(min(max(*r.Attempts, 0), maxAttempts))
 		say("retry.attempts", fmt.Sprint(*r.Attempts))
