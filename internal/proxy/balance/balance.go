@@ -237,7 +237,7 @@ func (s *Set) hashes() bool {
 // look takes over what all loops know of an endpoint.
 func (s *Set) look(e *Endpoint, now int64) {
 	shared := e.tally.Endpoint
-	e.suspect = e.Endpoint.Suspect
+	e.suspect = false
 	if shared == nil {
 		return
 	}

@@ -240,8 +240,12 @@ func (e *Endpoint) share(now int64) float64 {
 // penalised reports whether the endpoint gets less than the others just now.
 func (e *Endpoint) penalised(now int64) bool { return e.suspect || now < e.busy }
 
-// fainter is penalised for the choice between two: failures count as well.
-func (e *Endpoint) fainter(now int64) bool { return now < e.shy || e.penalised(now) }
+// fainter is penalised for the choice between two: failures count as well, and
+// that the control plane doubts it. That may be true of nearly all when it is the
+// control plane that was away, and so must not send everything to the few others.
+func (e *Endpoint) fainter(now int64) bool {
+	return now < e.shy || e.Suspect || e.penalised(now)
+}
 
 // Token names the endpoint in sessions of the service port: the same for all
 // proxies, and not its address. It is never 0.

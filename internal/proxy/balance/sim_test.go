@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -451,25 +452,45 @@ func TestSubset(t *testing.T) {
 	}
 }
 
-// A suspect host's endpoints get little while there are others.
+// The endpoints of a suspect host get little while there are others; one that the
+// control plane doubts gets little where two are compared.
 func TestSuspect(t *testing.T) {
 	for _, a := range []policy.Algorithm{policy.PeakEWMA, policy.LeastRequest, policy.RoundRobin, policy.Random} {
-		p := *policy.DefaultUpstream
-		p.Balance.Algorithm = a
-		list := endpoints(4)
-		list[0].Suspect = true
-		x := &trial{policy: &p, list: list, loops: 2, rate: 1000, serve: func(_ int, _ int64, rng *rand.Rand) Outcome {
-			return Outcome{Latency: usual(rng)}
-		}}
-		if r := x.run(5 * time.Second); r.share(0) > 0.06 {
-			t.Errorf("algorithm %d: the suspect gets %.3f", a, r.share(0))
-		}
-		for i := range list {
-			list[i].Suspect = true
-		}
-		x.update(list)
-		if r := x.run(5 * time.Second); r.share(0) < 0.2 {
-			t.Errorf("algorithm %d: where all are suspect one gets %.3f", a, r.share(0))
+		compares := a == policy.PeakEWMA || a == policy.LeastRequest
+		for _, host := range []bool{false, true} {
+			p := *policy.DefaultUpstream
+			p.Balance.Algorithm = a
+			list := endpoints(5)
+			for i := range 2 {
+				list[i].Address = netip.MustParseAddrPort(fmt.Sprintf("10.9.9.9:%d", i+1))
+			}
+			x := &trial{policy: &p, list: list, loops: 2, rate: 1000}
+			x.serve = func(i int, _ int64, rng *rand.Rand) Outcome {
+				if i < 2 && host {
+					return Outcome{Latency: usual(rng), Verdict: TimedOut}
+				}
+				return Outcome{Latency: usual(rng)}
+			}
+			if !host {
+				list[0].Suspect, list[1].Suspect = true, true
+			} else {
+				p.Ejection.Off = true
+			}
+			x.run(time.Second)
+			r := x.run(5 * time.Second)
+			share := r.share(0) + r.share(1)
+			if most := 0.18; (host || compares) && share > most {
+				t.Errorf("algorithm %d, host %v: two of five suspects get %.3f", a, host, share)
+			}
+			for i := range list {
+				list[i].Suspect = !host
+			}
+			if x.update(list); host {
+				continue
+			}
+			if r := x.run(5 * time.Second); r.share(0) < 0.15 {
+				t.Errorf("algorithm %d: where all are suspect one gets %.3f", a, r.share(0))
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package eject
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -372,6 +373,33 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// When those that were well are gone, or unhealthy, the ejected ones are used.
+func TestNobodyElse(t *testing.T) {
+	for _, gone := range []bool{true, false} {
+		p := *policy.DefaultUpstream
+		p.Health = &policy.HealthCheck{}
+		s, y := service(t, &p, 4)
+		for _, one := range y[:2] {
+			for !one.Endpoint.Out() {
+				one.Bad(second)
+			}
+		}
+		for _, one := range y[2:] {
+			if out(y[:2]) != 2 {
+				t.Fatal("back though others are well")
+			}
+			if gone {
+				s.Leave(one.Endpoint)
+			} else {
+				one.Endpoint.SetHealthy(second, false, "")
+			}
+		}
+		if out(y[:2]) != 0 {
+			t.Errorf("gone %v: %d of the two that are left are out", gone, out(y[:2]))
+		}
+	}
+}
+
 // A limit holds for all loops together, also when it is less than their number.
 func TestLimit(t *testing.T) {
 	for _, loops := range []int{1, 4} {
@@ -521,5 +549,55 @@ func TestGoodDoesntAllocate(t *testing.T) {
 		y[0].Good(now, time.Millisecond)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// What is counted of the service is the sum of what is counted of its endpoints,
+// whatever happens.
+func TestCountsAddUp(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	p := *policy.DefaultUpstream
+	p.Ejection.Latency = 3
+	s, y := service(t, &p, 6)
+	now := second
+	for step := range 20000 {
+		now += rng.Int64N(second / 20)
+		i := rng.IntN(len(y))
+		one := y[i]
+		switch k := rng.IntN(100); {
+		case k < 70:
+			one.Good(now, time.Duration(1+rng.IntN(10))*time.Millisecond)
+		case k < 95:
+			one.Bad(now)
+		case k < 98:
+			if one.Endpoint.Claim(now) {
+				one.Probed(now, rng.IntN(2) == 0)
+			}
+		case k == 98:
+			at := one.Endpoint.Address()
+			s.Leave(one.Endpoint)
+			*one = Tally{Endpoint: s.Enter(&view.Endpoint{Address: at})}
+		default:
+			now += rng.Int64N(3 * int64(p.Ejection.Window))
+		}
+		var sum window
+		sum.tick = s.total.tick
+		for _, e := range s.endpoints {
+			e.record.turn(s.total.tick)
+			for b := range e.record.list {
+				sum.list[b].good += e.record.list[b].good
+				sum.list[b].bad += e.record.list[b].bad
+				sum.list[b].latency += e.record.list[b].latency
+			}
+		}
+		if sum != s.total {
+			t.Fatalf("step %d: %+v, want %+v", step, s.total, sum)
+		}
+		if out(y) > len(y)/2 {
+			t.Fatalf("step %d: %d are out", step, out(y))
+		}
+	}
+	if s.ejections[Consecutive]+s.ejections[SuccessRate]+s.ejections[Latency] == 0 {
+		t.Error("nothing was ever ejected")
 	}
 }

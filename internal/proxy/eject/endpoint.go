@@ -129,6 +129,7 @@ func (e *Endpoint) SetHealthy(now int64, healthy bool, why string) {
 		e.joined.Store(now)
 	default:
 		e.set(unhealthy)
+		s.floor()
 	}
 	s.generation.Add(1)
 }

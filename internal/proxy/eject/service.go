@@ -182,7 +182,16 @@ func (s *Service) Leave(e *Endpoint) {
 		return
 	}
 	delete(s.endpoints, name{e.address, e.identity})
+	s.forget(e)
+	s.floor()
 	s.registry.unhost(e)
+}
+
+// forget drops what was counted of an endpoint. The caller has the lock.
+func (s *Service) forget(e *Endpoint) {
+	e.record.turn(s.total.tick)
+	s.total.take(&e.record)
+	e.record = window{tick: s.total.tick}
 }
 
 // tickOf is the number of the window's part that now is in.
@@ -309,6 +318,23 @@ func (s *Service) room(p *policy.Ejection) bool {
 	return p.Max > 0 && well > 1 && (out == 0 || (out+1)*100 <= int(p.Max)*len(s.endpoints))
 }
 
+// floor brings ejected endpoints back when nobody else is left. The caller has the
+// lock.
+func (s *Service) floor() {
+	for _, e := range s.endpoints {
+		if !e.Out() {
+			return
+		}
+	}
+	for _, e := range s.endpoints {
+		if e.word.Load()&ejected != 0 {
+			e.clear(ejected)
+			e.forgive()
+			s.generation.Add(1)
+		}
+	}
+}
+
 // eject leaves an endpoint out, if that may be.
 func (s *Service) eject(e *Endpoint, p *policy.Ejection, now int64, why Reason) bool {
 	if e.word.Load()&ejected == 0 && !s.room(p) {
@@ -349,8 +375,7 @@ func (s *Service) probed(e *Endpoint, now int64, ok bool) {
 		s.eject(e, p, now, e.reason)
 		return
 	}
-	s.total.take(&e.record)
-	e.record = window{tick: s.total.tick}
+	s.forget(e)
 	e.lastBad = now
 	e.trial.Store(now + int64(p.Window))
 	e.joined.Store(now)

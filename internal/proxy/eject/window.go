@@ -50,13 +50,10 @@ func (w *window) sum() (b bucket) {
 	return b
 }
 
-// take subtracts what another window of the same buckets holds.
+// take subtracts what another window, of the same time, holds.
 func (w *window) take(other *window) {
 	for i := range other.list {
-		if w.tick-other.tick >= buckets {
-			return
-		}
-		a, b := &w.list[i], other.list[i]
+		a, b := &w.list[i], &other.list[i]
 		a.good -= min(a.good, b.good)
 		a.bad -= min(a.bad, b.bad)
 		a.latency -= min(a.latency, b.latency)
