@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"tulle.dev/tulle/internal/policy"
@@ -77,4 +78,54 @@ func TestFiltersBetweenProxies(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFiltersAndRetries: a request that is sent again was changed once, is copied
+// once, and of its responses only the one that is passed on is changed.
+func TestFiltersAndRetries(t *testing.T) {
+	copied := make(chan string, 100)
+	other := program(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		copied <- strings.Join(r.Header.Values("X-T-Add"), ",") + " " + string(b)
+	})
+	eachVersion(t, func(t *testing.T, c *http.Client, declared view.Protocol) {
+		var asked atomic.Int64
+		app := program(t, func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1)%3 != 0 {
+				io.Copy(io.Discard, r.Body)
+				w.WriteHeader(503)
+				return
+			}
+			told(w, r)
+		})
+		v := mirrorView(app, declared, policy.All, other)
+		rule := &v.Proxy.Listeners[0].Routes.Hosts[0].Rules[0]
+		p := *policy.DefaultRequest
+		p.Retry.On, p.Retry.Any, p.Retry.Backoff, p.Retry.MaxBackoff = policy.ServerError, true, 1, 1
+		p.Retry.Budget = policy.Budget{Percent: 100, Min: 1000}
+		rule.Policy = &p
+		rule.Filters.Request = &route.Modifier{Add: []route.Value{{Name: "X-T-Add", Value: "1"}}}
+		rule.Filters.Response = &route.Modifier{Add: []route.Value{{Name: "X-Once", Value: "1"}}}
+		rule.Filters.Rewrite = &route.Rewrite{Change: route.PrefixPath, Path: "/new"}
+		addr := start(t, v, 1).addr(t, "http")
+		for range 5 {
+			body := strings.Repeat("b", 20_000)
+			resp, err := c.Post("http://"+addr+"/x", "text/plain", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			h := resp.Header
+			if resp.StatusCode != 200 || h.Get("X-Got-Add") != "1" || len(h["X-Once"]) != 1 || !strings.HasSuffix(h.Get("X-Asked"), "/new/x") {
+				t.Fatalf("%d %v", resp.StatusCode, h)
+			}
+			if got := <-copied; got != "1 "+body {
+				t.Fatalf("copied %.40q, %d bytes", got, len(got))
+			}
+		}
+		if n := asked.Load(); n != 15 || len(copied) > 0 {
+			t.Errorf("asked %d times, want 15, and %d more copies", n, len(copied))
+		}
+	})
 }
