@@ -375,3 +375,41 @@ func TestShedElsewhere(t *testing.T) {
 		all.Wait()
 	}
 }
+
+// A health check that meets a full program, or a rate limit, finds nothing wrong.
+func TestBusyIsHealthy(t *testing.T) {
+	g := newGated()
+	for name, bound := range map[string]*policy.Inbound{
+		"overload": {Overload: &policy.Overload{Min: 1, Max: 1, Tolerance: 200}},
+		"limit":    {Limits: []policy.RateLimit{few(1)}},
+	} {
+		v := serverView(program(t, g.ServeHTTP))
+		v.Proxy.Listeners[0].Inbound = bound
+		server := start(t, v, 1)
+		cv := clientView(netip.MustParseAddrPort(server.addr(t, "in")), cartID, view.HTTP)
+		cv.Endpoints[cart].Policy = &policy.Upstream{
+			Ejection: policy.Ejection{Off: true},
+			Health:   &policy.HealthCheck{Kind: policy.HealthHTTP, Path: "/health", Interval: 10 * time.Millisecond, Timeout: time.Second, Unhealthy: 1, Healthy: 1},
+		}
+		web := start(t, cv, 1)
+		var all sync.WaitGroup
+		all.Go(func() { getOnce(t, client(t, false), "http://"+web.addr(t, "out")+"/held") })
+		<-g.begun // holds the program, be it the client's or a check's
+		refused := func(m string) bool {
+			return strings.Contains(m, `outcome="refused"}`) && !strings.Contains(m, `outcome="refused"} 0`) ||
+				strings.Contains(m, "tulle_overload_refused_total{") && !strings.Contains(m, `level="5"} 0`)
+		}
+		for until := time.Now().Add(wait); !refused(server.metrics(t)); time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("%s: no check was refused:\n%s", name, lines(server.metrics(t), "tulle_"))
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		if m := web.metrics(t); !strings.Contains(m, `tulle_endpoints{service="cart.default:8080",state="unhealthy"} 0`) {
+			t.Errorf("%s: %s", name, lines(m, "tulle_endpoints"))
+		}
+		g.go_ <- struct{}{}
+		all.Wait()
+	}
+	close(g.go_)
+}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -153,6 +154,8 @@ func (c *check) End(trailers []h1.Field) {
 func (c *check) judge() {
 	h := c.health
 	switch {
+	case c.x.verdict() == balance.Busy:
+		c.end(true, "") // it has much to do: sending it less is balancing's task
 	case h.Kind == policy.HealthGRPC:
 		c.judgeGRPC()
 	case len(h.Statuses) == 0 && c.status >= 200 && c.status < 300 || slices.Contains(h.Statuses, uint16(c.status)):
