@@ -158,33 +158,3 @@ var HostMessage = pb.Describe(
 	pb.Addrs(3, "addresses", maxAddresses, func(h *Host) *[]netip.Addr { return &h.Addresses }),
 	pb.Numbers(4, "ports", maxPorts, math.MaxUint16, func(h *Host) *[]uint16 { return &h.Ports }),
 )
-
-// AppendProxy appends the fields of a Proxy message to b.
-func AppendProxy(b []byte, p *Proxy) []byte { return ProxyMessage.Append(b, p) }
-
-// AppendBundle appends the fields of a Bundle message to b.
-func AppendBundle(b []byte, u *Bundle) []byte { return BundleMessage.Append(b, u) }
-
-// AppendDestination appends the fields of a Destination message to b.
-func AppendDestination(b []byte, d *Destination) []byte { return DestinationMessage.Append(b, d) }
-
-// AppendEndpoints appends the fields of an Endpoints message to b.
-func AppendEndpoints(b []byte, e *Endpoints) []byte { return EndpointsMessage.Append(b, e) }
-
-// AppendHost appends the fields of a Host message to b.
-func AppendHost(b []byte, h *Host) []byte { return HostMessage.Append(b, h) }
-
-// DecodeProxy reads a Proxy message.
-func DecodeProxy(b []byte) (*Proxy, error) { return ProxyMessage.Decode(b) }
-
-// DecodeBundle reads a Bundle message.
-func DecodeBundle(b []byte) (*Bundle, error) { return BundleMessage.Decode(b) }
-
-// DecodeDestination reads a Destination message.
-func DecodeDestination(b []byte) (*Destination, error) { return DestinationMessage.Decode(b) }
-
-// DecodeEndpoints reads an Endpoints message.
-func DecodeEndpoints(b []byte) (*Endpoints, error) { return EndpointsMessage.Decode(b) }
-
-// DecodeHost reads a Host message.
-func DecodeHost(b []byte) (*Host, error) { return HostMessage.Decode(b) }

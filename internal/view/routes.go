@@ -72,7 +72,7 @@ var valueMessage = pb.Describe(
 var redirectMessage = pb.Describe(
 	pb.String(1, "scheme", maxName, func(r *route.Redirect) *string { return &r.Scheme }),
 	pb.String(2, "host", maxName, func(r *route.Redirect) *string { return &r.Host }),
-	pb.Number(3, "port", math.MaxUint16, func(r *route.Redirect) *uint16 { return &r.Port }),
+	pb.Port(3, "port", func(r *route.Redirect) *uint16 { return &r.Port }),
 	pb.Enum(4, "change", route.PrefixPath, func(r *route.Redirect) *route.PathChange { return &r.Change }),
 	pb.String(5, "path", maxPath, func(r *route.Redirect) *string { return &r.Path }),
 	pb.Number(6, "status", maxStatus, func(r *route.Redirect) *uint16 { return &r.Status }),

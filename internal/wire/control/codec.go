@@ -1,7 +1,8 @@
 package control
 
 import (
-	"google.golang.org/protobuf/encoding/protowire"
+	"math"
+	"net/netip"
 
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/pb"
@@ -14,6 +15,8 @@ const (
 	// MaxSubscriptions bounds the resources one proxy is kept up to date
 	// about, its own ("proxy", "bundle") included.
 	MaxSubscriptions = 1 << 16
+	// MaxShares bounds the limits of a Demand or of Shares.
+	MaxShares = 1024
 
 	maxName          = 1024
 	maxText          = 16 << 10 // a detail, an error, a reason
@@ -30,506 +33,166 @@ const (
 	maxResources     = 1 << 18
 )
 
-func tooBig(b []byte) error {
+// decode reads a message of its own, within MaxMessage.
+func decode[T any](m *pb.Message[T], b []byte) (*T, error) {
 	if len(b) > MaxMessage {
-		return pb.Errorf("a message of %d bytes is too big, want at most %d", len(b), MaxMessage)
+		return nil, pb.Errorf("a message of %d bytes is too big, want at most %d", len(b), MaxMessage)
 	}
-	return nil
-}
-
-// message reads a message field into v.
-func message[T any](f pb.Field, v *T, read func([]byte, *T) error) error {
-	b, err := f.Message()
-	if err != nil {
-		return err
-	}
-	return read(b, v)
-}
-
-// element reads one message of a repeated field.
-func element[T any](f pb.Field, field string, list *[]T, max int, read func([]byte, *T) error) error {
-	var x T
-	err := message(f, &x, read)
-	if err == nil {
-		err = pb.Grow(list, max, x)
-	}
-	return pb.InElement(field, len(*list), err)
-}
-
-// texts reads one element of a repeated string.
-func texts(f pb.Field, field string, list *[]string, max int) error {
-	var s string
-	err := f.String(maxKey, &s)
-	if err == nil {
-		err = pb.Grow(list, max, s)
-	}
-	return pb.InElement(field, len(*list), err)
-}
-
-// chain reads one certificate of a chain.
-func chain(f pb.Field, field string, list *[][]byte) error {
-	var c []byte
-	err := f.Bytes(maxCertificate, &c)
-	if err == nil {
-		err = pb.Grow(list, maxChain, c)
-	}
-	return pb.InElement(field, len(*list), err)
+	return m.Decode(b)
 }
 
 // oneof says that a message of which one field may be set has two. One that has
 // none is of a newer program.
-func oneof(n int) error {
+func oneof(set ...bool) error {
+	n := 0
+	for _, is := range set {
+		if is {
+			n++
+		}
+	}
 	if n > 1 {
 		return pb.Errorf("%d messages are set, want one", n)
 	}
 	return nil
 }
 
+var certifyRequestMessage = pb.Describe(
+	pb.Bytes(1, "csr", maxCSR, func(m *CertifyRequest) *[]byte { return &m.CSR }),
+	pb.String(2, "join_token", maxToken, func(m *CertifyRequest) *string { return &m.JoinToken }),
+	pb.Blobs(3, "expired_chain", maxChain, maxCertificate, func(m *CertifyRequest) *[][]byte { return &m.ExpiredChain }),
+	pb.Bytes(4, "recovery_signature", maxSignature, func(m *CertifyRequest) *[]byte { return &m.RecoverySignature }),
+)
+
 // EncodeCertifyRequest returns a CertifyRequest message.
-func EncodeCertifyRequest(m *CertifyRequest) []byte {
-	b := pb.AppendBytes(nil, 1, m.CSR)
-	b = pb.AppendString(b, 2, m.JoinToken)
-	for _, c := range m.ExpiredChain {
-		b = pb.AppendElement(b, 3, c)
-	}
-	return pb.AppendBytes(b, 4, m.RecoverySignature)
-}
+func EncodeCertifyRequest(m *CertifyRequest) []byte { return certifyRequestMessage.Append(nil, m) }
 
 // DecodeCertifyRequest reads a CertifyRequest message.
-func DecodeCertifyRequest(b []byte) (*CertifyRequest, error) {
-	if err := tooBig(b); err != nil {
-		return nil, err
-	}
-	m := &CertifyRequest{}
-	err := pb.Fields(b, pb.Repeated(3), func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("csr", f.Bytes(maxCSR, &m.CSR))
-		case 2:
-			return pb.In("join_token", f.String(maxToken, &m.JoinToken))
-		case 3:
-			return chain(f, "expired_chain", &m.ExpiredChain)
-		case 4:
-			return pb.In("recovery_signature", f.Bytes(maxSignature, &m.RecoverySignature))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
-}
+func DecodeCertifyRequest(b []byte) (*CertifyRequest, error) { return decode(certifyRequestMessage, b) }
+
+var certifyResponseMessage = pb.Describe(
+	pb.Blobs(1, "chain", maxChain, maxCertificate, func(m *CertifyResponse) *[][]byte { return &m.Chain }),
+	pb.Struct(2, "bundle", view.BundleMessage, func(m *CertifyResponse) *view.Bundle { return &m.Bundle }),
+	pb.String(3, "identity", maxName, func(m *CertifyResponse) *string { return &m.Identity }),
+)
 
 // EncodeCertifyResponse returns a CertifyResponse message.
-func EncodeCertifyResponse(m *CertifyResponse) []byte {
-	var b []byte
-	for _, c := range m.Chain {
-		b = pb.AppendElement(b, 1, c)
-	}
-	b = pb.AppendMessage(b, 2, func(b []byte) []byte { return view.AppendBundle(b, &m.Bundle) })
-	return pb.AppendString(b, 3, m.Identity)
-}
+func EncodeCertifyResponse(m *CertifyResponse) []byte { return certifyResponseMessage.Append(nil, m) }
 
 // DecodeCertifyResponse reads a CertifyResponse message.
 func DecodeCertifyResponse(b []byte) (*CertifyResponse, error) {
-	if err := tooBig(b); err != nil {
-		return nil, err
-	}
-	m := &CertifyResponse{}
-	err := pb.Fields(b, pb.Repeated(1), func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return chain(f, "chain", &m.Chain)
-		case 2:
-			bundle, err := decoded(f, view.DecodeBundle)
-			if err != nil {
-				return pb.In("bundle", err)
-			}
-			m.Bundle = *bundle
-		case 3:
-			return pb.In("identity", f.String(maxName, &m.Identity))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
+	return decode(certifyResponseMessage, b)
 }
 
-// decoded reads a message field with one of view's decoders.
-func decoded[T any](f pb.Field, decode func([]byte) (*T, error)) (*T, error) {
-	b, err := f.Message()
-	if err != nil {
-		return nil, err
-	}
-	return decode(b)
-}
+var proxyMessage = pb.Describe(
+	pb.Pointer(1, "hello", helloMessage, func(m *ProxyMessage) **Hello { return &m.Hello }),
+	pb.Pointer(2, "subscribe", pb.Describe(
+		pb.Strings(1, "add", maxKeys, maxKey, func(m *Subscribe) *[]string { return &m.Add }),
+		pb.Strings(2, "remove", maxKeys, maxKey, func(m *Subscribe) *[]string { return &m.Remove }),
+	), func(m *ProxyMessage) **Subscribe { return &m.Subscribe }),
+	pb.Pointer(3, "ack", pb.Describe(
+		pb.Number(1, "nonce", math.MaxUint64, func(m *Ack) *uint64 { return &m.Nonce }),
+		pb.String(2, "error", maxText, func(m *Ack) *string { return &m.Error }),
+	), func(m *ProxyMessage) **Ack { return &m.Ack }),
+	pb.Pointer(4, "status", pb.Describe(
+		pb.Bool(1, "ready", func(m *Status) *bool { return &m.Ready }),
+		pb.Bool(2, "draining", func(m *Status) *bool { return &m.Draining }),
+		pb.String(3, "detail", maxText, func(m *Status) *string { return &m.Detail }),
+	), func(m *ProxyMessage) **Status { return &m.Status }),
+	pb.Pointer(5, "greets", pb.Describe(
+		pb.Strings(1, "ports", maxGreets, maxKey, func(m *Greets) *[]string { return &m.Ports }),
+	), func(m *ProxyMessage) **Greets { return &m.Greets }),
+	pb.Pointer(6, "demand", pb.Describe(
+		pb.Messages(1, "limits", MaxShares, pb.Describe(
+			pb.String(1, "limit", maxKey, func(d *LimitDemand) *string { return &d.Limit }),
+			pb.Number(2, "part", math.MaxUint64, func(d *LimitDemand) *uint64 { return &d.Part }),
+			pb.Bool(3, "keyed", func(d *LimitDemand) *bool { return &d.Keyed }),
+		), func(m *Demand) *[]LimitDemand { return &m.Limits }),
+	), func(m *ProxyMessage) **Demand { return &m.Demand }),
+).Check(func(m *ProxyMessage) error {
+	return oneof(m.Hello != nil, m.Subscribe != nil, m.Ack != nil, m.Status != nil, m.Greets != nil, m.Demand != nil)
+})
+
+var helloMessage = pb.Describe(
+	pb.String(1, "name", maxName, func(m *Hello) *string { return &m.Name }),
+	pb.String(2, "namespace", maxName, func(m *Hello) *string { return &m.Namespace }),
+	pb.String(3, "version", maxName, func(m *Hello) *string { return &m.Version }),
+	pb.Enum(4, "role", view.Gateway, func(m *Hello) *view.Role { return &m.Role }),
+	pb.String(5, "uid", maxName, func(m *Hello) *string { return &m.UID }),
+	pb.String(6, "admin", maxName, func(m *Hello) *string { return &m.Admin }),
+	pb.String(7, "zone", maxName, func(m *Hello) *string { return &m.Zone }),
+	pb.Messages(8, "registrations", maxRegistrations, pb.Describe(
+		pb.String(1, "service", maxName, func(r *Registration) *string { return &r.Service }),
+		pb.Port(2, "port", func(r *Registration) *uint16 { return &r.Port }),
+		pb.AddrPort(3, "app", func(r *Registration) *netip.AddrPort { return &r.App }),
+		pb.AddrPort(4, "mesh", func(r *Registration) *netip.AddrPort { return &r.Mesh }),
+		pb.Enum(5, "protocol", view.HTTP2, func(r *Registration) *view.Protocol { return &r.Protocol }),
+	), func(m *Hello) *[]Registration { return &m.Registrations }),
+	pb.Messages(9, "held", maxHeld, pb.Describe(
+		pb.String(1, "key", maxKey, func(h *Held) *string { return &h.Key }),
+		pb.Number(2, "version", math.MaxUint64, func(h *Held) *uint64 { return &h.Version }),
+	), func(m *Hello) *[]Held { return &m.Held }),
+	pb.String(10, "mode", maxName, func(m *Hello) *string { return &m.Mode }),
+	pb.Number(11, "pid", math.MaxUint64, func(m *Hello) *uint64 { return &m.PID }),
+	pb.Bool(12, "shares", func(m *Hello) *bool { return &m.Shares }),
+)
 
 // EncodeProxyMessage returns a ProxyMessage message.
-func EncodeProxyMessage(m *ProxyMessage) []byte {
-	switch {
-	case m.Hello != nil:
-		return pb.AppendMessage(nil, 1, func(b []byte) []byte { return appendHello(b, m.Hello) })
-	case m.Subscribe != nil:
-		return pb.AppendMessage(nil, 2, func(b []byte) []byte {
-			for _, key := range m.Subscribe.Add {
-				b = pb.AppendElement(b, 1, key)
-			}
-			for _, key := range m.Subscribe.Remove {
-				b = pb.AppendElement(b, 2, key)
-			}
-			return b
-		})
-	case m.Ack != nil:
-		return pb.AppendMessage(nil, 3, func(b []byte) []byte {
-			return pb.AppendString(pb.AppendUint(b, 1, m.Ack.Nonce), 2, m.Ack.Error)
-		})
-	case m.Status != nil:
-		return pb.AppendMessage(nil, 4, func(b []byte) []byte {
-			b = pb.AppendBool(b, 1, m.Status.Ready)
-			b = pb.AppendBool(b, 2, m.Status.Draining)
-			return pb.AppendString(b, 3, m.Status.Detail)
-		})
-	case m.Greets != nil:
-		return pb.AppendMessage(nil, 5, func(b []byte) []byte {
-			for _, port := range m.Greets.Ports {
-				b = pb.AppendElement(b, 1, port)
-			}
-			return b
-		})
-	case m.Demand != nil:
-		return pb.AppendMessage(nil, 6, func(b []byte) []byte { return appendDemand(b, m.Demand) })
-	}
-	return nil
-}
-
-func appendHello(b []byte, m *Hello) []byte {
-	b = pb.AppendString(b, 1, m.Name)
-	b = pb.AppendString(b, 2, m.Namespace)
-	b = pb.AppendString(b, 3, m.Version)
-	b = pb.AppendUint(b, 4, uint64(m.Role))
-	b = pb.AppendString(b, 5, m.UID)
-	b = pb.AppendString(b, 6, m.Admin)
-	b = pb.AppendString(b, 7, m.Zone)
-	for i := range m.Registrations {
-		r := &m.Registrations[i]
-		b = pb.AppendMessage(b, 8, func(b []byte) []byte {
-			b = pb.AppendString(b, 1, r.Service)
-			b = pb.AppendUint(b, 2, uint64(r.Port))
-			b = pb.AppendAddrPort(b, 3, r.App)
-			b = pb.AppendAddrPort(b, 4, r.Mesh)
-			return pb.AppendUint(b, 5, uint64(r.Protocol))
-		})
-	}
-	for _, h := range m.Held {
-		b = pb.AppendMessage(b, 9, func(b []byte) []byte {
-			return pb.AppendUint(pb.AppendString(b, 1, h.Key), 2, h.Version)
-		})
-	}
-	b = pb.AppendString(b, 10, m.Mode)
-	return pb.AppendBool(pb.AppendUint(b, 11, m.PID), 12, m.Shares)
-}
+func EncodeProxyMessage(m *ProxyMessage) []byte { return proxyMessage.Append(nil, m) }
 
 // DecodeProxyMessage reads a ProxyMessage message; at most one field is set.
-func DecodeProxyMessage(b []byte) (*ProxyMessage, error) {
-	if err := tooBig(b); err != nil {
-		return nil, err
-	}
-	m := &ProxyMessage{}
-	set := 0
-	err := pb.Fields(b, 0, func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			m.Hello, set = &Hello{}, set+1
-			return pb.In("hello", message(f, m.Hello, readHello))
-		case 2:
-			m.Subscribe, set = &Subscribe{}, set+1
-			return pb.In("subscribe", message(f, m.Subscribe, readSubscribe))
-		case 3:
-			m.Ack, set = &Ack{}, set+1
-			return pb.In("ack", message(f, m.Ack, readAck))
-		case 4:
-			m.Status, set = &Status{}, set+1
-			return pb.In("status", message(f, m.Status, readStatus))
-		case 5:
-			m.Greets, set = &Greets{}, set+1
-			return pb.In("greets", message(f, m.Greets, readGreets))
-		case 6:
-			m.Demand, set = &Demand{}, set+1
-			return pb.In("demand", message(f, m.Demand, readDemand))
-		}
-		return nil
-	})
-	if err == nil {
-		err = oneof(set)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
-}
+func DecodeProxyMessage(b []byte) (*ProxyMessage, error) { return decode(proxyMessage, b) }
 
-func readHello(b []byte, m *Hello) error {
-	return pb.Fields(b, pb.Repeated(8, 9), func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("name", f.String(maxName, &m.Name))
-		case 2:
-			return pb.In("namespace", f.String(maxName, &m.Namespace))
-		case 3:
-			return pb.In("version", f.String(maxName, &m.Version))
-		case 4:
-			return pb.In("role", f.Enum(uint8(view.Gateway), (*uint8)(&m.Role)))
-		case 5:
-			return pb.In("uid", f.String(maxName, &m.UID))
-		case 6:
-			return pb.In("admin", f.String(maxName, &m.Admin))
-		case 7:
-			return pb.In("zone", f.String(maxName, &m.Zone))
-		case 8:
-			return element(f, "registrations", &m.Registrations, maxRegistrations, readRegistration)
-		case 9:
-			return element(f, "held", &m.Held, maxHeld, readHeld)
-		case 10:
-			return pb.In("mode", f.String(maxName, &m.Mode))
-		case 11:
-			return pb.In("pid", f.Uint64(&m.PID))
-		case 12:
-			return pb.In("shares", f.Bool(&m.Shares))
-		}
-		return nil
-	})
-}
+// fieldUpdate is ControlMessage.update, fieldResources Update.resources.
+const fieldUpdate, fieldResources = 1, 3
 
-func readRegistration(b []byte, r *Registration) error {
-	return pb.Fields(b, 0, func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("service", f.String(maxName, &r.Service))
-		case 2:
-			return pb.In("port", f.Port(&r.Port))
-		case 3:
-			return pb.In("app", f.AddrPort(&r.App))
-		case 4:
-			return pb.In("mesh", f.AddrPort(&r.Mesh))
-		case 5:
-			return pb.In("protocol", f.Enum(uint8(view.HTTP2), (*uint8)(&r.Protocol)))
-		}
-		return nil
-	})
-}
-
-func readHeld(b []byte, h *Held) error {
-	return pb.Fields(b, 0, func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("key", f.String(maxKey, &h.Key))
-		case 2:
-			return pb.In("version", f.Uint64(&h.Version))
-		}
-		return nil
-	})
-}
-
-func readSubscribe(b []byte, m *Subscribe) error {
-	return pb.Fields(b, pb.Repeated(1, 2), func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return texts(f, "add", &m.Add, maxKeys)
-		case 2:
-			return texts(f, "remove", &m.Remove, maxKeys)
-		}
-		return nil
-	})
-}
-
-func readAck(b []byte, m *Ack) error {
-	return pb.Fields(b, 0, func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("nonce", f.Uint64(&m.Nonce))
-		case 2:
-			return pb.In("error", f.String(maxText, &m.Error))
-		}
-		return nil
-	})
-}
-
-func readStatus(b []byte, m *Status) error {
-	return pb.Fields(b, 0, func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("ready", f.Bool(&m.Ready))
-		case 2:
-			return pb.In("draining", f.Bool(&m.Draining))
-		case 3:
-			return pb.In("detail", f.String(maxText, &m.Detail))
-		}
-		return nil
-	})
-}
-
-func readGreets(b []byte, m *Greets) error {
-	return pb.Fields(b, pb.Repeated(1), func(f pb.Field) error {
-		if f.Number == 1 {
-			return texts(f, "ports", &m.Ports, maxGreets)
-		}
-		return nil
-	})
-}
-
-// EncodeControlMessage returns a ControlMessage message.
-func EncodeControlMessage(m *ControlMessage) []byte {
-	switch {
-	case m.Update != nil:
-		return pb.AppendMessage(nil, 1, func(b []byte) []byte { return appendUpdate(b, m.Update) })
-	case m.Drained:
-		return pb.AppendMessage(nil, 2, func(b []byte) []byte { return b })
-	case m.Refused != nil:
-		return pb.AppendMessage(nil, 3, func(b []byte) []byte { return pb.AppendString(b, 1, m.Refused.Reason) })
-	case m.Shares != nil:
-		return pb.AppendMessage(nil, 4, func(b []byte) []byte { return appendShares(b, m.Shares) })
-	}
-	return nil
-}
-
-func appendUpdate(b []byte, m *Update) []byte {
-	b = pb.AppendUint(b, 1, m.Nonce)
-	b = pb.AppendUint(b, 2, m.Version)
-	for i := range m.Resources {
-		b = pb.AppendMessage(b, 3, func(b []byte) []byte { return AppendResource(b, &m.Resources[i]) })
-	}
-	return b
-}
-
-// AppendResource appends the fields of a Resource message to b. The control
-// plane keeps the bytes: one resource goes to many proxies.
-func AppendResource(b []byte, r *Resource) []byte {
-	b = pb.AppendString(b, 1, r.Key)
-	b = pb.AppendUint(b, 2, r.Version)
-	b = pb.AppendBool(b, 3, r.Absent)
-	value := func(number protowire.Number, body func([]byte) []byte) { b = pb.AppendMessage(b, number, body) }
-	switch {
-	case r.Proxy != nil:
-		value(4, func(b []byte) []byte { return view.AppendProxy(b, r.Proxy) })
-	case r.Bundle != nil:
-		value(5, func(b []byte) []byte { return view.AppendBundle(b, r.Bundle) })
-	case r.Destination != nil:
-		value(6, func(b []byte) []byte { return view.AppendDestination(b, r.Destination) })
-	case r.Endpoints != nil:
-		value(7, func(b []byte) []byte { return view.AppendEndpoints(b, r.Endpoints) })
-	case r.Host != nil:
-		value(8, func(b []byte) []byte { return view.AppendHost(b, r.Host) })
-	}
-	return b
-}
-
-// EncodeUpdate returns a ControlMessage with an Update whose resources are
-// encoded already (AppendResource).
-func EncodeUpdate(nonce, version uint64, resources [][]byte) []byte {
-	return pb.AppendMessage(nil, 1, func(b []byte) []byte {
-		b = pb.AppendUint(b, 1, nonce)
-		b = pb.AppendUint(b, 2, version)
-		for _, r := range resources {
-			b = pb.AppendElement(b, 3, r)
-		}
-		return b
-	})
-}
-
-// DecodeControlMessage reads a ControlMessage message; at most one field is set.
-func DecodeControlMessage(b []byte) (*ControlMessage, error) {
-	if err := tooBig(b); err != nil {
-		return nil, err
-	}
-	m := &ControlMessage{}
-	set := 0
-	err := pb.Fields(b, 0, func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			m.Update, set = &Update{}, set+1
-			return pb.In("update", message(f, m.Update, readUpdate))
-		case 2:
-			m.Drained, set = true, set+1
+var controlMessage = pb.Describe(
+	pb.Pointer(fieldUpdate, "update", updateMessage, func(m *ControlMessage) **Update { return &m.Update }),
+	pb.Custom(2, "drained", false,
+		func(f pb.Field, m *ControlMessage) error {
 			_, err := f.Message()
-			return pb.In("drained", err)
-		case 3:
-			m.Refused, set = &Refused{}, set+1
-			return pb.In("refused", message(f, m.Refused, readRefused))
-		case 4:
-			m.Shares, set = &Shares{}, set+1
-			return pb.In("shares", message(f, m.Shares, readShares))
-		}
-		return nil
-	})
-	if err == nil {
-		err = oneof(set)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
-}
+			m.Drained = true
+			return err
+		},
+		func(b []byte, m *ControlMessage) []byte {
+			if !m.Drained {
+				return b
+			}
+			return pb.AppendMessage(b, 2, func(b []byte) []byte { return b })
+		}),
+	pb.Pointer(3, "refused", pb.Describe(
+		pb.String(1, "reason", maxText, func(m *Refused) *string { return &m.Reason }),
+	), func(m *ControlMessage) **Refused { return &m.Refused }),
+	pb.Pointer(4, "shares", pb.Describe(
+		pb.Messages(1, "limits", MaxShares, pb.Describe(
+			pb.String(1, "limit", maxKey, func(s *Share) *string { return &s.Limit }),
+			pb.Number(2, "part", math.MaxUint64, func(s *Share) *uint64 { return &s.Part }),
+		), func(m *Shares) *[]Share { return &m.Limits }),
+	), func(m *ControlMessage) **Shares { return &m.Shares }),
+).Check(func(m *ControlMessage) error {
+	return oneof(m.Update != nil, m.Drained, m.Refused != nil, m.Shares != nil)
+})
 
-func readRefused(b []byte, m *Refused) error {
-	return pb.Fields(b, 0, func(f pb.Field) error {
-		if f.Number == 1 {
-			return pb.In("reason", f.String(maxText, &m.Reason))
-		}
-		return nil
-	})
-}
+var updateMessage = pb.Describe(
+	pb.Number(1, "nonce", math.MaxUint64, func(m *Update) *uint64 { return &m.Nonce }),
+	pb.Number(2, "version", math.MaxUint64, func(m *Update) *uint64 { return &m.Version }),
+	pb.Messages(fieldResources, "resources", maxResources, resourceMessage, func(m *Update) *[]Resource { return &m.Resources }),
+)
 
-func readUpdate(b []byte, m *Update) error {
-	return pb.Fields(b, pb.Repeated(3), func(f pb.Field) error {
-		switch f.Number {
-		case 1:
-			return pb.In("nonce", f.Uint64(&m.Nonce))
-		case 2:
-			return pb.In("version", f.Uint64(&m.Version))
-		case 3:
-			return element(f, "resources", &m.Resources, maxResources, readResource)
-		}
-		return nil
-	})
-}
-
-func readResource(b []byte, r *Resource) error {
+var resourceMessage = pb.Describe(
+	pb.String(1, "key", maxKey, func(r *Resource) *string { return &r.Key }),
+	pb.Number(2, "version", math.MaxUint64, func(r *Resource) *uint64 { return &r.Version }),
+	pb.Bool(3, "absent", func(r *Resource) *bool { return &r.Absent }),
+	pb.Pointer(4, "proxy", view.ProxyMessage, func(r *Resource) **view.Proxy { return &r.Proxy }),
+	pb.Pointer(5, "bundle", view.BundleMessage, func(r *Resource) **view.Bundle { return &r.Bundle }),
+	pb.Pointer(6, "destination", view.DestinationMessage, func(r *Resource) **view.Destination { return &r.Destination }),
+	pb.Pointer(7, "endpoints", view.EndpointsMessage, func(r *Resource) **view.Endpoints { return &r.Endpoints }),
+	pb.Pointer(8, "host", view.HostMessage, func(r *Resource) **view.Host { return &r.Host }),
+).Check(func(r *Resource) error {
 	values := 0
-	err := pb.Fields(b, 0, func(f pb.Field) (err error) {
-		switch f.Number {
-		case 1:
-			return pb.In("key", f.String(maxKey, &r.Key))
-		case 2:
-			return pb.In("version", f.Uint64(&r.Version))
-		case 3:
-			return pb.In("absent", f.Bool(&r.Absent))
-		case 4:
-			r.Proxy, err = decoded(f, view.DecodeProxy)
+	for _, is := range []bool{r.Proxy != nil, r.Bundle != nil, r.Destination != nil, r.Endpoints != nil, r.Host != nil} {
+		if is {
 			values++
-			return pb.In("proxy", err)
-		case 5:
-			r.Bundle, err = decoded(f, view.DecodeBundle)
-			values++
-			return pb.In("bundle", err)
-		case 6:
-			r.Destination, err = decoded(f, view.DecodeDestination)
-			values++
-			return pb.In("destination", err)
-		case 7:
-			r.Endpoints, err = decoded(f, view.DecodeEndpoints)
-			values++
-			return pb.In("endpoints", err)
-		case 8:
-			r.Host, err = decoded(f, view.DecodeHost)
-			values++
-			return pb.In("host", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	switch {
 	case r.Key == "":
@@ -540,4 +203,26 @@ func readResource(b []byte, r *Resource) error {
 		return pb.Errorf("%q has %d values, want one; is the control plane newer?", r.Key, values)
 	}
 	return nil
+})
+
+// EncodeControlMessage returns a ControlMessage message.
+func EncodeControlMessage(m *ControlMessage) []byte { return controlMessage.Append(nil, m) }
+
+// DecodeControlMessage reads a ControlMessage message; at most one field is set.
+func DecodeControlMessage(b []byte) (*ControlMessage, error) { return decode(controlMessage, b) }
+
+// AppendResource appends the fields of a Resource message to b. The control
+// plane keeps the bytes: one resource goes to many proxies.
+func AppendResource(b []byte, r *Resource) []byte { return resourceMessage.Append(b, r) }
+
+// EncodeUpdate returns a ControlMessage with an Update whose resources are
+// encoded already (AppendResource).
+func EncodeUpdate(nonce, version uint64, resources [][]byte) []byte {
+	return pb.AppendMessage(nil, fieldUpdate, func(b []byte) []byte {
+		b = updateMessage.Append(b, &Update{Nonce: nonce, Version: version})
+		for _, r := range resources {
+			b = pb.AppendElement(b, fieldResources, r)
+		}
+		return b
+	})
 }

@@ -114,6 +114,13 @@ func readNumber[N ~uint8 | ~uint16 | ~uint32 | ~uint64](f Field, max N, v *N) er
 	return nil
 }
 
+// Port is a port number.
+func Port[T any](number protowire.Number, name string, at func(*T) *uint16) Part[T] {
+	return Part[T]{number, name, false,
+		func(f Field, v *T) error { return f.Port(at(v)) },
+		func(b []byte, v *T) []byte { return AppendUint(b, number, uint64(*at(v))) }}
+}
+
 // Fixed is a fixed64.
 func Fixed[T any](number protowire.Number, name string, at func(*T) *uint64) Part[T] {
 	return Part[T]{number, name, false,
@@ -245,7 +252,7 @@ func Numbers[T any, N ~uint8 | ~uint16 | ~uint32 | ~uint64](number protowire.Num
 				var n N
 				err := readNumber(f, max, &n)
 				if err == nil {
-					err = Grow(at(v), count, n)
+					err = grow(at(v), count, n)
 				}
 				return err
 			})

@@ -140,18 +140,6 @@ func (f Field) Fixed64(v *uint64) error {
 	return nil
 }
 
-// Uint32 reads a uint32 field into v.
-func (f Field) Uint32(v *uint32) error {
-	if f.kind != protowire.VarintType {
-		return Errorf("want a varint")
-	}
-	if f.number > math.MaxUint32 {
-		return Errorf("%d is more than %d", f.number, uint32(math.MaxUint32))
-	}
-	*v = uint32(f.number)
-	return nil
-}
-
 // Port reads a uint32 field that holds a port number into v.
 func (f Field) Port(v *uint16) error {
 	if f.kind != protowire.VarintType {
@@ -295,8 +283,8 @@ func (f Field) Addr(v *netip.Addr) error {
 	return nil
 }
 
-// Grow appends x to list unless that makes it longer than max.
-func Grow[T any](list *[]T, max int, x T) error {
+// grow appends x to list unless that makes it longer than max.
+func grow[T any](list *[]T, max int, x T) error {
 	if len(*list) >= max {
 		return Errorf("more than %d elements", max)
 	}
