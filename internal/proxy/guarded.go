@@ -93,7 +93,7 @@ const (
 func (r *retirer) Expire(*loop.Timer) {
 	n := (*lane)(r)
 	now := n.loop.Now()
-	if n.retireDue <= now {
+	if n.retireDue <= now || n.http.Open() == 0 {
 		n.retireDue = n.http.Retire()
 	}
 	if n.retireDue != 0 {

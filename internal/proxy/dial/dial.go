@@ -109,6 +109,9 @@ func (a *attempt) open() {
 		d.Loop.Later(func() { a.end(fmt.Errorf("connect %s: %w", to, err)) })
 		return
 	}
+	if h, ok := d.Loop.Poller.(hastener); ok && a.cluster.Key != "" {
+		h.Hasten(fd, to)
+	}
 	a.opened = true
 	a.conn.InitConnecting(d.Loop, fd, to, a)
 	a.conn.OnDone(a.permit)
@@ -116,6 +119,13 @@ func (a *attempt) open() {
 		a.conn.AwaitLayer()
 	}
 	a.timer.Set(a.until - d.Loop.Now())
+}
+
+// hastener is a poller that can notice sooner that a peer's host is gone: of an
+// endpoint's, requests should go elsewhere. Who is outside the mesh may be on a
+// bad line.
+type hastener interface {
+	Hasten(fd poll.FD, peer netip.AddrPort)
 }
 
 // attempt is a connection in the making. It is the connection's handler until

@@ -133,6 +133,9 @@ func (st *h2Stream) keep(p []byte) {
 // tooMuch reports whether the body is longer than what may be kept of it.
 func (st *h2Stream) tooMuch() bool {
 	n := len(st.body)
+	if st.headSent {
+		return true // it won't be sent again
+	}
 	switch limit := st.x.keeps(); {
 	case n > limit:
 		return true

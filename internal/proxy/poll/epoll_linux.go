@@ -137,7 +137,7 @@ func (p *epoll) Accept(listener FD) (FD, netip.AddrPort, error) {
 			return None, netip.AddrPort{}, errno
 		}
 		peer := name.addrPort()
-		tune(FD(fd), peer, &withClients)
+		tune(FD(fd), peer)
 		if err := p.Add(FD(fd)); err != nil {
 			p.Close(FD(fd))
 			return None, netip.AddrPort{}, err
@@ -159,10 +159,13 @@ func (p *epoll) Connect(addr netip.AddrPort) (FD, error) {
 	return FD(fd), nil
 }
 
+// Hasten has the kernel notice soon that a connection's peer is gone.
+func (p *epoll) Hasten(fd FD, peer netip.AddrPort) { wait(fd, peer, &withEndpoints) }
+
 // ConnectSocket is Connect on a socket made elsewhere (in the network namespace
 // of the program behind the proxy, say). On an error the socket is still the caller's.
 func (p *epoll) ConnectSocket(fd FD, addr netip.AddrPort) error {
-	tune(fd, addr, &withServers)
+	tune(fd, addr)
 	_, sa := sockaddr(addr)
 	if err := unix.Connect(int(fd), sa); err != nil && err != unix.EINPROGRESS {
 		return err

@@ -28,9 +28,9 @@ type patience struct {
 
 var (
 	// A client may be on a bad line, and there may be very many.
-	withClients = patience{30 * time.Second, 60 * time.Second, 15 * time.Second}
+	withStrangers = patience{30 * time.Second, 60 * time.Second, 15 * time.Second}
 	// Of an endpoint's host that has died requests should go elsewhere soon.
-	withServers = patience{10 * time.Second, 5 * time.Second, 2 * time.Second}
+	withEndpoints = patience{10 * time.Second, 5 * time.Second, 2 * time.Second}
 )
 
 // Listening sockets share their port between loops: the kernel deals
@@ -103,13 +103,23 @@ func claim(addr netip.AddrPort) error {
 // of one machine there is no network whose congestion one could control: the
 // simplest algorithm, which every kernel has and allows, costs least (against
 // BBR some 4 % of a request's CPU).
-func tune(fd FD, peer netip.AddrPort, p *patience) {
+func tune(fd FD, peer netip.AddrPort) {
 	set := func(level, option, value int) { unix.SetsockoptInt(int(fd), level, option, value) }
 	set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if peer.Addr().IsLoopback() {
 		unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
 		return
 	}
+	wait(fd, peer, &withStrangers)
+}
+
+// wait says how patient the kernel is with a peer; on this machine nobody
+// vanishes.
+func wait(fd FD, peer netip.AddrPort, p *patience) {
+	if peer.Addr().IsLoopback() {
+		return
+	}
+	set := func(level, option, value int) { unix.SetsockoptInt(int(fd), level, option, value) }
 	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(p.unacknowledged.Milliseconds()))
 	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(p.idle.Seconds()))

@@ -16,10 +16,10 @@ func TestVanishedPeers(t *testing.T) {
 		p                        *patience
 		milliseconds, idle, keep int
 	}{
-		{"an endpoint", "192.0.2.1:80", &withServers, 10_000, 5, 1},
-		{"an endpoint of IPv6", "[2001:db8::1]:80", &withServers, 10_000, 5, 1},
-		{"a client", "192.0.2.1:80", &withClients, 30_000, 60, 1},
-		{"a program beside the proxy", "127.0.0.1:80", &withServers, 0, 0, 0},
+		{"an endpoint", "192.0.2.1:80", &withEndpoints, 10_000, 5, 1},
+		{"an endpoint of IPv6", "[2001:db8::1]:80", &withEndpoints, 10_000, 5, 1},
+		{"a client", "192.0.2.1:80", &withStrangers, 30_000, 60, 1},
+		{"a program beside the proxy", "127.0.0.1:80", &withEndpoints, 0, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			to := netip.MustParseAddrPort(test.peer)
@@ -29,7 +29,10 @@ func TestVanishedPeers(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer unix.Close(fd)
-			tune(FD(fd), to, test.p)
+			tune(FD(fd), to)
+			if test.p == &withEndpoints {
+				new(epoll).Hasten(FD(fd), to)
+			}
 			get := func(level, option int) int {
 				v, err := unix.GetsockoptInt(fd, level, option)
 				if err != nil {

@@ -222,6 +222,9 @@ func (p *Poller) ConnectError(fd poll.FD) error {
 	return err
 }
 
+// Hasten makes the host notice soon that the connection's peer is gone.
+func (p *Poller) Hasten(fd poll.FD, _ netip.AddrPort) { p.get(fd).hastened = true }
+
 func (p *Poller) Read(fd poll.FD, b []byte) (int, error) {
 	s := p.get(fd)
 	n, err, ok := s.read(b)

@@ -37,6 +37,7 @@ type socket struct {
 	dirty    bool
 	stalled  bool // a write found no room
 	accepted bool
+	hastened bool // see Poller.Hasten
 }
 
 // path is where the two ends of a stream are, for partitions.
@@ -376,8 +377,11 @@ func (s *socket) changed() {
 }
 
 // patience is how long a peer may be silent to what it should acknowledge, or to
-// a keep-alive, before the connection is given up.
-const patience = 30 * time.Second
+// a keep-alive, before the connection is given up; haste is that after Hasten.
+const (
+	patience = 30 * time.Second
+	haste    = 10 * time.Second
+)
 
 // Vanish takes a host off the network without a word, as a power failure does.
 // Who is connected to it finds out by its silence.
@@ -393,7 +397,11 @@ func (w *World) Vanish(host string) {
 			if end == nil || end.owner.vanished || end.peer == nil || !end.peer.owner.vanished {
 				continue
 			}
-			w.After(patience, func() {
+			after := patience
+			if end.hastened {
+				after = haste
+			}
+			w.After(after, func() {
 				if !end.dead {
 					w.note("%s #%d is given up", end.owner.Host, end.serial)
 					end.die(unix.ETIMEDOUT)
