@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tulle.dev/tulle/internal/ca"
 	"tulle.dev/tulle/internal/control"
 )
 
@@ -33,6 +34,7 @@ func (f *controlFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.config.CAFiles.IssuerChain, "ca-issuer", "", "PEM `FILE` with the chain of an issuing certificate of yours")
 	flags.StringVar(&f.config.CAFiles.IssuerKey, "ca-key", "", "PEM `FILE` with the key of --ca-issuer")
 	flags.StringVar(&f.config.CAFiles.Roots, "ca-roots", "", "PEM `FILE` with the roots that --ca-issuer leads to")
+	flags.StringVar(&f.config.WrappingKey, "ca-wrapping-key", "", "`FILE` with 32 random bytes that encrypt the CA's keys on disk; without, the systemd credential "+ca.CredentialName+", if there is one")
 	flags.DurationVar(&f.config.Retention, "retention", 6*time.Hour, "how long metrics are kept")
 	flags.StringVar(&f.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
 }

@@ -47,6 +47,9 @@ type Config struct {
 	EtcdCommand []string
 	// CAFiles brings an issuing CA along, instead of one that is made.
 	CAFiles CAFiles
+	// WrappingKey is a file that encrypts the CA's keys on disk; without, the
+	// systemd credential of that name, and without that they lie in the clear.
+	WrappingKey string
 	// Retention bounds the metrics that are kept; default six hours.
 	Retention time.Duration
 	// Version is what `tulle version` says.

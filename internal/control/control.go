@@ -194,8 +194,11 @@ type parts struct {
 }
 
 func (c *Control) openCA() (*ca.CA, error) {
-	config := ca.Config{TrustDomain: identity.TrustDomain(c.config.TrustDomain), Log: c.config.Log,
-		Keys: ca.Files{Dir: filepath.Join(c.config.DataDir, "ca")}}
+	keys, err := c.caKeys(filepath.Join(c.config.DataDir, "ca"))
+	if err != nil {
+		return nil, err
+	}
+	config := ca.Config{TrustDomain: identity.TrustDomain(c.config.TrustDomain), Log: c.config.Log, Keys: keys}
 	if c.config.CAFiles == (CAFiles{}) {
 		return ca.Open(config)
 	}
@@ -212,6 +215,23 @@ func (c *Control) openCA() (*ca.CA, error) {
 		return nil, fmt.Errorf("--ca-roots: %w", err)
 	}
 	return ca.OpenIssuer(config, key, chain, roots)
+}
+
+// caKeys is where the CA's keys lie: encrypted, when there is something to do that
+// with.
+func (c *Control) caKeys(dir string) (ca.Keys, error) {
+	path := c.config.WrappingKey
+	if path == "" {
+		path = ca.Credential(os.Getenv)
+	}
+	if path != "" {
+		w, err := ca.ReadWrapping(path)
+		return ca.WrappedFiles{Files: ca.Files{Dir: dir}, Wrapping: w}, err
+	}
+	if encrypted, err := ca.Encrypted(dir); err != nil || encrypted {
+		return nil, errors.Join(err, fmt.Errorf("the CA's keys in %s are encrypted: give --ca-wrapping-key FILE, or the systemd credential %s", dir, ca.CredentialName))
+	}
+	return ca.Files{Dir: dir}, nil
 }
 
 func (c *Control) openStore(ctx context.Context) (store.Store, error) {
