@@ -378,11 +378,11 @@ func TestShedElsewhere(t *testing.T) {
 
 // A health check that meets a full program, or a rate limit, finds nothing wrong.
 func TestBusyIsHealthy(t *testing.T) {
-	g := newGated()
 	for name, bound := range map[string]*policy.Inbound{
 		"overload": {Overload: &policy.Overload{Min: 1, Max: 1, Tolerance: 200}},
 		"limit":    {Limits: []policy.RateLimit{few(1)}},
 	} {
+		g := newGated()
 		v := serverView(program(t, g.ServeHTTP))
 		v.Proxy.Listeners[0].Inbound = bound
 		server := start(t, v, 1)
@@ -408,8 +408,7 @@ func TestBusyIsHealthy(t *testing.T) {
 		if m := web.metrics(t); !strings.Contains(m, `tulle_endpoints{service="cart.default:8080",state="unhealthy"} 0`) {
 			t.Errorf("%s: %s", name, lines(m, "tulle_endpoints"))
 		}
-		g.go_ <- struct{}{}
+		close(g.go_)
 		all.Wait()
 	}
-	close(g.go_)
 }
