@@ -263,13 +263,19 @@ func TestOverloadQueue(t *testing.T) {
 		}
 		asked("/first")
 		<-g.begun
+		waiting := func(n int) {
+			for until := time.Now().Add(wait); s.Connections() < n && time.Now().Before(until); {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(50 * time.Millisecond) // their requests have come, too
+		}
 		for range 8 {
 			asked("/ordinary")
 		}
-		time.Sleep(50 * time.Millisecond) // they are waiting
+		waiting(9)
 		if loops == 1 {
 			asked("/important", "X-Level", "9")
-			time.Sleep(50 * time.Millisecond)
+			waiting(10)
 		}
 		// One that gives up makes no trouble.
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
