@@ -18,6 +18,7 @@ var allowed = []string{
 
 	"tulle.dev/tulle/cmd/tulle-proxy",
 	"tulle.dev/tulle/internal/identity",
+	"tulle.dev/tulle/internal/policy",
 	"tulle.dev/tulle/internal/route",
 	"tulle.dev/tulle/internal/run/sockets", // the proxy's half of tulle run's hand-over
 	"tulle.dev/tulle/internal/view",
