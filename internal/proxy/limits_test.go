@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -416,5 +417,60 @@ func TestBusyIsHealthy(t *testing.T) {
 		}
 		close(g.go_)
 		all.Wait()
+	}
+}
+
+// At a gateway the client's address is what a proxy before it that is believed
+// says, and nobody else.
+func TestRateLimitBySource(t *testing.T) {
+	v := edgeView(program(t, echoes))
+	v.Proxy.Listeners[0].TrustedHops = 1
+	v.Proxy.Listeners[0].Routes.Hosts[0].Rules[0].Policy = &policy.Request{
+		Limits: []policy.RateLimit{few(1, func(l *policy.RateLimit) { l.By = []policy.Descriptor{{Kind: policy.BySource}} })},
+	}
+	p := start(t, v, 1)
+	for i, c := range []struct {
+		from string
+		want int
+	}{
+		{"192.0.2.1", 200}, {"192.0.2.2", 200}, {"192.0.2.1", 429},
+		{"192.0.2.9, 192.0.2.2", 429}, // only the last hop is believed
+		{"2001:db8::1", 200}, {"2001:db8::2", 429}, {"2001:db8:0:1::1", 200},
+	} {
+		if code, _ := getOnce(t, client(t, false), "http://"+p.addr(t, "http")+"/", "X-Forwarded-For", c.from); code != c.want {
+			t.Errorf("%d: from %s: %d, want %d", i, c.from, code, c.want)
+		}
+	}
+}
+
+// Limits and overload protection allocate nothing.
+func TestBoundsAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates: make test runs this again without it")
+	}
+	many := policy.RateLimit{Name: "many", Requests: 1_000_000, Per: time.Second, Burst: 1_000_000, When: policy.Match{Paths: []policy.Path{{Prefix: true, Value: "/"}}},
+		By: []policy.Descriptor{{Kind: policy.ByIdentity}, {Kind: policy.ByPath}, {Kind: policy.ByHeader, Name: "x-user"}}}
+	v := serverView(serve(t, fixedBackend(benchAnswer)))
+	v.Proxy.Listeners[0].Inbound = &policy.Inbound{
+		Limits:   []policy.RateLimit{many},
+		Overload: &policy.Overload{Min: 4, Max: 1000, Tolerance: 200, Queue: time.Second, Priority: []policy.Priority{{When: policy.Match{Methods: []string{"PUT"}}, Level: 1}}},
+	}
+	server := start(t, v, 1)
+	out := clientView(netip.MustParseAddrPort(server.addr(t, "in")), cartID, view.HTTP)
+	out.Destinations[cart].Policy = &policy.Request{Limits: []policy.RateLimit{many}}
+	web := start(t, out, 1)
+	const n = 1000
+	exchange(t, web.addr(t, "out"), 10)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	exchange(t, web.addr(t, "out"), n)
+	runtime.ReadMemStats(&after)
+	if per := float64(after.Mallocs-before.Mallocs) / n; per > 4.5 {
+		t.Errorf("%.2f allocations a request, want at most 4, as without", per)
+	}
+	for _, p := range []*running{server, web} {
+		if m := p.metrics(t); !strings.Contains(m, `limit="many",outcome="allowed"} 1210`) {
+			t.Errorf("not counted: %s", lines(m, "tulle_rate_limit"))
+		}
 	}
 }
