@@ -90,7 +90,7 @@ func TestNormal(t *testing.T) {
 		{"/%252e%252e/a", "/%2e%2e/a", true},
 		{"/a%", "/a%", true},
 		{"/a%g0", "/a%g0", true},
-		{"/a%00b", "/a\x00b", true},
+		{"/a%00b", "/a", true},
 		{"*", "*", true},
 		{"", "", true},
 		{"http://x/a", "http://x/a", true},

@@ -8,9 +8,10 @@ package access
 // doubt is on the safe side.
 
 // normal appends the form of a path that rules are compared with: percent-decoded
-// once, "\" as "/", without parameters (";..."), empty and dot segments. odd says
-// that some reader may see another path: any of these, an encoded slash,
-// backslash, dot or percent sign, a NUL, or an encoding that is broken.
+// once, "\" as "/", without parameters (";...", and what follows a NUL in its
+// segment), empty and dot segments. odd says that some reader may see another path:
+// any of these, an encoded slash, backslash, dot or percent sign, a NUL, or an
+// encoding that is broken.
 func normal(dst, path []byte) (form []byte, odd bool) {
 	if len(path) == 0 || path[0] != '/' {
 		return append(dst, path...), true // "*", or not a path at all
@@ -40,7 +41,7 @@ func normal(dst, path []byte) (form []byte, odd bool) {
 				dst = closeSegment(dst, base, &start, &odd)
 				dst = append(dst, '/')
 				param = false
-			case c == ';':
+			case c == ';' || c == 0: // some end a text at a NUL
 				odd, param = true, true
 			case !param:
 				dst = append(dst, c)

@@ -208,6 +208,9 @@ func (c *incoming) distrust(err error) {
 	c.lane.proxy.refusals.Handshake(c.lane.loop.Now(), c.about.service, c.conn.Peer().String(), reason, err)
 }
 
+// errPlaintext is a client that doesn't prove anything where it must.
+var errPlaintext = errors.New("plaintext, and this port takes mutual TLS only")
+
 // brokenHandshake is a handshake that failed for another reason than who the
 // client is.
 const brokenHandshake = "tls_handshake"
@@ -220,6 +223,8 @@ func distrusted(err error) string {
 	var domain *identity.DomainError
 	var form *identity.FormError
 	switch {
+	case err == errPlaintext:
+		return "plaintext_refused"
 	case errors.As(err, &deniedError):
 		return "peer_identity_denied"
 	case errors.As(err, &domain):

@@ -87,7 +87,9 @@ func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
 		case !in.listener.Plaintext && v.ended:
 			c.close()
 		case !in.listener.Plaintext:
-			c.refuse("plaintext_refused")
+			c.distrust(errPlaintext)
+			c.conn.Abort()
+			c.gone()
 		default:
 			in.plaintext(c, v)
 		}
