@@ -97,11 +97,17 @@ func newMesh(t *testing.T, objects ...string) *mesh {
 // apply applies objects.
 func (m *mesh) apply(objects string) {
 	m.t.Helper()
+	m.tulle("apply", "-f", m.write(objects))
+}
+
+// write makes a file of objects.
+func (m *mesh) write(objects string) string {
+	m.t.Helper()
 	file := filepath.Join(m.t.TempDir(), "objects.yaml")
 	if err := os.WriteFile(file, []byte(objects), 0o600); err != nil {
 		m.t.Fatal(err)
 	}
-	m.tulle("apply", "-f", file)
+	return file
 }
 
 func (m *mesh) startControl() {

@@ -187,7 +187,7 @@ func (x *Exchange) tell(status int) {
 	switch {
 	case status >= 500 || t.reason != "" && status < 400 && !t.slow:
 		kind = story.Failed
-	case t.reason != "" && status >= 400:
+	case status >= 400 && (t.reason != "" || t.peer != 0 && !t.slow):
 		kind = story.Refused
 	}
 	now := x.worker.Loop.Now()
