@@ -92,6 +92,9 @@ type Service struct {
 	Request  map[uint16]*policy.Request
 	Upstream map[uint16]*policy.Upstream
 	Inbound  map[uint16]*policy.Inbound
+	// MutualTLS is what a policy says of each port; a port without an entry keeps
+	// to Settings.Plaintext.
+	MutualTLS map[uint16]MutualTLS
 	// Sources say where each port's policies come from, for people.
 	Sources map[uint16][]FieldSource
 }
@@ -122,6 +125,29 @@ type FieldSource struct {
 	Field, Value string
 	// From names the object, "trafficpolicy/NAMESPACE/NAME" or "httproute/NAMESPACE/NAME".
 	From string
+}
+
+// MutualTLS is what a workload's proxy takes at a port.
+type MutualTLS uint8
+
+// MutualStrict takes mutual TLS alone, MutualPermissive plaintext too. With
+// MutualOff the mesh's own callers speak plaintext: the port's endpoints have no
+// identity.
+const (
+	MutualStrict MutualTLS = iota + 1
+	MutualPermissive
+	MutualOff
+)
+
+// MutualTLSOf returns what holds for a port of a service.
+func (s *Snapshot) MutualTLSOf(n Name, port uint16) MutualTLS {
+	if svc := s.Services[n]; svc != nil && svc.MutualTLS[port] != 0 {
+		return svc.MutualTLS[port]
+	}
+	if s.Settings.Plaintext {
+		return MutualPermissive
+	}
+	return MutualStrict
 }
 
 // Protocol is what a port speaks, as declared by appProtocol.
@@ -246,6 +272,8 @@ type GatewayListener struct {
 	Streams route.Spec
 	// ProxyProtocol says that connections begin with a PROXY header.
 	ProxyProtocol bool
+	// Inbound is what its proxy keeps to for all that arrives; nil is nothing.
+	Inbound *policy.Inbound
 	// TrustedProxies (CIDRs) and TrustedHops say which proxies before the gateway
 	// are believed when they say from where a request came.
 	TrustedProxies []string

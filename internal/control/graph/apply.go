@@ -16,11 +16,21 @@ import (
 
 // buildPolicies fills in the effective policies of a service's ports.
 func (b *Builder) buildPolicies(out *mesh.Service, s *corev1.Service) {
+	routed := b.routedParts(out.Name)
 	for i := range s.Spec.Ports {
 		port := uint16(s.Spec.Ports[i].Port)
-		chain := b.chain(levelsOf(out.Name, s.Spec.Ports[i].Name))
-		if len(chain) == 0 {
+		levels := levelsOf(out.Name, s.Spec.Ports[i].Name)
+		chain := b.chain(levels)
+		if len(chain) == 0 && len(routed[port]) == 0 {
 			continue
+		}
+		auth := b.authenticationOf(levels)
+		if e := auth.external; e != nil && e.Destination == fmt.Sprintf("%s:%d", out.Name, port) {
+			auth.external = nil // who is asked isn't asked about being asked
+		}
+		guard := guardOf(accessSpec(append(routed[port], b.accessParts(levels, port)...)), auth)
+		if auth.mutual != 0 {
+			put(&out.MutualTLS, port, auth.mutual)
 		}
 		e := b.effectiveOf(chain)
 		if e.request != nil {
@@ -29,9 +39,11 @@ func (b *Builder) buildPolicies(out *mesh.Service, s *corev1.Service) {
 		if e.upstream != nil {
 			put(&out.Upstream, port, e.upstream)
 		}
-		if limits := limitsOf(chain); limits != nil || e.overload != nil {
-			put(&out.Inbound, port, &policy.Inbound{Limits: limits, Overload: e.overload})
+		if limits := limitsOf(chain); limits != nil || e.overload != nil || guard != nil {
+			put(&out.Inbound, port, &policy.Inbound{Guard: guard, Limits: limits, Overload: e.overload})
 		}
+		addSources(out, port, auth.sources)
+		addSources(out, port, guardSources("", guard))
 		addSources(out, port, e.sources)
 		addSources(out, port, extras("", chain))
 	}

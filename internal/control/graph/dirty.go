@@ -73,7 +73,7 @@ func (b *Builder) take(c Change) {
 		b.touchTarget(c.Ref)
 	case object.HTTPRoute, object.GRPCRoute, object.TLSRoute, object.TCPRoute:
 		b.takeRoute(c)
-	case object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy:
+	case object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy, object.AccessPolicy, object.AuthenticationPolicy:
 		clear(b.effective)
 		if old := b.policies[c.Ref]; old != nil {
 			b.touchPolicy(old)
@@ -126,10 +126,13 @@ func (b *Builder) takeRoute(c Change) {
 		if r == nil {
 			continue
 		}
-		b.touchParents(r)
+		b.touchReached(r)
 		for i := range r.parents {
 			p, _ := r.parentOf(&r.parents[i])
 			siblings := b.byParent[p]
+			if p.Kind == object.Service {
+				b.touchRouted(p)
+			}
 			for sibling := range siblings {
 				if sibling.Kind != r.Kind { // then one of the same kind may win or lose in turn
 					mark(b.dirty.routes, maps.Keys(siblings))
@@ -159,11 +162,14 @@ func (b *Builder) touchService(n mesh.Name) {
 	for ref := range b.byBackend[n] {
 		d.routes[ref] = true
 		b.touchParents(b.routes[ref])
+		b.touchRoutedOf(b.routes[ref])
 	}
 	self := Ref{object.Service, n}
 	for ref := range b.byParent[self] {
 		d.routes[ref] = true
 	}
+	b.touchRouted(self)
+	b.touchAsked(n.Namespace, n.Name)
 	b.touchTarget(self)
 }
 

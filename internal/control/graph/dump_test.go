@@ -37,6 +37,9 @@ func dumpMesh(s *mesh.Snapshot) string {
 			if u := svc.Upstream[port.Port]; u != nil {
 				p("    upstream %s", show(u, policy.DefaultUpstream))
 			}
+			if m := svc.MutualTLS[port.Port]; m != 0 {
+				p("    mutual TLS %s", [...]string{"", "strict", "permissive", "off"}[m])
+			}
 			if i := svc.Inbound[port.Port]; i != nil {
 				p("    inbound %s", show(i, &policy.Inbound{}))
 			}
@@ -72,6 +75,9 @@ func dumpMesh(s *mesh.Snapshot) string {
 			p("  listener %s %s host=%s", l.Name, l.Listen, l.Hostname)
 			for _, c := range l.Certificates {
 				p("    certificate of %s for %v", namesOf(c.Chain, "*"), c.Hostnames)
+			}
+			if l.Inbound != nil {
+				p("    inbound %s", show(l.Inbound, &policy.Inbound{}))
 			}
 			dumpRoutes(p, "    ", l.Routes)
 			if l.TCP {

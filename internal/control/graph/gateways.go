@@ -55,11 +55,13 @@ func (b *Builder) buildGateway(next *mesh.Snapshot, n mesh.Name) {
 		} else {
 			made.Routes = table.spec()
 		}
+		made.Inbound = b.guardListener(out, l)
 		for _, a := range addresses {
 			made.Listen = netip.AddrPortFrom(a, uint16(l.Port))
 			out.Listeners = append(out.Listeners, made)
 		}
 	}
+	settleShared(out)
 	status.Conditions = []Condition{accepted(reasonAccepted), {Type: "Programmed", True: true, Reason: "Programmed"}}
 	if bad := len(g.Spec.Listeners) - usable; bad > 0 {
 		status.Conditions[0] = Condition{Type: "Accepted", True: usable > 0, Reason: "ListenersNotValid",

@@ -31,6 +31,7 @@ func (b *Builder) granted(from, to Ref) bool {
 // Secret there, and routes of gateways with a Service there.
 func (b *Builder) touchGrants(namespace string) {
 	d := &b.dirty
+	b.touchAsked(namespace, "")
 	for n, g := range b.gateways {
 		for s := range secretsOf(g) {
 			if s.Namespace == namespace && n.Namespace != namespace {

@@ -81,6 +81,8 @@ type Builder struct {
 	full map[Ref]bool
 	// effective keeps what chains of policies come to, until a policy changes.
 	effective map[string]*effective
+	// keys are issuers' JWK sets by their URL, fetched those that the next Apply takes.
+	keys, fetched map[string][]byte
 
 	snapshot *mesh.Snapshot
 	statuses map[Ref]*Status
@@ -150,6 +152,7 @@ func (b *Builder) Apply(version uint64, changes []Change) Result {
 	for _, c := range changes {
 		b.take(c)
 	}
+	b.takeKeys()
 	b.build(version)
 	out := Result{Snapshot: b.snapshot, Changed: d.changed, Statuses: map[Ref]*Status{}}
 	for ref, s := range d.newStatuses {

@@ -21,8 +21,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 )
 
@@ -185,7 +187,18 @@ func compiles(t testing.TB, s *mesh.Snapshot) {
 			t.Errorf("%s: the proxy would refuse the table: %v", what, err)
 		}
 	}
+	guarded := func(what string, g *policy.Guard) {
+		if g == nil || g.Access == nil {
+			return
+		}
+		if _, err := access.Compile(*g.Access, "mesh.local"); err != nil {
+			t.Errorf("%s: the proxy would refuse the access rules: %v", what, err)
+		}
+	}
 	for n, svc := range s.Services {
+		for _, in := range svc.Inbound {
+			guarded(n.String(), in.Guard)
+		}
 		tables := []map[uint16]route.Spec{svc.Routes, svc.Streams}
 		tables = slices.AppendSeq(tables, maps.Values(svc.Consumers))
 		tables = slices.AppendSeq(tables, maps.Values(svc.ConsumerStreams))
@@ -201,6 +214,16 @@ func compiles(t testing.TB, s *mesh.Snapshot) {
 			l := &g.Listeners[i]
 			try(n.String()+" "+l.Name, l.Routes)
 			try(n.String()+" "+l.Name, l.Streams)
+			if l.Inbound != nil {
+				guarded(n.String()+" "+l.Name, l.Inbound.Guard)
+			}
+			for _, h := range l.Routes.Hosts {
+				for _, r := range h.Rules {
+					if r.Policy != nil {
+						guarded(r.Name, r.Policy.Guard)
+					}
+				}
+			}
 			for _, h := range slices.Concat(l.Routes.Hosts, l.Streams.Hosts) {
 				for _, name := range h.Hostnames {
 					at := l.Listen.String() + " " + name

@@ -14,8 +14,8 @@ import (
 	"tulle.dev/tulle/internal/policy"
 )
 
-// anyPolicy is what the kinds of policies have in common; one of traffic, limits
-// and faults is set. It is immutable.
+// anyPolicy is what the kinds of policies have in common; one of traffic, limits,
+// faults, access and auth is set. It is immutable.
 type anyPolicy struct {
 	Ref
 	created    time.Time
@@ -26,6 +26,8 @@ type anyPolicy struct {
 	limits  []policy.RateLimit
 	faults  []policy.Fault
 	until   time.Time // of faults
+	access  *accessRules
+	auth    *v1alpha1.AuthenticationPolicySpec
 }
 
 // policyOf wraps a policy, nil when o is none.
@@ -49,6 +51,10 @@ func policyOf(ref Ref, o object.Object) *anyPolicy {
 			}
 		}
 		p.faults = faults(ref, &o.Spec, p.until)
+	case *v1alpha1.AccessPolicy:
+		p.targets, p.access = o.Spec.TargetRefs, accessOf(ref, &o.Spec)
+	case *v1alpha1.AuthenticationPolicy:
+		p.targets, p.auth = o.Spec.TargetRefs, &o.Spec
 	default:
 		return nil
 	}
@@ -123,7 +129,7 @@ func (b *Builder) policiesFor(t section) []*anyPolicy {
 	counted := map[*object.Kind]int{}
 	return slices.DeleteFunc(out, func(p *anyPolicy) bool {
 		counted[p.Kind]++
-		return p.traffic == nil && counted[p.Kind] > maxPerTarget
+		return (p.limits != nil || p.faults != nil) && counted[p.Kind] > maxPerTarget
 	})
 }
 
@@ -163,7 +169,7 @@ func (b *Builder) touchPolicy(p *anyPolicy) {
 			d.gates[t.Name] = true
 		default:
 			d.routes[t.Ref] = true
-			b.touchParents(b.routes[t.Ref])
+			b.touchReached(b.routes[t.Ref])
 		}
 	}
 }
@@ -287,7 +293,12 @@ func (b *Builder) fieldsTaken(p *anyPolicy, t section) []Condition {
 	case p.faults != nil:
 		ok.Message = "the faults stay until the policy is deleted"
 	}
-	if p.traffic == nil {
+	switch {
+	case p.access != nil:
+		return b.accessTaken(p, t)
+	case p.auth != nil:
+		return b.authenticationTaken(p, t)
+	case p.traffic == nil:
 		return []Condition{ok}
 	}
 	m := newMerger()

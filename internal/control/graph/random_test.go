@@ -142,7 +142,8 @@ func (w world) meta() metav1.ObjectMeta {
 func (w world) object() object.Object {
 	kind := pick(w, object.Service, object.Service, object.Workload, object.Gateway, object.HTTPRoute, object.HTTPRoute, object.GRPCRoute,
 		object.TLSRoute, object.TCPRoute, object.ReferenceGrant, object.Namespace, object.Secret,
-		object.TrafficPolicy, object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy)
+		object.TrafficPolicy, object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy,
+		object.AccessPolicy, object.AccessPolicy, object.AuthenticationPolicy)
 	o := kind.New()
 	m := w.meta()
 	switch o := o.(type) {
@@ -179,6 +180,9 @@ func (w world) object() object.Object {
 		o.ObjectMeta, o.Spec.ParentRefs, o.Spec.Hostnames = m, w.parents(), w.hostnames()
 		for range 1 + w.IntN(2) {
 			rule := gatewayv1.HTTPRouteRule{Name: maybe[gatewayv1.SectionName](w, "r", "s")}
+			for range w.IntN(3) {
+				rule.Matches = append(rule.Matches, gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Value: maybe(w, "/a", "/a/b", "/c")}, Method: maybe[gatewayv1.HTTPMethod](w, "GET")})
+			}
 			for _, ref := range w.backends() {
 				rule.BackendRefs = append(rule.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: ref})
 			}
@@ -209,8 +213,8 @@ func (w world) object() object.Object {
 		o.Spec.Rules = []gatewayv1.TCPRouteRule{{BackendRefs: w.backends()}}
 	case *gatewayv1.ReferenceGrant:
 		o.ObjectMeta = m
-		from := pick(w, object.HTTPRoute, object.GRPCRoute, object.TCPRoute, object.Gateway)
-		o.Spec.From = []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: gatewayv1.Kind(from.Name), Namespace: pick[gatewayv1.Namespace](w, "a", "b")}}
+		from := pick(w, object.HTTPRoute, object.GRPCRoute, object.TCPRoute, object.Gateway, object.AuthenticationPolicy)
+		o.Spec.From = []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.Group(from.Group), Kind: gatewayv1.Kind(from.Name), Namespace: pick[gatewayv1.Namespace](w, "a", "b")}}
 		o.Spec.To = []gatewayv1.ReferenceGrantTo{{Kind: pick[gatewayv1.Kind](w, "Service", "Secret"), Name: maybe[gatewayv1.ObjectName](w, "x", "y")}}
 	case *corev1.Namespace:
 		o.Name, o.Labels = pick(w, "a", "b"), map[string]string{"team": pick(w, "1", "2")}
@@ -233,6 +237,30 @@ func (w world) object() object.Object {
 	case *v1alpha1.RateLimitPolicy:
 		o.ObjectMeta, o.Spec.TargetRefs = w.targets(m)
 		o.Spec.Limits = []v1alpha1.RateLimit{{Requests: w.Int32N(3)}}
+	case *v1alpha1.AccessPolicy:
+		o.ObjectMeta, o.Spec.TargetRefs = w.targets(m)
+		o.Spec.Action = pick(w, v1alpha1.AccessAllow, v1alpha1.AccessDeny)
+		o.Spec.Mode = pick(w, v1alpha1.AccessEnforce, v1alpha1.AccessEnforce, v1alpha1.AccessAudit)
+		o.Spec.IfUnenforceable = pick(w, v1alpha1.AccessAllow, v1alpha1.AccessDeny)
+		if w.IntN(3) == 0 {
+			o.Spec.Default = v1alpha1.AccessDeny
+		}
+		for range w.IntN(3) {
+			r := v1alpha1.AccessRule{From: []v1alpha1.AccessSource{{Callers: []string{pick(w, "x.a", "*.b")}}}}
+			if w.IntN(2) == 0 {
+				r.To = []v1alpha1.AccessOperation{{Paths: []v1alpha1.AccessPath{{Value: pick(w, "/a", "/a/b", "/c")}}, Ports: pick(w, nil, []int32{80}, []int32{81})}}
+			}
+			o.Spec.Rules = append(o.Spec.Rules, r)
+		}
+	case *v1alpha1.AuthenticationPolicy:
+		o.ObjectMeta, o.Spec.TargetRefs = w.targets(m)
+		o.Spec.MutualTLS = pick(w, "", v1alpha1.MutualTLSStrict, v1alpha1.MutualTLSPermissive, v1alpha1.MutualTLSOff)
+		if w.IntN(2) == 0 {
+			o.Spec.JWT = &v1alpha1.JWTAuthentication{Issuers: []v1alpha1.JWTIssuer{{Issuer: "https://issuer.example"}}}
+		}
+		if w.IntN(2) == 0 {
+			o.Spec.External = &v1alpha1.ExternalAuthorization{BackendRef: w.backends()[0].BackendObjectReference}
+		}
 	case *v1alpha1.FaultPolicy:
 		o.ObjectMeta, o.Spec.TargetRefs = w.targets(m)
 		o.Spec.Duration = maybe[gatewayv1.Duration](w, "1m")

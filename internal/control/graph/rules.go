@@ -166,6 +166,7 @@ func (u *use) finish(to route.Rule, bad *problem, own ownFields) {
 	}
 	if u.policed {
 		u.policies(&to, own)
+		u.guard(&to)
 	}
 	u.rules = append(u.rules, to)
 }

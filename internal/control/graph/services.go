@@ -103,8 +103,8 @@ func (b *Builder) buildService(next *mesh.Snapshot, n mesh.Name) {
 	if old != nil && reflect.DeepEqual(old, out) {
 		return
 	}
-	if old == nil || !reflect.DeepEqual(old.Upstream, out.Upstream) {
-		b.dirty.endpoints[n] = true // they carry the policy, and the labels it asks for
+	if old == nil || !reflect.DeepEqual(old.Upstream, out.Upstream) || !reflect.DeepEqual(old.MutualTLS, out.MutualTLS) {
+		b.dirty.endpoints[n] = true // they carry the policy, the labels it asks for, and who must answer
 	}
 	b.dirty.changed.Services[n] = true
 	next.Services[n] = out
@@ -284,6 +284,11 @@ func (b *Builder) buildEndpoints(next *mesh.Snapshot, n mesh.Name) {
 			want[key] = true
 			set := &mesh.EndpointSet{Key: key, Policy: next.Services[n].Upstream[key.Port]}
 			set.Endpoints = b.endpoints(n, s, p, set.Policy)
+			if next.Services[n].MutualTLS[key.Port] == mesh.MutualOff {
+				for i := range set.Endpoints {
+					set.Endpoints[i].Identity = identity.ID{}
+				}
+			}
 			if old := next.Endpoints[key]; old == nil || !slices.Equal(old.Endpoints, set.Endpoints) || !reflect.DeepEqual(old.Policy, set.Policy) {
 				next.Endpoints[key] = set
 				b.dirty.changed.Endpoints[key] = true

@@ -28,6 +28,7 @@ func edge(g *mesh.Gateway) []view.Listener {
 				TrustedProxies: l.TrustedProxies, TrustedHops: l.TrustedHops})
 		}
 		to := &out[at]
+		to.Inbound = l.Inbound // the same for all listeners of the port
 		if !l.TCP {
 			to.Protocol = view.HTTP
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
@@ -60,10 +61,18 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 			need(m.Destination)
 		}
 	}
+	guard := func(g *policy.Guard) {
+		if g != nil && g.External != nil {
+			need(g.External.Destination)
+		}
+	}
 	routes := func(spec *route.Spec) {
 		for _, h := range spec.Hosts {
 			for i := range h.Rules {
 				filters(&h.Rules[i].Filters)
+				if p := h.Rules[i].Policy; p != nil {
+					guard(p.Guard)
+				}
 				for j := range h.Rules[i].Backends {
 					need(h.Rules[i].Backends[j].Destination)
 					filters(&h.Rules[i].Backends[j].Filters)
@@ -89,6 +98,9 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 	everywhere := false
 	for i := range p.Listeners {
 		l := &p.Listeners[i]
+		if l.Inbound != nil {
+			guard(l.Inbound.Guard)
+		}
 		switch l.Kind {
 		case view.Explicit:
 			need(l.Destination)

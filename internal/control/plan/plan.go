@@ -206,7 +206,7 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 		}
 		key := Key(mesh.PortKey{Service: p.Service, Port: p.Port})
 		l := view.Listener{Name: "inbound/" + key, Kind: view.Inbound, Address: p.Mesh, Protocol: Protocol(p.Protocol),
-			Destination: key, App: p.App, Plaintext: s.Settings.Plaintext, SendProxy: proxyVersions[p.ProxyProtocol]}
+			Destination: key, App: p.App, Plaintext: s.MutualTLSOf(p.Service, p.Port) != mesh.MutualStrict, SendProxy: proxyVersions[p.ProxyProtocol]}
 		if svc := s.Services[p.Service]; svc != nil {
 			l.Inbound = svc.Inbound[p.Port]
 		}

@@ -1,0 +1,458 @@
+package graph
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/access"
+	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/route"
+)
+
+// accessRules is an AccessPolicy, translated as far as that goes without knowing
+// the port. It is immutable.
+type accessRules struct {
+	action  access.Action
+	audit   bool
+	said    v1alpha1.AccessAction // its default, "" when it has none
+	explain bool
+	// lenient lets pass what can't be looked at (ifUnenforceable: Allow).
+	lenient bool
+	rules   []accessRule
+}
+
+// accessRule is one rule: its To is made of operations, those of a port.
+type accessRule struct {
+	access.Rule
+	operations []portOperation
+	// bad says why the rule can't be kept to; "" when it can.
+	bad string
+}
+
+type portOperation struct {
+	access.Operation
+	ports []int32 // none is all
+}
+
+// accessOf translates a policy. What makes no sense isn't left out: see checked.
+func accessOf(ref Ref, s *v1alpha1.AccessPolicySpec) *accessRules {
+	out := &accessRules{audit: s.Mode == v1alpha1.AccessAudit, said: s.Default, explain: s.Explain,
+		lenient: s.IfUnenforceable == v1alpha1.AccessAllow}
+	if s.Action == v1alpha1.AccessAllow || s.Action == "" {
+		out.action = access.Allow
+	}
+	if out.said != "" && out.said != v1alpha1.AccessAllow {
+		out.said = v1alpha1.AccessDeny
+	}
+	for i := range s.Rules {
+		r := &s.Rules[i]
+		to := accessRule{Rule: access.Rule{Name: partName(ref, i), Action: out.action, Audit: out.audit, AllowUnenforceable: out.lenient}}
+		for j := range r.From {
+			to.From = append(to.From, sourcesOf(&r.From[j])...)
+		}
+		for j := range r.To {
+			o, why := operationOf(&r.To[j])
+			if why != "" && to.bad == "" {
+				to.bad = fmt.Sprintf("to[%d]%s", j, why)
+			}
+			to.operations = append(to.operations, portOperation{o, r.To[j].Ports})
+		}
+		for _, w := range r.When {
+			to.When = append(to.When, access.Claim{Name: w.Claim, Values: w.Values})
+		}
+		to.check(i)
+		out.rules = append(out.rules, to)
+	}
+	return out
+}
+
+// check finds out whether a proxy could keep to the rule. One that it couldn't
+// keep to opens nothing: an Allow is never met, a Deny is met by all that come
+// from where it says, or by all.
+func (r *accessRule) check(i int) {
+	whole := r.Rule
+	for j := range r.operations {
+		whole.To = append(whole.To, r.operations[j].Operation)
+	}
+	if r.bad == "" {
+		r.bad = refusedRule(whole)
+	}
+	if r.bad == "" {
+		return
+	}
+	r.bad = fmt.Sprintf("spec.rules[%d].%s", i, r.bad)
+	r.operations, r.When = nil, nil
+	if refusedRule(access.Rule{From: r.From}) != "" {
+		r.From = nil
+	}
+}
+
+// refusedRule is what access.Compile has against a rule, from the field on, or "".
+func refusedRule(r access.Rule) string {
+	_, err := access.Compile(access.Spec{Rules: []access.Rule{r}}, "")
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if _, rest, ok := strings.Cut(text, fmt.Sprintf("(%s).", r.Name)); ok {
+		return rest
+	}
+	return text
+}
+
+// sourcesOf translates a source: callers by account and those by namespace are
+// two, for either is enough.
+func sourcesOf(s *v1alpha1.AccessSource) []access.Source {
+	one := access.Source{Identities: s.Identities, NotIdentities: s.NotIdentities, TrustDomains: s.TrustDomains,
+		Networks: s.Networks, NotNetworks: s.NotNetworks}
+	one.NotServiceAccounts, one.NotNamespaces = callersOf(s.NotCallers)
+	accounts, namespaces := callersOf(s.Callers)
+	if len(accounts) == 0 || len(namespaces) == 0 {
+		one.ServiceAccounts, one.Namespaces = accounts, namespaces
+		return []access.Source{one}
+	}
+	other := one
+	one.ServiceAccounts, other.Namespaces = accounts, namespaces
+	return []access.Source{one, other}
+}
+
+// callersOf tells accounts from namespaces. What is neither stays as it is, and is
+// refused by access.Compile.
+func callersOf(list []string) (accounts, namespaces []string) {
+	for _, s := range list {
+		account, namespace, ok := strings.Cut(s, ".")
+		switch {
+		case !ok || account == "" || namespace == "" || strings.ContainsAny(namespace, "./*"):
+			accounts = append(accounts, strings.ReplaceAll(s, "/", "."))
+		case account == "*":
+			namespaces = append(namespaces, namespace)
+		default:
+			accounts = append(accounts, namespace+"/"+account)
+		}
+	}
+	return accounts, namespaces
+}
+
+func operationOf(o *v1alpha1.AccessOperation) (out access.Operation, why string) {
+	out = access.Operation{Methods: o.Methods, NotMethods: o.NotMethods, Hosts: o.Hosts, ServerNames: o.ServerNames}
+	if out.Paths, why = pathsOf(o.Paths); why != "" {
+		return out, ".paths" + why
+	}
+	if out.NotPaths, why = pathsOf(o.NotPaths); why != "" {
+		return out, ".notPaths" + why
+	}
+	var grpc []access.Path
+	for i, m := range o.GRPC {
+		service, method, ok := strings.Cut(m, "/")
+		switch {
+		case !ok || service == "" || method == "" || strings.Contains(method, "/") || service == "*" && method == "*":
+			return out, fmt.Sprintf(".grpc[%d]: %q: want SERVICE/METHOD, SERVICE/* or */METHOD", i, m)
+		case service == "*":
+			grpc = append(grpc, access.Path{Kind: access.PathMethod, Value: method})
+		case method == "*":
+			grpc = append(grpc, access.Path{Kind: access.PathPrefix, Value: "/" + service})
+		default:
+			grpc = append(grpc, access.Path{Kind: access.PathExact, Value: "/" + service + "/" + method})
+		}
+	}
+	switch {
+	case len(grpc) > 0 && len(out.Paths) > 0:
+		return out, ".grpc: beside paths says twice what the path must be: keep one of them"
+	case len(grpc) > 0:
+		out.Paths = grpc
+	}
+	for i := range o.Headers {
+		h := &o.Headers[i]
+		out.Headers = append(out.Headers, access.Header{Name: string(h.Name), Values: h.Values, Not: h.Not})
+	}
+	return out, ""
+}
+
+func pathsOf(list []v1alpha1.AccessPath) ([]access.Path, string) {
+	var out []access.Path
+	for i, p := range list {
+		kind := access.PathPrefix
+		switch p.Type {
+		case gatewayv1.PathMatchPathPrefix, "":
+		case gatewayv1.PathMatchExact:
+			kind = access.PathExact
+		case gatewayv1.PathMatchRegularExpression:
+			kind = access.PathRegex
+		default:
+			return out, fmt.Sprintf("[%d].type %q: want Exact, PathPrefix or RegularExpression", i, p.Type)
+		}
+		out = append(out, access.Path{Kind: kind, Value: p.Value})
+	}
+	return out, ""
+}
+
+// at are the rules as they hold for a port. A rule about other ports is left out;
+// that its policy is an Allow counts all the same.
+func (a *accessRules) at(port uint16) []access.Rule {
+	var out []access.Rule
+	for i := range a.rules {
+		r := &a.rules[i]
+		if r.bad != "" {
+			if a.action == access.Deny {
+				out = append(out, r.Rule)
+			}
+			continue
+		}
+		one := r.Rule
+		for j := range r.operations {
+			if o := &r.operations[j]; len(o.ports) == 0 || slices.Contains(o.ports, int32(port)) {
+				one.To = append(one.To, o.Operation)
+			}
+		}
+		if len(one.To) > 0 || len(r.operations) == 0 {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// accessPart is what one policy brings to the rules of a port.
+type accessPart struct {
+	*accessRules
+	from  Ref
+	rules []access.Rule
+}
+
+// maxAccessRules bounds the rules for one target: those of all levels fit in a
+// view. What is over denies everything, for a Deny may be among it.
+const maxAccessRules = access.MaxRules / 8
+
+// tooMany stands in for the rules of a target that has more than it may.
+var tooMany = accessPart{accessRules: &accessRules{}, rules: []access.Rule{{Name: "accesspolicy/too-many-rules", Action: access.Deny}}}
+
+// accessParts gathers what the policies along some levels bring to a port, the
+// nearest first.
+func (b *Builder) accessParts(levels []level, port uint16) []accessPart {
+	if len(b.policies) == 0 {
+		return nil
+	}
+	var out []accessPart
+	seen := map[*anyPolicy]bool{}
+	for _, l := range levels {
+		count := 0
+		for _, p := range b.policiesFor(l) {
+			if p.access == nil {
+				continue
+			}
+			if count += len(p.access.rules); count > maxAccessRules {
+				out = append(out, tooMany)
+				break
+			}
+			if !seen[p] {
+				seen[p] = true
+				out = append(out, accessPart{p.access, p.Ref, p.access.at(port)})
+			}
+		}
+	}
+	return out
+}
+
+// nobody is no caller: no namespace has such a name.
+const nobody = "-"
+
+// accessSpec adds parts up. It is nil when they decide nothing.
+func accessSpec(parts []accessPart) *access.Spec {
+	out := &access.Spec{Default: access.Allow}
+	var said, audited v1alpha1.AccessAction
+	var auditor Ref
+	allows := false
+	for _, p := range parts {
+		out.Rules = append(out.Rules, p.rules...)
+		out.Explain = out.Explain || p.explain
+		allows = allows || p.action == access.Allow && !p.audit && len(p.accessRules.rules) > 0
+		switch {
+		case p.said == "":
+		case p.audit && audited == "":
+			audited, auditor = p.said, p.from
+		case !p.audit && said == "":
+			said = p.said
+		}
+	}
+	if allows || said == v1alpha1.AccessDeny {
+		out.Default = access.Deny
+	}
+	if audited == v1alpha1.AccessDeny && out.Default == access.Allow {
+		// An Allow in audit that nobody meets has what it leaves out counted.
+		out.Rules = append(out.Rules, access.Rule{Name: objectName(auditor) + "#default", Action: access.Allow, Audit: true,
+			From: []access.Source{{Namespaces: []string{nobody}}}})
+	}
+	if out.Default == access.Allow && len(out.Rules) == 0 {
+		return nil
+	}
+	if _, err := access.Compile(*out, ""); err != nil {
+		return &access.Spec{Rules: tooMany.rules, Explain: out.Explain}
+	}
+	return out
+}
+
+// guardOf is who may come in, nil when nothing is said.
+func guardOf(spec *access.Spec, a *authentication) *policy.Guard {
+	out := &policy.Guard{Access: spec, JWT: a.jwt, External: a.external}
+	if *out == (policy.Guard{}) {
+		return nil
+	}
+	return out
+}
+
+// guardSources tell where rules come from, in the order in which they are tried:
+// what denies before what allows.
+func guardSources(rule string, g *policy.Guard) []mesh.FieldSource {
+	if g == nil || g.Access == nil {
+		return nil
+	}
+	var out []mesh.FieldSource
+	for _, action := range []access.Action{access.Deny, access.Allow} {
+		for i := range g.Access.Rules {
+			if r := &g.Access.Rules[i]; r.Action == action {
+				out = append(out, mesh.FieldSource{Rule: rule, Field: fmt.Sprintf("access.rules[%03d]", len(out)), Value: access.Describe(r), From: r.Name})
+			}
+		}
+	}
+	return out
+}
+
+// guard fills in who may take a gateway's rule. A rule of a mesh route is guarded
+// where it leads; where nobody there keeps to it, it leads nowhere.
+func (u *use) guard(to *route.Rule) {
+	levels := []level{{u.r.Ref, ""}}
+	if to.Section != "" {
+		levels = []level{{u.r.Ref, to.Section}, {u.r.Ref, ""}}
+	}
+	if u.gateway.Kind == nil {
+		if u.b.unenforced(u.r, levels, to) {
+			to.Filters, to.Backends = route.Filters{}, nowhere
+		}
+		return
+	}
+	auth := u.b.authenticationOf(levels)
+	g := guardOf(accessSpec(u.b.accessParts(levels, u.b.listenerPort(u.gateway.Name, u.listener))), auth)
+	if g == nil {
+		return
+	}
+	guarded(to, g)
+	for _, s := range append(auth.sources, guardSources(to.Name, g)...) {
+		s.Rule = to.Name
+		u.sources = append(u.sources, s)
+	}
+}
+
+// guarded gives a rule a guard of its own.
+func guarded(to *route.Rule, g *policy.Guard) {
+	p := *policy.DefaultRequest
+	if to.Policy != nil {
+		p = *to.Policy
+	}
+	p.Guard = g
+	to.Policy = &p
+}
+
+func (b *Builder) listenerPort(n mesh.Name, name gatewayv1.SectionName) uint16 {
+	if g := b.gateways[n]; g != nil {
+		for i := range g.Spec.Listeners {
+			if g.Spec.Listeners[i].Name == name {
+				return uint16(g.Spec.Listeners[i].Port)
+			}
+		}
+	}
+	return 0
+}
+
+// guardListener is who may come in to a gateway's listener. What is said of the
+// mesh and of namespaces is for the workloads there, not for their edge.
+func (b *Builder) guardListener(g *mesh.Gateway, l *listener) *policy.Inbound {
+	self := Ref{object.Gateway, g.Name}
+	levels := []level{{self, string(l.Name)}, {self, ""}}
+	auth := b.authenticationOf(levels)
+	guard := guardOf(accessSpec(b.accessParts(levels, uint16(l.Port))), auth)
+	if guard == nil {
+		return nil
+	}
+	for _, s := range append(auth.sources, guardSources("", guard)...) {
+		put(&g.Sources, string(l.Name), append(g.Sources[string(l.Name)], s))
+	}
+	return &policy.Inbound{Guard: guard}
+}
+
+// settleShared moves the guards of listeners that share a port and say different
+// things to their routes: the proxy has one listener for the port.
+func settleShared(g *mesh.Gateway) {
+	at := map[netip.AddrPort]*policy.Inbound{}
+	differ := map[netip.AddrPort]bool{}
+	for i := range g.Listeners {
+		l := &g.Listeners[i]
+		if first, there := at[l.Listen]; there && !reflect.DeepEqual(first, l.Inbound) {
+			differ[l.Listen] = true
+		}
+		at[l.Listen] = l.Inbound
+	}
+	for i := range g.Listeners {
+		l := &g.Listeners[i]
+		if !differ[l.Listen] || l.Inbound == nil {
+			continue
+		}
+		guard := l.Inbound.Guard
+		l.Inbound = nil
+		l.Routes = copyRules(l.Routes, func(r *route.Rule) bool {
+			both := guard
+			if r.Policy != nil {
+				both = bothGuards(guard, r.Policy.Guard)
+			}
+			guarded(r, both)
+			return true
+		})
+		// Of bytes that aren't looked at nothing is asked but at the listener's door.
+		l.Streams = copyRules(l.Streams, func(*route.Rule) bool { return false })
+	}
+}
+
+// copyRules is a table with other rules: those that f keeps.
+func copyRules(s route.Spec, f func(*route.Rule) bool) route.Spec {
+	var out route.Spec
+	for _, h := range s.Hosts {
+		var rules []route.Rule
+		for _, r := range h.Rules {
+			if f(&r) {
+				rules = append(rules, r)
+			}
+		}
+		h.Rules = rules
+		out.Hosts = append(out.Hosts, h)
+	}
+	return out
+}
+
+// bothGuards asks for what each asks for. Where that is two different things of
+// one sort nobody gets in.
+func bothGuards(x, y *policy.Guard) *policy.Guard {
+	if y == nil || reflect.DeepEqual(x, y) {
+		return x
+	}
+	out := *x
+	clash := x.Access != nil && y.Access != nil || x.JWT != nil && y.JWT != nil || x.External != nil && y.External != nil
+	if y.Access != nil {
+		out.Access = y.Access
+	}
+	if y.JWT != nil {
+		out.JWT = y.JWT
+	}
+	if y.External != nil {
+		out.External = y.External
+	}
+	if clash {
+		out.Access = &access.Spec{Rules: []access.Rule{{Name: "accesspolicy/route-and-shared-listener", Action: access.Deny}}}
+	}
+	return &out
+}
