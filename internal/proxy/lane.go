@@ -127,6 +127,7 @@ func (n *lane) settings(t *live.Table) {
 	n.dialer.Timeout = or(t.Proxy.Settings.ConnectTimeout, DefaultConnectTimeout)
 	n.http.Limits = limits(&t.Proxy.Settings)
 	n.http.Multiplex = multiplex(&t.Proxy.Settings)
+	n.http.Zone = t.Proxy.Zone
 	n.trust(t)
 }
 

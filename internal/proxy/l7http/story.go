@@ -137,6 +137,16 @@ func (x *Exchange) noteAnswer(r *h1.Response) {
 	}
 }
 
+// noteEnd adds the id to the trailers of a call that they say has failed: its head
+// went well.
+func (x *Exchange) noteEnd(trailers []h1.Field) []h1.Field {
+	t := x.trail
+	if t == nil || x.status < 500 || t.id != 0 || !x.call {
+		return trailers
+	}
+	return append(trailers, x.storyField())
+}
+
 // noteFailure notes an answer in the endpoint's place, and gives it the id.
 func (x *Exchange) noteFailure(f *Failure) {
 	if x.trail == nil || f.Error == "" || f.Status < 400 {
@@ -253,6 +263,8 @@ func (x *Exchange) tellEndpoints(s *story.Story, tries []story.Try) {
 			state = "ejected"
 		case e.Suspect:
 			state = "suspect"
+		case x.worker.Zone != "" && e.Zone != x.worker.Zone:
+			state = "other_zone"
 		}
 		s.AddEndpoint(story.Endpoint{Address: e.Address, Workload: e.Workload, State: state})
 	}

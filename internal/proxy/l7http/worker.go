@@ -37,6 +37,8 @@ type Worker struct {
 	// answer always is; 0 takes story.DefaultSlow.
 	Stories story.Book
 	Slow    time.Duration
+	// Zone is where the proxy is; empty when unknown.
+	Zone string
 	// Closed is called when a client's connection has ended.
 	Closed func()
 	// Draining makes every answer the last one of its connection.
