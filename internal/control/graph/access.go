@@ -456,3 +456,59 @@ func bothGuards(x, y *policy.Guard) *policy.Guard {
 	}
 	return &out
 }
+
+// accessTaken says what a target takes of an AccessPolicy.
+func (b *Builder) accessTaken(p *anyPolicy, t section) []Condition {
+	count := 0
+	for _, o := range b.policiesFor(t) {
+		if o.access != nil {
+			count += len(o.access.rules)
+		}
+		if o == p {
+			break
+		}
+	}
+	if count > maxAccessRules {
+		return []Condition{{Type: "Accepted", Reason: string(gatewayv1.PolicyReasonConflicted),
+			Message: fmt.Sprintf("the target has more than %d rules with this policy's: everything is denied until there are fewer", maxAccessRules)}}
+	}
+	var bad []string
+	for i := range p.access.rules {
+		if why := p.access.rules[i].bad; why != "" {
+			bad = append(bad, why)
+		}
+	}
+	if len(bad) > 0 {
+		effect := "until it is right an Allow allows nothing"
+		if p.access.action == 0 {
+			effect = "until it is right everything is denied that the rule could be about"
+		}
+		return []Condition{{Type: "Accepted", Reason: string(gatewayv1.PolicyReasonInvalid), Message: strings.Join(bad, "; ") + " (" + effect + ")"}}
+	}
+	ok := accepted(string(gatewayv1.PolicyReasonAccepted))
+	if p.access.audit {
+		ok.Message = "audit: what it would refuse is counted and let pass"
+	}
+	r := b.routes[t.Ref]
+	if r == nil {
+		return []Condition{ok}
+	}
+	o := b.routedAccess(p, r, t.name)
+	const most = 8
+	if len(o.problems) > most {
+		o.problems = append(o.problems[:most], fmt.Sprintf("and %d more", len(o.problems)-most))
+	}
+	text := strings.Join(o.problems, "; ")
+	if p.access.lenient {
+		text += " (let pass: ifUnenforceable is Allow)"
+	} else {
+		text += " (denied: ifUnenforceable is Deny)"
+	}
+	switch {
+	case len(o.problems) == 0:
+		return []Condition{ok}
+	case !o.holds:
+		return []Condition{{Type: "Accepted", Reason: "Unenforceable", Message: text}}
+	}
+	return []Condition{ok, {Type: string(gatewayv1.RouteConditionPartiallyInvalid), True: true, Reason: "Unenforceable", Message: text}}
+}
