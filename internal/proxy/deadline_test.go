@@ -230,3 +230,38 @@ func grpcAnswer(code string, fields ...string) http.HandlerFunc {
 		}
 	}
 }
+
+// A caller who hardly waits says nothing of the endpoints: none is put out.
+func TestImpatience(t *testing.T) {
+	app := program(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		ms, _ := strconv.Atoi(r.Header.Get("Tulle-Timeout"))
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		w.WriteHeader(504) // it knows that nobody waits any more
+	})
+	v := clientView(netip.MustParseAddrPort(start(t, serverView(app), 1).addr(t, "in")), cartID, view.HTTP)
+	v.Endpoints[cart].List = append(v.Endpoints[cart].List, view.Endpoint{
+		Address: netip.MustParseAddrPort(start(t, serverView(program(t, timeouts)), 1).addr(t, "in")), Identity: cartID, Workload: "cart-2.default",
+	})
+	v.Endpoints[cart].Policy = &policy.Upstream{Balance: policy.Balance{Algorithm: policy.RoundRobin}, Ejection: policy.Ejection{Consecutive: 2, Base: time.Minute, MaxBackoff: time.Minute, Window: time.Minute, Max: 100}}
+	for _, peers := range []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2} {
+		v.Proxy.Settings.PeerProtocol = peers
+		web, late := start(t, v, 1), 0
+		for _, two := range []bool{false, true} {
+			c := client(t, two)
+			for range 12 {
+				if got, code := askFor(t, c, "http://"+web.addr(t, "out")+"/", "Tulle-Timeout", "33"); code == 504 {
+					late++
+				} else if code != 200 {
+					t.Fatalf("status %d: %s", code, got)
+				}
+			}
+		}
+		if late < 4 {
+			t.Errorf("only %d requests went to the slow endpoint", late)
+		}
+		if m := web.metrics(t); strings.Contains(m, "tulle_endpoint_ejections_total{") {
+			t.Errorf("%s", lines(m, "tulle_endpoint_ejections_total"))
+		}
+	}
+}
