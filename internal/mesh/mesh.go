@@ -23,6 +23,9 @@ type Snapshot struct {
 	Gateways  map[Name]*Gateway
 	// Endpoints holds one set per service port.
 	Endpoints map[PortKey]*EndpointSet
+	// Egress says where outside the mesh the workloads of a namespace may call;
+	// "" is for namespaces without an entry. None is anywhere.
+	Egress map[string]*Egress
 }
 
 // Name is the namespace and name of an object.

@@ -52,6 +52,7 @@ var ProxyMessage = pb.Describe(
 	pb.Struct(8, "settings", settingsMessage, func(p *Proxy) *Settings { return &p.Settings }),
 	pb.String(9, "identity_dir", maxPath, func(p *Proxy) *string { return &p.IdentityDir }),
 	pb.String(10, "zone", maxName, func(p *Proxy) *string { return &p.Zone }),
+	pb.Pointer(11, "egress", egressMessage, func(p *Proxy) **policy.Egress { return &p.Egress }),
 )
 
 var settingsMessage = pb.Describe(

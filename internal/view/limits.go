@@ -32,6 +32,7 @@ const (
 	maxDomains      = 256   // trust domains of the bundle
 	maxIssuers      = 64    // of one guard
 	maxKeys         = 65536 // bytes of an issuer's keys
+	maxOutside      = 1024  // places outside the mesh that may be called
 	maxDenied       = 10000 // identities that are denied
 	maxKeyID        = 64    // bytes of a root's key id
 	maxRoots        = 256   // of one trust domain

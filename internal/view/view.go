@@ -59,6 +59,8 @@ type Proxy struct {
 	// state file alone finds bundle.pem, NAME.pem and NAME-key.pem; empty when
 	// the control plane certifies it.
 	IdentityDir string
+	// Egress is where outside the mesh its program may call; nil is anywhere.
+	Egress *policy.Egress
 }
 
 // Settings are limits and times; a zero value means the default named in

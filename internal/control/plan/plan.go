@@ -187,11 +187,13 @@ func Proxy(s *mesh.Snapshot, name mesh.Name, role view.Role) *view.Proxy {
 	if w := s.Workloads[name]; w != nil && role != view.Gateway {
 		p.Identity, p.Zone = w.Identity.String(), w.Zone
 		p.Listeners = sidecar(s, w)
+		p.Egress = s.EgressOf(name.Namespace, w.Identity)
 		return p
 	}
 	if g := s.Gateways[name]; g != nil && role != view.Sidecar {
 		p.Role, p.Identity = view.Gateway, g.Identity.String()
 		p.Listeners = edge(g)
+		p.Egress = s.EgressOf(name.Namespace, g.Identity)
 		return p
 	}
 	return nil
