@@ -3,12 +3,14 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -237,10 +239,13 @@ func TestAccessOpaque(t *testing.T) {
 			app := serve(t, func(c net.Conn) { got <- struct{}{} })
 			server, log := startGuarded(t, guardedView(app, s), loops)
 			web := start(t, callerView(webID, server.addr(t, "in"), view.TCP, 0), 1)
-			c := dialTo(t, web.addr(t, "out"))
-			io.WriteString(c, "hello")
-			if b, err := io.ReadAll(c); err == nil && len(b) > 0 {
-				t.Errorf("%s: got %q", name, b)
+			if c, err := net.Dial("tcp", web.addr(t, "out")); err == nil { // else it is reset already
+				c.SetDeadline(time.Now().Add(wait))
+				io.WriteString(c, "hello")
+				if b, _ := io.ReadAll(c); len(b) > 0 {
+					t.Errorf("%s: got %q", name, b)
+				}
+				c.Close()
 			}
 			comes(t, "the refusal's metric", func() bool {
 				m := server.metrics(t)
@@ -340,5 +345,34 @@ func TestAccessCallers(t *testing.T) {
 	}
 	if n := strings.Count(string(b), `"peer"`); n > 2*17+2 {
 		t.Errorf("%d entries: %s", n, b)
+	}
+}
+
+// TestAccessServerNames: rules about the name that a client's own TLS asks for
+// hold where that is passed through, at either kind of listener.
+func TestAccessServerNames(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	certified.Close()
+	app := serve(t, func(c net.Conn) {
+		s := tls.Server(c, certified.TLS)
+		defer s.Close()
+		io.Copy(s, s)
+	})
+	deny := &access.Spec{Default: access.Allow, Rules: []access.Rule{{Name: "d", Action: access.Deny, To: []access.Operation{{ServerNames: []string{"*.secret.example"}}}}}}
+	in := guardedView(app, deny)
+	in.Proxy.Listeners[0].Plaintext, in.Proxy.Listeners[0].Protocol = true, view.TCP
+	edge := edgeView()
+	l := &edge.Proxy.Listeners[0]
+	l.Protocol, l.Destination, l.Routes = view.TCP, backendKey, route.Spec{}
+	l.Inbound = in.Proxy.Listeners[0].Inbound
+	edge.Endpoints[backendKey].List = []view.Endpoint{{Address: app}}
+	for name, addr := range map[string]string{"inbound": start(t, in, 1).addr(t, "in"), "edge": start(t, edge, 1).addr(t, "http")} {
+		for sni, want := range map[string]bool{"a.open.example": true, "a.secret.example": false, "A.Secret.example": false} {
+			c := tls.Client(dialTo(t, addr), &tls.Config{InsecureSkipVerify: true, ServerName: sni})
+			if err := c.Handshake(); (err == nil) != want {
+				t.Errorf("%s, %s: %v", name, sni, err)
+			}
+			c.Close()
+		}
 	}
 }

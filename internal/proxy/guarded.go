@@ -26,9 +26,9 @@ import (
 const accessDenied = "access_denied"
 
 // guarded lets a door keep to its listener's rules. When they are others than
-// before, all that is open is looked at again.
+// before, or may be, all that is open is looked at again.
 func (n *lane) guarded(d *guard.Door, l *live.Listener) {
-	if d.Update(l.Access) {
+	if d.Update(l.Destination, l.Access) || l.RouteAccess != nil {
 		n.recheckSoon()
 	}
 }
@@ -61,8 +61,7 @@ func (n *lane) recheck() {
 	}
 	for _, c := range list {
 		if c.caller.Forbidden(true, n.loop.Now()) {
-			n.shard.Error(c.about.direction, c.about.service, accessDenied)
-			c.carried.Reset()
+			c.forbid()
 		}
 	}
 	for _, c := range n.clusters {
@@ -75,6 +74,16 @@ func (n *lane) recheck() {
 			}
 		}
 	}
+}
+
+// forbid ends an opaque connection.
+func (c *incoming) forbid() {
+	if c.carried == nil { // it isn't known yet where it goes
+		c.forbidden = true
+		return
+	}
+	c.lane.shard.Error(c.about.direction, c.about.service, accessDenied)
+	c.carried.Reset()
 }
 
 // retirer is a lane whose timer for clients' certificates is over.

@@ -27,6 +27,7 @@ type incoming struct {
 	caller     *guard.Caller
 	carried    *l4.Early
 	serverName string // that the client's own TLS asks for
+	forbidden  bool   // by rules that came while it waited
 }
 
 // about is what was found out about a connection.
@@ -88,6 +89,13 @@ func (c *incoming) found(protocol string, how sniff.How) {
 // opaque carries the connection's bytes to an endpoint of the cluster, over the
 // connection that is there already, if one is.
 func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
+	if c.forbidden {
+		if early != nil {
+			early.Drop()
+		}
+		c.refuse(accessDenied)
+		return
+	}
 	c.tcp = true
 	o.Done = c.gone
 	if early != nil {

@@ -16,6 +16,8 @@ import (
 
 	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -271,6 +273,101 @@ func TestExpiredPeer(t *testing.T) {
 				ca.shortLived(t, which.credentials, id, time.Hour) // renewed
 				comes(t, "another connection", func() bool { asked(); return opened(2) })
 			})
+		}
+	}
+}
+
+// TestAccessWithdrawnEdge: an edge looks at the rules of a request's route again,
+// and knows what was asked for before its filters changed that.
+func TestAccessWithdrawnEdge(t *testing.T) {
+	eachLoops(t, func(t *testing.T, loops int) {
+		app := program(t, ticks)
+		with := func(listener, route1 *access.Spec) *view.View {
+			v := edgeView(app)
+			l := &v.Proxy.Listeners[0]
+			if listener != nil {
+				l.Inbound = &policy.Inbound{Guard: &policy.Guard{Access: listener}}
+			}
+			first := route.Rule{Name: "first", Matches: prefix("/first"), Backends: l.Routes.Hosts[0].Rules[0].Backends,
+				Filters: route.Filters{Rewrite: &route.Rewrite{Change: route.PrefixPath, Path: "/other"}}}
+			if route1 != nil {
+				first.Policy = &policy.Request{Guard: &policy.Guard{Access: route1}}
+			}
+			l.Routes.Hosts[0].Rules = append([]route.Rule{first}, l.Routes.Hosts[0].Rules...)
+			return v
+		}
+		p := start(t, with(nil, nil), loops)
+		url := "http://" + p.addr(t, "http")
+		c := patientClient(t, true)
+		firstA, firstB, other := streaming(t, c, url+"/first/a"), streaming(t, c, url+"/first/b"), streaming(t, c, url+"/other")
+		socket := upgraded(t, p.addr(t, "http"), "/first/a")
+
+		denyA := &access.Spec{Default: access.Allow, Rules: []access.Rule{{Name: "a", Action: access.Deny, To: []access.Operation{{Paths: paths("/first/a")}}}}}
+		p.Follow(tableOf(t, with(nil, denyA)))
+		firstA.ends(t)
+		socket.ends(t)
+		firstB.goesOn(t)
+		other.goesOn(t)
+
+		nobody := &access.Spec{Default: access.Allow, Rules: []access.Rule{{Name: "local", Action: access.Deny, From: []access.Source{{Networks: []string{"127.0.0.0/8"}}}}}}
+		p.Follow(tableOf(t, with(nobody, denyA)))
+		firstB.ends(t)
+		other.ends(t)
+	})
+}
+
+// TestAccessWithdrawnUpload: what was asked for is known for as long as it takes,
+// also when a body that can't be kept has taken the head's place.
+func TestAccessWithdrawnUpload(t *testing.T) {
+	for _, two := range []bool{false, true} {
+		app := program(t, func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			io.Copy(io.Discard, r.Body)
+		})
+		v := serverView(app)
+		v.Proxy.Listeners[0].Plaintext = true
+		server := start(t, v, 1)
+		c := patientClient(t, two)
+		upload := func(path string) chan error {
+			r, w := io.Pipe()
+			t.Cleanup(func() { w.Close() })
+			ended := make(chan error, 1)
+			q, _ := http.NewRequest("POST", "http://"+server.addr(t, "in")+path, r)
+			go func() {
+				block := make([]byte, 32<<10)
+				for {
+					if _, err := w.Write(block); err != nil {
+						ended <- err
+						return
+					}
+				}
+			}()
+			go func() {
+				resp, err := c.Do(q)
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+				r.CloseWithError(io.ErrClosedPipe)
+				ended <- err
+			}()
+			return ended
+		}
+		keeps, loses := upload("/keeps"), upload("/loses")
+		time.Sleep(100 * time.Millisecond) // some megabytes
+		deny := &access.Spec{Default: access.Allow, Rules: []access.Rule{{Name: "d", Action: access.Deny, To: []access.Operation{{Paths: paths("/loses")}}}}}
+		changed := guardedView(app, deny)
+		changed.Proxy.Listeners[0].Plaintext = true
+		server.Follow(tableOf(t, changed))
+		select {
+		case <-loses:
+		case <-time.After(wait):
+			t.Errorf("two=%t: the upload goes on", two)
+		}
+		select {
+		case err := <-keeps:
+			t.Errorf("two=%t: the other one ended: %v", two, err)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

@@ -89,7 +89,7 @@ func TestRulesChange(t *testing.T) {
 		table           *access.Table
 		get, post, ends bool // refused, refused, must end
 	}{{nil, false, false, false}, {deny, false, true, false}, {nobody, true, true, true}, {deny, false, true, false}, {nil, false, false, false}} {
-		d.Update(step.table)
+		d.Update("cart.default:80", step.table)
 		get, post := c.Ask(request("GET", "/"), nil, 0) != nil, c.Ask(request("POST", "/"), nil, 0) != nil
 		if ends := c.Forbidden(false, 0); get != step.get || post != step.post || ends != step.ends {
 			t.Errorf("%+v: GET %t, POST %t, ends %t", step, get, post, ends)
@@ -119,7 +119,7 @@ func TestRoute(t *testing.T) {
 			t.Errorf("%s: refused %t", method, refused)
 		}
 	}
-	d.Update(compile(t, access.Spec{}))
+	d.Update("cart.default:80", compile(t, access.Spec{}))
 	if c.Ask(request("GET", "/"), route, 0) == nil {
 		t.Error("the listener's rules don't count")
 	}
@@ -138,7 +138,7 @@ func TestLogBound(t *testing.T) {
 	out := &lines{}
 	k, _ := keeper(out)
 	d := k.Door(meter.Inbound, "cart.default:80", false)
-	d.Update(compile(t, access.Spec{}))
+	d.Update("cart.default:80", compile(t, access.Spec{}))
 	c := caller(d, web)
 	refuse := func(now time.Duration) {
 		c.Ask(request("GET", "/\n\x1b"+strings.Repeat("x", 1000)), nil, now).Log("0123", now)
@@ -191,7 +191,7 @@ func TestObserved(t *testing.T) {
 	c.Ask(request("GET", "/"), nil, 0)
 	c.Ask(request("BREW", "/pot"), nil, 0)
 	c.Ask(request("POST", "/test.Echo/Unary"), nil, 0)
-	d.Update(compile(t, access.Spec{}))
+	d.Update("cart.default:80", compile(t, access.Spec{}))
 	c.Ask(request("GET", "/shop/items"), nil, 0)
 	caller(d, identity.ID{}).Enter(0)
 	uri := web.String()
@@ -262,7 +262,7 @@ func thousand() access.Spec {
 func TestNoAllocation(t *testing.T) {
 	k, _ := keeper(&lines{})
 	d := k.Door(meter.Inbound, "cart.default:80", true)
-	d.Update(compile(t, thousand()))
+	d.Update("cart.default:80", compile(t, thousand()))
 	c := caller(d, id("mesh.local", "default", "sa1"))
 	reqs := []*access.Request{request("GET", "/v1/items/7"), request("POST", "/v51/items/8"), request("GET", "/v101/items")}
 	i := 0
@@ -278,7 +278,7 @@ func TestNoAllocation(t *testing.T) {
 func BenchmarkAsk(b *testing.B) {
 	k, _ := keeper(&lines{})
 	d := k.Door(meter.Inbound, "cart.default:80", true)
-	d.Update(compile(b, thousand()))
+	d.Update("cart.default:80", compile(b, thousand()))
 	c := caller(d, id("mesh.local", "default", "sa1"))
 	for name, reqs := range map[string][]*access.Request{
 		"same":        {request("GET", "/v1/items/7")},

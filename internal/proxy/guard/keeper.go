@@ -64,9 +64,9 @@ func (k *Keeper) Door(d meter.Direction, service string, observe bool) *Door {
 
 // Update takes other rules, nil for none, and reports whether that is a change:
 // then callers should be looked at again. Decisions keep to the new rules at once.
-func (d *Door) Update(t *access.Table) bool {
+func (d *Door) Update(service string, t *access.Table) bool {
 	changed := d.table != t
-	d.table = t
+	d.service, d.table = service, t
 	return changed
 }
 
