@@ -1,6 +1,7 @@
 package overload
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -11,9 +12,12 @@ const (
 	// impatience is the part, one in so many, to which the patience of those in a
 	// line is cut when there has been one for as long as they may wait: a line that
 	// always stands makes everybody late and helps nobody (as with CoDel). It has
-	// gone when so many requests as calm in a row had no need to wait.
+	// gone when so many requests in a row had no need to wait as calm and calmLimits
+	// times the limit: after a pause that many get in before it shows that they are
+	// too many.
 	impatience = 8
 	calm       = 16
+	calmLimits = 4
 )
 
 // Waiter is a request that waits. Both are called on the line's loop, and only one
@@ -49,7 +53,7 @@ type Ticket struct {
 // NewLine makes a line. wake may be called from any goroutine: it has the line's
 // loop call Serve soon.
 func (g *Gate) NewLine(now time.Duration, wake func()) *Line {
-	l := &Line{gate: g, wake: wake, direct: calm, began: now}
+	l := &Line{gate: g, wake: wake, direct: math.MaxInt32, began: now}
 	for i := range l.levels {
 		head := &l.levels[i]
 		head.next, head.prev = head, head
@@ -101,7 +105,7 @@ func (l *Line) Join(level uint8, now time.Duration, w Waiter) *Ticket {
 	} else {
 		l.free = t.next
 	}
-	if l.direct >= calm {
+	if l.direct >= max(calm, calmLimits*int(l.gate.limit.Load())) {
 		l.began = now
 	}
 	l.direct = 0
