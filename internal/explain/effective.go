@@ -35,7 +35,7 @@ func ServicePolicies(s *mesh.Snapshot, n mesh.Name) []Effective {
 		out = append(out, Effective{At: at,
 			Request:  sourced(Request(svc.Request[p.Port]), sources, ""),
 			Upstream: sourced(Upstream(svc.Upstream[p.Port]), sources, ""),
-			Inbound:  sourced(Inbound(svc.Inbound[p.Port]), sources, ""),
+			Inbound:  sourced(append(guardFields(svc, p.Port), Inbound(svc.Inbound[p.Port])...), sources, ""),
 		})
 		specs := []route.Spec{svc.Routes[p.Port]}
 		for _, ns := range sortedKeys(svc.Consumers) {

@@ -100,6 +100,8 @@ func (a *API) Handler() http.Handler {
 		return t, err
 	})
 	handle("POST /tulle/v1/explain", a.explainRequest)
+	handle("POST /tulle/v1/access", a.access)
+	handle("GET /tulle/v1/adoption", a.adoption)
 	handle("POST /tulle/v1/diff", a.diff)
 	handle("GET /tulle/v1/policies", a.policies)
 	handle("GET /tulle/v1/why", a.why)

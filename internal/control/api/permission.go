@@ -34,6 +34,8 @@ var permit = map[string]func(r *http.Request, w *operator.Who) error{
 	"GET /tulle/v1/proxies/{namespace}/{name}":             ofNamespace,
 	"GET /tulle/v1/proxies/{namespace}/{name}/connections": ofNamespace,
 	"POST /tulle/v1/explain":                               func(_ *http.Request, w *operator.Who) error { return w.May(operator.View, "") },
+	"POST /tulle/v1/access":                                func(_ *http.Request, w *operator.Who) error { return w.May(operator.View, "") },
+	"GET /tulle/v1/adoption":                               anyone,
 	"POST /tulle/v1/diff":                                  func(_ *http.Request, w *operator.Who) error { return w.May(operator.View, "") },
 	// These look at what is asked for themselves.
 	"POST /tulle/v1/join-tokens":  inside,

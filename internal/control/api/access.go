@@ -1,0 +1,43 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/explain"
+	"tulle.dev/tulle/internal/telemetry"
+)
+
+// access answers POST /tulle/v1/access.
+func (a *API) access(w http.ResponseWriter, r *http.Request) (any, error) {
+	var q explain.AccessQuestion
+	r.Body = http.MaxBytesReader(w, r.Body, maxQuestion)
+	if err := readJSON(w, r, &q); err != nil {
+		return nil, err
+	}
+	out, err := explain.Access(a.config.Mesh.Snapshot(), q)
+	if err != nil {
+		return nil, failure(http.StatusBadRequest, client.ReasonBadRequest, "%s", err)
+	}
+	return out, nil
+}
+
+// adoptionSignals is how far traffic has come; telemetry/query's Engine has it.
+type adoptionSignals interface {
+	Adoption(ctx context.Context, window time.Duration) (telemetry.Adoption, error)
+}
+
+// adoption answers GET /tulle/v1/adoption.
+func (a *API) adoption(_ http.ResponseWriter, r *http.Request) (any, error) {
+	d, err := a.window(r)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := a.config.Signals.(adoptionSignals)
+	if !ok {
+		return nil, failure(http.StatusServiceUnavailable, client.ReasonUnavailable, "this control plane keeps no metrics")
+	}
+	return s.Adoption(r.Context(), d)
+}
