@@ -25,6 +25,9 @@ type Load struct {
 	Latency  float64 `json:"latency_ms"`
 	Pending  int     `json:"pending"`
 	Idle     int     `json:"idle_connections"`
+	// Closes is after how long a rest the endpoint was seen to close a connection;
+	// 0 when it never was.
+	Closes float64 `json:"closes_idle_after_ms,omitempty"`
 }
 
 // Pools tells the load of every endpoint and the connections to it.
@@ -40,6 +43,7 @@ func (p *Proxy) Pools() any {
 					Loop: n.loop.Index, Service: c.Key, Endpoint: e.Address.String(),
 					Latency: float64(e.Latency(int64(n.loop.Now()))) / float64(time.Millisecond),
 					Pending: e.Pending(), Idle: dial.PoolOf(e).Len(),
+					Closes: float64(dial.PoolOf(e).Learnt()) / float64(time.Millisecond),
 				})
 			}
 		}

@@ -111,9 +111,9 @@ func (b *Budget) Return(now time.Duration) {
 	}
 }
 
-// Spent is how much of the budget is used now: requests and further tries of the
+// spent is how much of the budget is used now: requests and further tries of the
 // window.
-func (b *Budget) Spent(now time.Duration) (requests, tries uint64) {
+func (b *Budget) spent(now time.Duration) (requests, tries uint64) {
 	s := secondOf(now)
 	for i := max(s-seconds+1, 1); i <= s; i++ {
 		requests += count(&b.slots[i%slots].requests, i)

@@ -84,7 +84,7 @@ func TestBudgetIsShared(t *testing.T) {
 				if sum > int(least) || sum == 0 {
 					t.Errorf("%d further tries, want at most %d", sum, least)
 				}
-				if requests, _ := all.Of(meter.Outbound, "a.b:1").Spent(time.Second); requests != uint64(loops)*1000 {
+				if requests, _ := all.Of(meter.Outbound, "a.b:1").spent(time.Second); requests != uint64(loops)*1000 {
 					t.Errorf("%d requests counted, want %d", requests, loops*1000)
 				}
 			})

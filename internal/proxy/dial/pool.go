@@ -65,6 +65,10 @@ func (p *Pool) Keep(limit time.Duration) time.Duration {
 	return min(limit, below(p.learnt))
 }
 
+// Learnt is after how long a rest the server was seen to close a connection; 0
+// when it never was.
+func (p *Pool) Learnt() time.Duration { return p.learnt }
+
 // below is 10 % less.
 func below(d time.Duration) time.Duration { return d - d/10 }
 
