@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -364,4 +365,35 @@ func closedPort(t testing.TB) netip.AddrPort {
 	l := listen(t)
 	l.Close()
 	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// A policy with all that can be asked for costs no allocation while nothing goes
+// wrong, deadlines that travel included.
+func TestPolicyAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates: make test runs this again without it")
+	}
+	full := retrying(policy.Unsent|policy.Reset|policy.ServerError|policy.TryTimeout, func(p *policy.Request) {
+		p.Timeout, p.Try, p.StreamIdle = time.Minute, 10*time.Second, time.Minute
+		p.Hedge = policy.Hedge{After: 5 * time.Second, Max: 1}
+	})
+	v := clientView(netip.MustParseAddrPort(start(t, serverView(serve(t, fixedBackend(benchAnswer))), 1).addr(t, "in")), cartID, view.HTTP)
+	v.Destinations[cart].Policy = full
+	for _, test := range []struct {
+		name, addr string
+		most       float64
+	}{
+		{"one plain hop", start(t, policyView(full, view.HTTP, serve(t, fixedBackend(benchAnswer))), 1).addr(t, "http"), 0},
+		{"two hops with mutual TLS", start(t, v, 1).addr(t, "out"), 4},
+	} {
+		const n = 2000
+		exchange(t, test.addr, 1) // warm
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		exchange(t, test.addr, n)
+		runtime.ReadMemStats(&after)
+		if per := float64(after.Mallocs-before.Mallocs) / n; per > test.most+0.5 {
+			t.Errorf("%s: %.2f allocations a request, want at most %.0f", test.name, per, test.most)
+		}
+	}
 }
