@@ -344,11 +344,11 @@ func whatToDo(list []client.Story) string {
 		}
 		return "no route is for this request: `tulle explain request` with the same method, URL and headers says what each rule misses."
 	case "destination_unavailable":
-		if s.Policy != "" || s.Direction == "inbound" {
-			return "the service has too much to do: run more of it, or look at its TrafficPolicy's overload and limits."
-		}
 		return "no endpoint was there that may be asked: " + look(name)
 	case "connection_limit_reached":
+		if s.Direction == "inbound" {
+			return "the service has as much to do as it can: run more of it, or look at overload in its TrafficPolicy."
+		}
 		return "a limit of connections or requests is reached: run more of the service, or raise limits in its TrafficPolicy."
 	case "deadline_exceeded":
 		return "the caller's own time was over before the request could be sent: give it more, or find what is slow before this proxy."
@@ -364,7 +364,10 @@ func whatToDo(list []client.Story) string {
 		if s.Status == 429 {
 			return fmt.Sprintf("the rate limit %s is reached: ask less often, or raise it.", plain(s.Policy))
 		}
-		return "the request isn't allowed here: `tulle explain request` says by which rule."
+		if s.Status == 403 {
+			return "no access rule allows that: the serving proxy's story says which one comes nearest. If it should be allowed, change " + orElse(plain(s.Policy), "the access policy") + "."
+		}
+		return "this listener doesn't do that: the text says what."
 	case "client_gone":
 		return "the client gave up: its own timeout is shorter than what the service takes."
 	case "proxy_loop_detected":

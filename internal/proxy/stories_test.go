@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -9,6 +10,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/story"
@@ -129,5 +134,51 @@ func TestStories(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// TestStoryOfCall: a gRPC call that fails after its head went well has the id in its
+// trailers, once, and both proxies know it.
+func TestStoryOfCall(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.ForceServerCodec(raw{}))
+	s.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Echo", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{
+		StreamName: "Break", ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
+			b := []byte("so far so good")
+			if err := s.SendMsg(&b); err != nil {
+				return err
+			}
+			return status.Error(codes.Internal, "broken")
+		}}}}, nil)
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	client, server := pair(t, l.Addr().(*net.TCPAddr).AddrPort(), view.HTTP2, 2)
+	c := grpcClient(t, client.addr(t, "out"))
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	for method, inTrailer := range map[string]bool{"Break": true, "Missing": false} {
+		stream, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/test.Echo/"+method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream.CloseSend()
+		for err == nil {
+			var b []byte
+			err = stream.RecvMsg(&b)
+		}
+		ids := stream.Trailer().Get("tulle-id")
+		if head, _ := stream.Header(); !inTrailer {
+			ids = append(ids, head.Get("tulle-id")...)
+		}
+		if len(ids) != 1 {
+			t.Fatalf("%s: %v: ids %q", method, err, ids)
+		}
+		outer := client.Stories(story.Query{ID: ids[0]})
+		if len(outer) != 1 || outer[0].Kind != "failed" || outer[0].Path != "/test.Echo/"+method || len(server.Stories(story.Query{ID: outer[0].Peer})) != 1 {
+			t.Errorf("%s: %+v", method, outer)
+		}
 	}
 }

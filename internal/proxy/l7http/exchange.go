@@ -384,6 +384,7 @@ func (x *Exchange) responseEnd(trailers []h1.Field) {
 	if x.call && x.status == 200 && !x.coded {
 		x.status = 500 // a call without an outcome has failed
 	}
+	trailers = x.noteEnd(trailers)
 	x.leave(x.verdict())
 	x.count(x.status)
 	x.down.End(trailers)

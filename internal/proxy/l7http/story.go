@@ -126,9 +126,8 @@ func (x *Exchange) noteAnswer(r *h1.Response) {
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if isTulleID(f.Name) {
-			if f.Drop = true; x.endpoint != nil && x.endpoint.Identity != "" { // it is another proxy that says so
-				t.peer, _ = story.ParseID(f.Value)
-			}
+			f.Drop = true
+			x.notePeer(f)
 		}
 	}
 	t.slow = x.Cluster.Pace.Slow(t.first-x.began, x.worker.slow())
@@ -137,14 +136,32 @@ func (x *Exchange) noteAnswer(r *h1.Response) {
 	}
 }
 
-// noteEnd adds the id to the trailers of a call that they say has failed: its head
-// went well.
+// noteEnd notes what trailers say. Those of a call that has failed, though its head
+// went well, get the story's id; the next proxy's stays here.
 func (x *Exchange) noteEnd(trailers []h1.Field) []h1.Field {
 	t := x.trail
-	if t == nil || x.status < 500 || t.id != 0 || !x.call {
+	if t == nil {
+		return trailers
+	}
+	for i := range trailers {
+		if f := &trailers[i]; isTulleID(f.Name) {
+			x.notePeer(f)
+			trailers = append(trailers[:i], trailers[i+1:]...)
+			break
+		}
+	}
+	if x.status < 500 || t.id != 0 || !x.call {
 		return trailers
 	}
 	return append(trailers, x.storyField())
+}
+
+// notePeer takes the id of the next proxy's story, if it is another proxy that says
+// so.
+func (x *Exchange) notePeer(f *h1.Field) {
+	if x.endpoint != nil && x.endpoint.Identity != "" {
+		x.trail.peer, _ = story.ParseID(f.Value)
+	}
 }
 
 // noteFailure notes an answer in the endpoint's place, and gives it the id.
