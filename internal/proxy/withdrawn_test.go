@@ -321,6 +321,7 @@ func TestAccessWithdrawnEdge(t *testing.T) {
 func TestAccessWithdrawnUpload(t *testing.T) {
 	for _, two := range []bool{false, true} {
 		app := program(t, func(w http.ResponseWriter, r *http.Request) {
+			http.NewResponseController(w).EnableFullDuplex()
 			w.(http.Flusher).Flush()
 			io.Copy(io.Discard, r.Body)
 		})
@@ -331,9 +332,10 @@ func TestAccessWithdrawnUpload(t *testing.T) {
 		upload := func(path string) chan error {
 			r, w := io.Pipe()
 			t.Cleanup(func() { w.Close() })
-			ended := make(chan error, 1)
+			ended, answered := make(chan error, 2), make(chan struct{})
 			q, _ := http.NewRequest("POST", "http://"+server.addr(t, "in")+path, r)
 			go func() {
+				<-answered // the head won't be needed again
 				block := make([]byte, 32<<10)
 				for {
 					if _, err := w.Write(block); err != nil {
@@ -344,6 +346,7 @@ func TestAccessWithdrawnUpload(t *testing.T) {
 			}()
 			go func() {
 				resp, err := c.Do(q)
+				close(answered)
 				if err == nil {
 					_, err = io.Copy(io.Discard, resp.Body)
 					resp.Body.Close()
@@ -354,9 +357,9 @@ func TestAccessWithdrawnUpload(t *testing.T) {
 			return ended
 		}
 		keeps, loses := upload("/keeps"), upload("/loses")
-		time.Sleep(100 * time.Millisecond) // some megabytes
-		deny := &access.Spec{Default: access.Allow, Rules: []access.Rule{{Name: "d", Action: access.Deny, To: []access.Operation{{Paths: paths("/loses")}}}}}
-		changed := guardedView(app, deny)
+		time.Sleep(500 * time.Millisecond) // some megabytes
+		allow := &access.Spec{Rules: []access.Rule{{Name: "a", Action: access.Allow, To: []access.Operation{{Paths: paths("/keeps")}}}}}
+		changed := guardedView(app, allow)
 		changed.Proxy.Listeners[0].Plaintext = true
 		server.Follow(tableOf(t, changed))
 		select {
