@@ -9,6 +9,11 @@
 // may be tried again, and counts how it went. server.go and client.go are the
 // two sides in HTTP/1.1; another protocol adds two files like them.
 //
+// exchange.go shows the steps of an exchange. Between route and first endpoint
+// stand the gates (admit.go); what may be sent again, when and how often is in
+// retry.go, what is kept for that in replay.go, copies that race each other in
+// hedge.go, all times in deadline.go.
+//
 // Heads are the parsed form of wire/h1: HTTP's semantics (RFC 9110) rather
 // than one version's bytes. Everything belongs to one loop (Worker); a request
 // on warm connections allocates nothing and takes no lock.
