@@ -281,6 +281,10 @@ func tryText(i int, t *story.ToldTry, s *client.Story) string {
 		how += ", without a connection"
 	case t.Reused:
 		how += ", over a connection that was there already"
+	case t.Sent > 0 && t.Secured > 0:
+		how += fmt.Sprintf(", of which %s to connect and %s for TLS", took(t.Secured-t.Began), took(t.Sent-t.Secured))
+	case t.Secured > 0:
+		how += fmt.Sprintf("; it was connected after %s, then TLS began", took(t.Secured-t.Began))
 	case t.Sent > 0:
 		how += fmt.Sprintf(", of which %s to connect", took(t.Sent-t.Began))
 	}

@@ -54,7 +54,7 @@ func TestStoryOfPair(t *testing.T) {
 		if o.Kind != "failed" || o.Status != 503 || o.Method != "POST" || o.Path != "/items" || o.Service != cart || o.Direction != "outbound" || o.Peer == "" || o.Peer == id {
 			t.Errorf("%+v", o)
 		}
-		if o.Caller != "" || len(o.Tries) == 0 || o.Tries[0].Workload != "cart-1.default" || o.Tries[0].Status != 503 || o.Tries[0].Outcome != "answered" || o.Tries[0].Sent < o.Tries[0].Began || o.Total < o.First || o.First == 0 {
+		if o.Caller != "" || len(o.Tries) == 0 || o.Tries[0].Workload != "cart-1.default" || o.Tries[0].Status != 503 || o.Tries[0].Outcome != "answered" || o.Tries[0].Sent < o.Tries[0].Began || o.Total < o.First || o.First == 0 || o.Tries[0].Secured < o.Tries[0].Began || o.Tries[0].Secured == 0 || o.Tries[0].Sent < o.Tries[0].Secured {
 			t.Errorf("%+v", o)
 		}
 		inner := server.Stories(story.Query{ID: o.Peer})

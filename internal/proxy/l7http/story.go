@@ -76,6 +76,29 @@ func (x *Exchange) noteSent() {
 	}
 }
 
+// noteSecuring notes that the try's connection is there, and its TLS begins.
+func (x *Exchange) noteSecuring() {
+	if try := x.attempted(); try != nil {
+		try.Secured = x.worker.Loop.Now()
+	}
+}
+
+// Securing is called when the connection is there and TLS begins.
+func (c *clientConn) Securing() {
+	if c.x != nil {
+		c.x.noteSecuring()
+	}
+}
+
+// Securing is the same for those that wait for the connection.
+func (c *h2Client) Securing() {
+	for _, call := range c.waiting {
+		if call.x != nil {
+			call.x.noteSecuring()
+		}
+	}
+}
+
 // attempted is the note of the try under way; nil when there is none.
 func (x *Exchange) attempted() *story.Try {
 	if x.trail == nil || x.attempt == 0 || x.attempt > story.MaxTries {
@@ -246,7 +269,7 @@ func (x *Exchange) tell(status int) {
 	n := min(t.n, story.MaxTries)
 	for i := range t.tries[:n] {
 		try := &t.tries[i]
-		try.Began, try.Sent = x.since(try.Began), x.since(try.Sent)
+		try.Began, try.Secured, try.Sent = x.since(try.Began), x.since(try.Secured), x.since(try.Sent)
 		if try.Outcome == "" {
 			try.Outcome, try.Ended = triedGivenUp, now
 		}

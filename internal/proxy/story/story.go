@@ -152,10 +152,11 @@ type Try struct {
 	// Outcome is a word: "answered", a Proxy-Status error, "given_up".
 	Outcome string
 	Status  int // 0: none came
-	// Reused says that it went over a connection that was there already, Began,
-	// Sent and Ended when it began, had a connection, was over.
-	Reused             bool
-	Began, Sent, Ended time.Duration
+	// Reused says that it went over a connection that was there already. It Began,
+	// the connection was there and TLS began (Secured; 0: not for this try), the
+	// request was Sent, it Ended.
+	Reused                      bool
+	Began, Secured, Sent, Ended time.Duration
 }
 
 // Endpoint is one that was there to be chosen.

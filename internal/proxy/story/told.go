@@ -48,6 +48,7 @@ type ToldTry struct {
 	Status   int     `json:"status,omitempty"`
 	Reused   bool    `json:"reused,omitempty"`
 	Began    float64 `json:"beganMs"`
+	Secured  float64 `json:"tlsMs,omitempty"` // when TLS began
 	Sent     float64 `json:"sentMs,omitempty"`
 	Ended    float64 `json:"endedMs"`
 }
@@ -74,7 +75,7 @@ func (s *Story) Tell() Told {
 	}
 	for _, v := range s.tries[:min(s.tried, MaxTries)] {
 		t.Tries = append(t.Tries, ToldTry{Endpoint: v.Address.String(), Workload: v.Workload, Outcome: v.Outcome, Status: v.Status, Reused: v.Reused,
-			Began: milliseconds(v.Began), Sent: milliseconds(v.Sent), Ended: milliseconds(v.Ended)})
+			Began: milliseconds(v.Began), Secured: milliseconds(v.Secured), Sent: milliseconds(v.Sent), Ended: milliseconds(v.Ended)})
 	}
 	for _, e := range s.endpoints[:min(s.known, MaxEndpoints)] {
 		t.Endpoints = append(t.Endpoints, ToldEndpoint{e.Address.String(), e.Workload, e.State})
