@@ -166,7 +166,14 @@ func (a *attempt) Ready() {
 // begins.
 type securer interface{ Securing() }
 
+// securer is a Waiter that wants to know when a connection is there and its TLS
+// begins.
+type securer interface{ Securing() }
+
 func (a *attempt) startTLS() {
+	if s, ok := a.waiter.(securer); ok {
+		s.Securing()
+	}
 	if s, ok := a.waiter.(securer); ok {
 		s.Securing()
 	}
