@@ -36,7 +36,10 @@ type Shard struct {
 	rateLimits map[rateLimitKey]*RateLimited
 	access     map[accessKey]*Counter
 
-	faults, mirrored faults
+	faults, mirrored, external faults
+
+	jwt     map[jwtKey]*Counter
+	jwtList []jwtCounter
 
 	routes     map[RouteLabels]*Route // the loop's alone
 	mu         sync.Mutex             // guards the lists

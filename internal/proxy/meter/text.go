@@ -191,6 +191,7 @@ func (r *Registry) write(w *Writer) {
 	r.writeReasons(w)
 	r.writeRateLimits(w)
 	r.writeFaults(w)
+	r.writeJWT(w)
 	r.writeAccess(w)
 	r.writeState(w)
 	r.mu.Lock()
