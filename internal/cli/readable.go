@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"time"
 
@@ -15,6 +16,8 @@ type readableView struct {
 	Version      uint64                `json:"version"`
 	Proxy        readableProxy         `json:"proxy"`
 	TrustDomains []string              `json:"trustDomains,omitempty"`
+	Signer       string                `json:"signer,omitempty"` // key id of the root that certificates come from
+	Denied       []string              `json:"denied,omitempty"`
 	Destinations []readableDestination `json:"destinations,omitempty"`
 	Endpoints    []readableEndpoints   `json:"endpoints,omitempty"`
 	Hosts        []readableHost        `json:"hosts,omitempty"`
@@ -28,6 +31,7 @@ type readableProxy struct {
 	IdentityDir string             `json:"identityDir,omitempty"`
 	Zone        string             `json:"zone,omitempty"`
 	Settings    map[string]any     `json:"settings,omitempty"`
+	Egress      policyText         `json:"egress,omitempty"`
 	Listeners   []readableListener `json:"listeners,omitempty"`
 }
 
@@ -42,10 +46,13 @@ type readableListener struct {
 	TLS          bool                  `json:"tls,omitempty"`
 	Certificates []readableCertificate `json:"certificates,omitempty"`
 	AcceptProxy  bool                  `json:"acceptProxy,omitempty"`
-	SendProxy    string                `json:"sendProxy,omitempty"`
-	Routes       []readableRoutes      `json:"routes,omitempty"`
-	Streams      []readableRoutes      `json:"streams,omitempty"`
-	Policy       policyText            `json:"policy,omitempty"`
+	// Whose word counts about where a request came from.
+	TrustedProxies []string         `json:"trustedProxies,omitempty"`
+	TrustedHops    uint32           `json:"trustedHops,omitempty"`
+	SendProxy      string           `json:"sendProxy,omitempty"`
+	Routes         []readableRoutes `json:"routes,omitempty"`
+	Streams        []readableRoutes `json:"streams,omitempty"`
+	Policy         policyText       `json:"policy,omitempty"`
 }
 
 // readableCertificate is a certificate by its names: the chain and key are no
@@ -140,7 +147,8 @@ var (
 func readable(v *view.View) readableView {
 	p := &v.Proxy
 	out := readableView{Version: v.Version, Proxy: readableProxy{Name: p.Name, Namespace: p.Namespace, Role: roles[p.Role],
-		Identity: p.Identity, IdentityDir: p.IdentityDir, Zone: p.Zone, Settings: settingsOf(&p.Settings)}}
+		Identity: p.Identity, IdentityDir: p.IdentityDir, Zone: p.Zone, Settings: settingsOf(&p.Settings), Egress: policyOf(p.Egress, explain.Egress)},
+		Signer: hex.EncodeToString(v.Bundle.Signer), Denied: v.Bundle.Denied}
 	for i := range p.Listeners {
 		out.Proxy.Listeners = append(out.Proxy.Listeners, listenerOf(&p.Listeners[i]))
 	}
@@ -170,7 +178,7 @@ func readable(v *view.View) readableView {
 func listenerOf(l *view.Listener) readableListener {
 	out := readableListener{Name: l.Name, Kind: listenerKinds[l.Kind], Address: l.Address, Protocol: protocols[l.Protocol],
 		Destination: l.Destination, Plaintext: l.Plaintext, TLS: len(l.Certificate) > 0 || len(l.Certificates) > 0,
-		AcceptProxy: l.AcceptProxy, SendProxy: proxyVersions[l.SendProxy],
+		AcceptProxy: l.AcceptProxy, TrustedProxies: l.TrustedProxies, TrustedHops: l.TrustedHops, SendProxy: proxyVersions[l.SendProxy],
 		Routes: routesOf(&l.Routes), Streams: routesOf(&l.Streams), Policy: policyOf(l.Inbound, explain.Inbound)}
 	if l.App.IsValid() {
 		out.App = l.App.String()

@@ -76,6 +76,7 @@ func Request(r *policy.Request) []Field {
 		*f.added("faults["+strconv.Itoa(i)+"]", fault(&r.Faults[i])) = r.Faults[i].Name
 	}
 	limits(f, r.Limits)
+	guard(f, r.Guard)
 	return *f
 }
 
@@ -330,6 +331,7 @@ func Inbound(i *policy.Inbound) []Field {
 		return nil
 	}
 	var f fields
+	guard(&f, i.Guard)
 	limits(&f, i.Limits)
 	if o := i.Overload; o != nil {
 		f.add("overload.minConcurrency", strconv.FormatUint(uint64(o.Min), 10))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 )
@@ -68,6 +69,22 @@ faults[0]: 12.5% of GET|PUT /a|/b/* with x-user=7 with x-test from web.default: 
 faults[1]: 100% of all requests: reset the connection
 faults[2]: 100% of all requests: answer 503
 limits[0]: 10 per 1s, burst 20, for all requests, each header x-user and caller and path and method and client address, all proxies together, counted only (ratelimitpolicy/default/r#0)
+`},
+		"guard": {Inbound(&policy.Inbound{Guard: &policy.Guard{
+			JWT: &policy.JWT{Required: true, Issuers: []policy.Issuer{{Name: "https://a", Audiences: []string{"shop"}, Keys: []byte("{}")}, {Name: "https://b"}}},
+			Access: &access.Spec{Rules: []access.Rule{{Name: "accesspolicy/default/cart#0", Action: access.Allow,
+				From: []access.Source{{ServiceAccounts: []string{"default/web"}}}, To: []access.Operation{{Methods: []string{"GET"}}}}}},
+			External: &policy.External{Destination: "auth.default:80", Path: "/check", Timeout: time.Second},
+		}}), `
+jwt.required: true
+jwt.issuers: https://a for shop, https://b (no keys yet: nobody's token is valid)
+access.default: deny
+access.rules[0]: allow from web.default: GET (accesspolicy/default/cart#0)
+external: asks auth.default:80 (HTTP /check), within 1s, refused without an answer
+`},
+		"egress": {Egress(&policy.Egress{Destinations: []policy.EgressDestination{{Name: "bank", Hosts: []string{"api.bank.example"}, Networks: []string{"10.0.0.0/8"}, Ports: []uint16{443}, TLS: &policy.EgressTLS{ServerName: "bank"}}}}), `
+other: refused
+bank: api.bank.example, 10.0.0.0/8 at port 443, the proxy speaks TLS with bank
 `},
 		"nothing is tried again": {Request(&policy.Request{}), "\nretry.attempts: 0\n"},
 		"no upstream policy": {Upstream(nil), `
