@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tulle.dev/tulle/internal/explain"
+)
+
+func (a *app) authCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "auth",
+		Short: "Who may call what: ask, test, and write the policy",
+	}
+	c.AddCommand(a.authCanI(), a.authTest(), a.authGenerate())
+	return c
+}
+
+func (a *app) authCanI() *cobra.Command {
+	var output, from, to string
+	var headers, claims []string
+	var all bool
+	c := &cobra.Command{
+		Use:   "can-i --from CALLER --to SERVICE[:PORT] [METHOD] [PATH] [-H 'NAME: VALUE']...",
+		Short: "Say whether a caller may do something, and which rule decides",
+		Long: `Works out what the called service's proxies would decide, with the rules that they are
+told and the code that they run; nothing is sent. It names the deciding rule, or, of a
+refusal without one, the rule that came nearest and what of it fails.
+
+The caller is ACCOUNT.NAMESPACE, a workload or a service (its identity is meant), or a
+SPIFFE id; --from none is a caller who proves nothing. A path without a method is GET.
+--claim adds a claim of the caller's token.
+
+Exit codes: 0 yes, 1 no, 2 couldn't ask.`,
+		Example: `  tulle auth can-i --from web --to payment POST /charge
+  tulle auth can-i --from none --to payment:8080 && echo open to everybody
+  tulle auth can-i --from web --list`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
+				return err
+			}
+			if all == (to != "") {
+				return couldNot("see `tulle auth can-i --help`", "want --to SERVICE, or --list")
+			}
+			q := explain.AccessQuestion{From: a.caller(from)}
+			if to != "" {
+				q.To = a.called(to)
+			}
+			for _, arg := range args {
+				if strings.HasPrefix(arg, "/") || q.Method != "" {
+					q.Path = arg
+				} else {
+					q.Method = arg
+				}
+			}
+			for _, h := range headers {
+				name, value, ok := strings.Cut(h, ":")
+				if name = strings.TrimSpace(name); !ok || name == "" {
+					return couldNot("", "-H %q: want 'NAME: VALUE'", h)
+				}
+				q.Headers = append(q.Headers, explain.Header{Name: name, Value: strings.TrimSpace(value)})
+			}
+			for _, text := range claims {
+				name, value, ok := strings.Cut(text, "=")
+				if !ok || name == "" {
+					return couldNot("", "--claim %q: want NAME=VALUE", text)
+				}
+				if q.Claims == nil {
+					q.Claims = map[string]any{}
+				}
+				q.Claims[name] = value
+			}
+			conn, err := a.connect()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.ask(cmd)
+			defer cancel()
+			answers, err := conn.Access(ctx, q)
+			if err != nil {
+				return advise(err)
+			}
+			return a.showAccess(output, all, answers)
+		},
+	}
+	c.Flags().StringVar(&from, "from", "", "`CALLER`: ACCOUNT[.NAMESPACE], a workload, a service, a SPIFFE id, or none")
+	c.Flags().StringVar(&to, "to", "", "`SERVICE` that is called, with :PORT where it has several")
+	c.Flags().StringArrayVarP(&headers, "header", "H", nil, "`HEADER` of the request, 'NAME: VALUE'; may be repeated")
+	c.Flags().StringArrayVar(&claims, "claim", nil, "`CLAIM` of the caller's token, NAME=VALUE; may be repeated")
+	c.Flags().BoolVar(&all, "list", false, "list all services, and whether the caller may call them")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
+	_ = c.MarkFlagRequired("from")
+	_ = c.RegisterFlagCompletionFunc("to", a.completeServices)
+	a.namespaceFlag(c)
+	completeFormats(c, formatJSON, formatYAML)
+	return c
+}
+
+// caller adds the namespace to the name of who calls.
+func (a *app) caller(from string) string {
+	switch {
+	case from == "none":
+		return ""
+	case strings.HasPrefix(from, "spiffe://"):
+		return from
+	}
+	return a.qualified(strings.TrimPrefix(from, "workload/"))
+}
+
+// called adds the namespace to a service that may have a port.
+func (a *app) called(to string) string {
+	host, port, ok := strings.Cut(to, ":")
+	if host = a.qualified(host); ok {
+		host += ":" + port
+	}
+	return host
+}
+
+func (a *app) showAccess(output string, all bool, answers []explain.AccessAnswer) error {
+	code := ExitOK
+	if !all && len(answers) == 1 && !answers[0].Allowed {
+		code = ExitWrong
+	}
+	if output == formatJSON || output == formatYAML {
+		var v any = answers
+		if !all && len(answers) == 1 {
+			v = answers[0]
+		}
+		data, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		if err := printData(a.Out, output, data); err != nil {
+			return err
+		}
+		return exit(code)
+	}
+	if all {
+		a.listAccess(answers)
+		return nil
+	}
+	for i := range answers {
+		a.printAccess(&answers[i])
+	}
+	return exit(code)
+}
+
+// listAccess shows one line for each port of each service.
+func (a *app) listAccess(answers []explain.AccessAnswer) {
+	t := newTable("SERVICE", "MAY CALL", "BY", "MUTUAL_TLS", "PLAINTEXT")
+	for i := range answers {
+		x := &answers[i]
+		may, by := a.paint.bad("no"), x.By
+		switch {
+		case x.Some:
+			may = a.paint.warn("some requests")
+		case x.Allowed:
+			may = a.paint.good("yes")
+		}
+		if by == "" && !x.Some {
+			by = "the default"
+		}
+		t.row(x.To, may, orDash(by), x.MutualTLS, x.Plaintext)
+	}
+	t.write(a.Out)
+}
+
+func (a *app) printAccess(x *explain.AccessAnswer) {
+	verdict := a.paint.bad("no")
+	if x.Allowed {
+		verdict = a.paint.good("yes")
+	}
+	fmt.Fprintf(a.Out, "%s: %s\n", verdict, x.Reason)
+	if x.Audit {
+		by := x.AuditRule
+		if by == "" {
+			by = "no rule of the policies in audit allows it"
+		}
+		fmt.Fprintf(a.Out, "%s\n", a.paint.warn("  if what is in audit were kept to: no ("+by+")"))
+	}
+	who := x.Caller
+	if who == "" {
+		who = "nobody that is proven"
+	}
+	fmt.Fprintf(a.Out, "  caller: %s\n  called: %s, mutual TLS %s\n", who, x.To, x.MutualTLS)
+	fmt.Fprintf(a.Out, "  the same from a caller without a proxy: %s\n", x.Plaintext)
+	for _, n := range x.Notes {
+		fmt.Fprintf(a.Out, "  %s\n", n)
+	}
+}
