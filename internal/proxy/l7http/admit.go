@@ -6,7 +6,8 @@ package l7http
 // pass (nil), answer in the endpoint's place, or return Later and go on by
 // itself: with x.Resume's function, or with x.pause and x.admit.
 const (
-	gateGuard    uint8 = iota + 1 // may the caller?
+	gateRouted   uint8 = iota + 1 // it has a route
+	gateGuard                     // who is it, and may the caller?
 	gateDeadline                  // is there still time?
 	gateLimit                     // are there too many?
 	gateFault                     // is it to fail on purpose?
@@ -36,7 +37,11 @@ func (x *Exchange) admit() {
 func (x *Exchange) pass(gate uint8) *Failure {
 	switch gate {
 	case gateGuard:
-		return x.permitted()
+		f := x.authorised()
+		if f == Later {
+			x.gate-- // it is asked again when more is known
+		}
+		return f
 	case gateDeadline:
 		return x.overdue()
 	case gateLimit:

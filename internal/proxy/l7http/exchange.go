@@ -148,7 +148,9 @@ type exchangeState struct {
 	filtering
 	spoiling
 	limiting
+	proving
 	guarding
+	vouching
 }
 
 const (
@@ -212,15 +214,20 @@ func (x *Exchange) Resume() func() {
 	serial, l := x.serial, x.worker.Loop
 	return func() {
 		l.Post(func() {
-			switch {
-			case x.serial != serial:
-			case x.gate == 0:
-				x.route()
-			default:
-				x.admit()
+			if x.serial == serial {
+				x.proceed()
 			}
 		})
 	}
+}
+
+// proceed goes on with an exchange that has waited.
+func (x *Exchange) proceed() {
+	if x.gate == 0 {
+		x.route()
+		return
+	}
+	x.admit()
 }
 
 // Once reports true the first time it is called with a bit: a Router asks for
@@ -372,7 +379,7 @@ func (x *Exchange) answer(r *h1.Response) {
 	if x.Filters != nil || x.Picked != nil {
 		r.Fields = x.completed(r.Fields)
 	}
-	r.Fields = x.keepSession(r.Fields)
+	r.Fields = x.keepSession(append(r.Fields, x.told...))
 	x.noteAnswer(r)
 	x.down.Response(r)
 	x.quit(x.status < 500)
@@ -488,6 +495,7 @@ func (x *Exchange) reset() {
 		s.stop()
 	}
 	x.dropCopies(mirrorIncomplete)
+	x.forget()
 	x.exchangeState = exchangeState{}
 	x.serial++
 	x.Extra = x.Extra[:0]

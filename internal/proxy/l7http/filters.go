@@ -81,12 +81,12 @@ func (x *Exchange) Divert(f *Filters, q *route.Request, scheme string, port uint
 	if f.redirect == nil {
 		return nil
 	}
+	if d := x.authorised(); d != nil {
+		return d
+	}
 	begin := len(x.memory)
 	x.memory = f.redirect.AppendLocation(x.memory, q, scheme, port, x.Prefix)
 	x.Extra = append(x.Extra, h1.Field{Name: nameLocation, Value: x.memory[begin:len(x.memory):len(x.memory)], ID: h1.Location})
-	if d := x.permitted(); d != nil {
-		return d
-	}
 	return &f.redirected
 }
 

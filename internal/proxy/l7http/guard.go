@@ -39,7 +39,20 @@ type GuardedRouter interface {
 
 var denied = &Failure{403, "http_request_denied", "Access rules don't allow this.", false}
 
-// permitted is the gate of access rules.
+// authorised is the gate of who may come in: whose token it bears, what access
+// rules say, and what somebody else says whom the policy names. It may be asked
+// again, also by a Router that answers itself.
+func (x *Exchange) authorised() *Failure {
+	if f := x.identified(); f != nil {
+		return f
+	}
+	if f := x.permitted(); f != nil {
+		return f
+	}
+	return x.vouched()
+}
+
+// permitted is what access rules say.
 func (x *Exchange) permitted() *Failure {
 	g := x.Guard
 	if g == nil || x.passed {

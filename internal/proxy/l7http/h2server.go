@@ -265,7 +265,7 @@ func (st *h2Stream) data(p []byte, end bool) {
 // trailing takes the request's trailers.
 func (st *h2Stream) trailing(h *h2.Head) {
 	st.tail, st.complete = h, true
-	st.trailers = http2Trailers(st.trailers[:0], h)
+	st.trailers = st.x.withoutTold(http2Trailers(st.trailers[:0], h))
 	st.push()
 }
 

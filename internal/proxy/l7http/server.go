@@ -262,7 +262,7 @@ func (s *serverConn) readBody() bool {
 		up.Body(data)
 	}
 	if done {
-		st.body.Trailers = withoutIdentity(st.body.Trailers)
+		st.body.Trailers = st.x.withoutTold(withoutIdentity(st.body.Trailers))
 		st.x.teeEnd(st.body.Trailers)
 		up.End(st.body.Trailers)
 		return true

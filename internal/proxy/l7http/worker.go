@@ -46,6 +46,8 @@ type Worker struct {
 	// Multiplex carries exchanges with other proxies over HTTP/2, whatever the
 	// client speaks.
 	Multiplex bool
+	// Compute runs what may take milliseconds off the loop; nil means goroutines.
+	Compute func(f func())
 	// Book holds the buckets of rate limits; nil has none.
 	Book *limit.Book
 
@@ -64,6 +66,8 @@ type Worker struct {
 	limitSets map[limitsKey]*limit.Set
 	passages  map[*passage]struct{} // requests that became tunnels
 	mirrors   int                   // copies of requests in the making or under way
+	asks      int                   // of other programs, about requests
+	verifying verifying
 }
 
 // http2 returns the settings of HTTP/2 connections.

@@ -51,6 +51,9 @@ func compileProxy(p *view.Proxy, old *Proxy) (*Proxy, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listeners[%d] (%s).%w", i, l.Name, err)
 		}
+		if err := c.compileTokens(before[l.Name]); err != nil {
+			return nil, fmt.Errorf("listeners[%d] (%s).%w", i, l.Name, err)
+		}
 		compiled.Listeners = append(compiled.Listeners, c)
 	}
 	return compiled, nil

@@ -55,6 +55,7 @@ func (p *Proxy) implied() []string {
 	var keys []string
 	both := func(key string) { keys = append(keys, DestinationKey(key), EndpointsKey(key)) }
 	for _, l := range p.Listeners {
+		l.externals(both)
 		switch l.Kind {
 		case view.Explicit, view.Edge:
 			if l.Destination != "" {

@@ -53,6 +53,11 @@ type Listener struct {
 	// RouteAccess is the same for the rules of Routes, by their Index; nil where
 	// none has any.
 	RouteAccess []*access.Table
+	// Authentication is how callers from elsewhere prove who they are, and
+	// RouteAuthentication the same for the rules of Routes, by their Index; nil
+	// where none has any. What a rule doesn't say the listener does.
+	Authentication      Authentication
+	RouteAuthentication []Authentication
 }
 
 // Destination is one port of a service as a caller sees it.
