@@ -327,6 +327,62 @@ func TestUntouched(t *testing.T) {
 	}
 }
 
+// What nobody wants of a response is read all the same when it is short and comes
+// soon, for its connection to carry other requests; else that is closed.
+func TestDiscarded(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		body   string // after the head
+		pause  time.Duration
+		reused bool
+	}{
+		{"at once", "Content-Length: 3\r\n\r\nbad", 0, true},
+		{"in pieces", "Content-Length: 30000\r\n\r\n" + strings.Repeat("x", 30000), 20 * time.Millisecond, true},
+		{"in chunks", "Transfer-Encoding: chunked\r\n\r\n3\r\nbad\r\n0\r\n\r\n", 20 * time.Millisecond, true},
+		{"long", "Content-Length: 200000\r\n\r\n" + strings.Repeat("x", 200000), time.Millisecond, false},
+		{"until the end", "Connection: close\r\n\r\nbad", 0, false},
+		{"never whole", "Content-Length: 1000\r\n\r\nbad", 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var conns, requests atomic.Int32
+			app := serve(t, func(c net.Conn) {
+				conns.Add(1)
+				r := bufio.NewReader(c)
+				for {
+					if _, err := readHead(r); err != nil {
+						return
+					}
+					if requests.Add(1)%2 == 0 {
+						io.WriteString(c, hello)
+						continue
+					}
+					head := "HTTP/1.1 503 Service Unavailable\r\n" + test.body
+					n := len(head)
+					if test.pause > 0 {
+						n -= 2
+					}
+					io.WriteString(c, head[:n])
+					time.Sleep(test.pause)
+					io.WriteString(c, head[n:])
+				}
+			})
+			p := start(t, policyView(retrying(policy.ServerError), view.HTTP, app), 1)
+			c := client(t, false)
+			const asked = 4
+			for range asked {
+				if got, status := send(t, c, "GET", "http://"+p.addr(t, "http")+"/", nil); status != 200 || string(got) != "hello" {
+					t.Fatalf("status %d: %.100s", status, got)
+				}
+				time.Sleep(3 * test.pause)
+			}
+			if n := int(conns.Load()); test.reused && n > 2 || !test.reused && n <= asked {
+				t.Errorf("%d connections for %d requests", n, requests.Load())
+			}
+		})
+	}
+}
+
 // A server closes idle connections after a second, and requests that can't be
 // repeated come once a second: none is lost.
 func TestMeasuredKeepAlive(t *testing.T) {

@@ -34,6 +34,7 @@ type clientConn struct {
 	atRest   time.Duration
 	before   uint64        // bytes sent before this exchange
 	keep     time.Duration // how long it may rest
+	left     int           // of a discarded response, how much more may come
 	until    time.Duration // when the endpoint's certificate ends; 0 is never
 }
 
@@ -127,6 +128,10 @@ func (c *clientConn) Cancel() {
 // Ready is called by the loop: there may be something to do.
 func (c *clientConn) Ready() {
 	if c.x == nil {
+		if c.left > 0 {
+			c.drain()
+			return
+		}
 		if c.conn.Stale() { // a server says nothing unasked
 			dial.PoolOf(c.endpoint).Closed(c, c.worker.Loop.Now()-c.atRest)
 			c.Retire()
@@ -207,24 +212,53 @@ func (c *clientConn) head() bool {
 	return true
 }
 
-// discard gives up the rest of a response that nobody wants. When all of it is
-// here, the connection may carry another exchange.
+const (
+	// maxDiscard and discardTime bound what is read of a response that nobody
+	// wants, so that its connection may carry another exchange.
+	maxDiscard  = 64 << 10
+	discardTime = time.Second
+)
+
+// discard gives up the rest of a response that nobody wants.
 func (c *clientConn) discard() {
 	c.x = nil
+	if c.resp.Status < 200 || !c.sent || !c.resp.KeepAlive {
+		c.Retire()
+		return
+	}
 	c.body.InitResponse(&c.resp, &c.worker.Limits.Head)
-	for in := c.conn.In(); c.resp.Status >= 200; {
+	c.left = maxDiscard
+	c.timer.Set(discardTime)
+	c.drain()
+}
+
+// drain throws away what has come of it.
+func (c *clientConn) drain() {
+	for in := c.conn.In(); ; {
 		_, n, done, e := c.body.Next(in.Bytes())
 		in.Consume(n)
-		if done && c.reusable() {
+		c.left -= n
+		switch {
+		case done && c.reusable():
+			c.left = 0
 			c.rest()
 			c.conn.Rest()
 			return
+		case done || e != nil || c.left <= 0:
+			c.Retire()
+			return
+		case n > 0:
+			continue
 		}
-		if done || e != nil || n == 0 {
-			break
+		switch _, err := c.conn.Fill(loop.LargeBuffer); err {
+		case nil:
+		case poll.ErrAgain:
+			return
+		default:
+			c.Retire()
+			return
 		}
 	}
-	c.Retire()
 }
 
 // reusable reports whether the connection may carry another exchange after a
@@ -325,6 +359,10 @@ func (c *clientConn) Retire() {
 // Expire closes a connection that rested for so long that the server might
 // close it at any moment.
 func (c *clientConn) Expire(*loop.Timer) {
+	if c.left > 0 {
+		c.Retire()
+		return
+	}
 	now := c.worker.Loop.Now()
 	rested := now - c.atRest
 	if dial.PoolOf(c.endpoint).Over(c, rested, c.keep, now) {
