@@ -15,6 +15,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/view"
 )
 
 // This file is how connections meet access rules: whose they are, whether they may
@@ -28,7 +29,7 @@ const accessDenied = "access_denied"
 // guarded lets a door keep to its listener's rules. When they are others than
 // before, or may be, all that is open is looked at again.
 func (n *lane) guarded(d *guard.Door, l *live.Listener) {
-	if d.Update(l.Destination, l.Access) || l.RouteAccess != nil {
+	if d.Update(l.Destination, l.Access, l.Kind == view.Inbound && !l.Plaintext) || l.RouteAccess != nil {
 		n.recheckSoon()
 	}
 }

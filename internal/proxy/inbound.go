@@ -108,7 +108,7 @@ func (in *inbound) authenticated(c *incoming, s *mtls.Session) {
 	id := identity.Peer(state)
 	c.about.peer = id.String()
 	who := in.caller(c, id, state)
-	if who.Denied() { // since the handshake looked
+	if who.Barred() != "" { // since the handshake looked
 		c.refuse("peer_identity_denied")
 		return
 	}

@@ -34,6 +34,7 @@ func (p *Proxy) follow(t *live.Table) {
 		return
 	}
 	if p.draining.Load() {
+		p.update(t)
 		return
 	}
 	p.limit.Set(int64(or(t.Proxy.Settings.MaxConnections, DefaultMaxConnections)))
@@ -58,6 +59,18 @@ func (p *Proxy) follow(t *live.Table) {
 	}
 	for _, n := range p.lanes {
 		n.loop.Post(func() { n.settings(t) })
+	}
+}
+
+// update lets what is still open while the proxy drains keep to the newest rules.
+func (p *Proxy) update(t *live.Table) {
+	for _, n := range p.lanes {
+		n.loop.Post(func() {
+			for _, l := range t.Proxy.Listeners {
+				n.ports[l.Name].follow(l)
+			}
+			n.settings(t)
+		})
 	}
 }
 

@@ -374,3 +374,25 @@ func TestAccessWithdrawnUpload(t *testing.T) {
 		}
 	}
 }
+
+// TestStrictEndsPlaintext: when a port takes mutual TLS only, what is open in
+// plaintext ends, and nothing else.
+func TestStrictEndsPlaintext(t *testing.T) {
+	eachLoops(t, func(t *testing.T, loops int) {
+		app := program(t, ticks)
+		v := serverView(app)
+		v.Proxy.Listeners[0].Plaintext = true
+		server := start(t, v, loops)
+		web := start(t, callerView(webID, server.addr(t, "in"), view.HTTP, view.PeerHTTP2), 1)
+		c := patientClient(t, true)
+		plain, mesh := streaming(t, c, "http://"+server.addr(t, "in")+"/"), streaming(t, c, "http://"+web.addr(t, "out")+"/")
+		socket := upgraded(t, server.addr(t, "in"), "/")
+		server.Follow(tableOf(t, serverView(app)))
+		plain.ends(t)
+		socket.ends(t)
+		mesh.goesOn(t)
+		if m := server.metrics(t); !strings.Contains(m, `peer="",decision="ended",rule="mode/strict"}`) {
+			t.Errorf("not counted:\n%s", m)
+		}
+	})
+}

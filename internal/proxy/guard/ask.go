@@ -130,17 +130,13 @@ func (c *Caller) describe() []any {
 	return []any{"direction", c.door.direction.String(), "service", c.door.service, "peer", c.peer.ID.String(), "address", c.peer.Address.String()}
 }
 
-// ByBundle is the rule that is named where an identity is trusted no more.
-const ByBundle = "bundle/denied"
-
 // Forbidden looks at the connection again: whether it must end with all that is
 // under way on it, because the peer is trusted no more or no request of it can be
 // allowed. opaque says that its requests can't be seen. It counts what it ends.
 func (c *Caller) Forbidden(opaque bool, now time.Duration) bool {
 	s := c.current()
-	if c.Denied() {
-		c.door.keeper.shard.Access(c.door.direction, c.door.service, c.name, meter.Ended, ByBundle).Add(1)
-		c.logEnded(ByBundle, nil, now)
+	if by := c.Barred(); by != "" {
+		c.bar(by, nil, now)
 		return true
 	}
 	if s == nil || !opaque && !s.Fixed() {
@@ -155,10 +151,19 @@ func (c *Caller) Forbidden(opaque bool, now time.Duration) bool {
 	return c.ended(c.table, d, nil, now)
 }
 
+func (c *Caller) bar(by string, r *access.Request, now time.Duration) {
+	c.door.keeper.shard.Access(c.door.direction, c.door.service, c.name, meter.Ended, by).Add(1)
+	c.logEnded(by, r, now)
+}
+
 // Withdrawn looks again at a request that is under way: whether it is allowed no
 // more. It counts what it ends.
 func (c *Caller) Withdrawn(r *access.Request, route *access.Table, now time.Duration) bool {
 	k := c.door.keeper
+	if by := c.Barred(); by != "" {
+		c.bar(by, r, now)
+		return true
+	}
 	if s := c.current(); s != nil && c.ended(c.table, s.Request(r, &k.scratch), r, now) {
 		return true
 	}

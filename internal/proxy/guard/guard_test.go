@@ -15,6 +15,7 @@ import (
 
 	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/identity/identitytest"
 	"tulle.dev/tulle/internal/proxy/meter"
 )
 
@@ -89,7 +90,7 @@ func TestRulesChange(t *testing.T) {
 		table           *access.Table
 		get, post, ends bool // refused, refused, must end
 	}{{nil, false, false, false}, {deny, false, true, false}, {nobody, true, true, true}, {deny, false, true, false}, {nil, false, false, false}} {
-		d.Update("cart.default:80", step.table)
+		d.Update("cart.default:80", step.table, false)
 		get, post := c.Ask(request("GET", "/"), nil, 0) != nil, c.Ask(request("POST", "/"), nil, 0) != nil
 		if ends := c.Forbidden(false, 0); get != step.get || post != step.post || ends != step.ends {
 			t.Errorf("%+v: GET %t, POST %t, ends %t", step, get, post, ends)
@@ -98,13 +99,30 @@ func TestRulesChange(t *testing.T) {
 			t.Errorf("%+v: POST under way withdrawn %t", step, got)
 		}
 	}
-	b, err := identity.NewBundle(nil)
+	mesh := identitytest.Bundle(t, identitytest.New(t, "mesh.local"))
+	empty, err := identity.NewBundle(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Bundle = b.Deny([]identity.ID{web})
-	if !c.Denied() || !c.Forbidden(false, 0) || caller(d, id("mesh.local", "default", "cart")).Forbidden(false, 0) {
-		t.Error("the denied identity isn't the one that must end")
+	cart, stranger := caller(d, id("mesh.local", "default", "cart")), caller(d, identity.ID{})
+	for _, step := range []struct {
+		bundle            *identity.Bundle
+		strict            bool
+		web, cart, nobody bool // ends
+	}{
+		{nil, false, false, false, false},
+		{nil, true, false, false, true},
+		{mesh, false, false, false, false},
+		{mesh.Deny([]identity.ID{web}), true, true, false, true},
+		{empty, false, true, true, false}, // the trust domain isn't known any more
+	} {
+		k.Bundle = step.bundle
+		d.Update("cart.default:80", nil, step.strict)
+		for _, opaque := range []bool{false, true} {
+			if w, ca, n := c.Forbidden(opaque, 0), cart.Forbidden(opaque, 0), stranger.Forbidden(opaque, 0); w != step.web || ca != step.cart || n != step.nobody {
+				t.Errorf("%+v: %t %t %t", step, w, ca, n)
+			}
+		}
 	}
 }
 
@@ -119,7 +137,7 @@ func TestRoute(t *testing.T) {
 			t.Errorf("%s: refused %t", method, refused)
 		}
 	}
-	d.Update("", compile(t, access.Spec{}))
+	d.Update("", compile(t, access.Spec{}), false)
 	if c.Ask(request("GET", "/"), route, 0) == nil {
 		t.Error("the listener's rules don't count")
 	}
@@ -138,7 +156,7 @@ func TestLogBound(t *testing.T) {
 	out := &lines{}
 	k, _ := keeper(out)
 	d := k.Door(meter.Inbound, "cart.default:80", false)
-	d.Update("cart.default:80", compile(t, access.Spec{}))
+	d.Update("cart.default:80", compile(t, access.Spec{}), false)
 	c := caller(d, web)
 	refuse := func(now time.Duration) {
 		c.Ask(request("GET", "/\n\x1b"+strings.Repeat("x", 1000)), nil, now).Log("0123", now)
@@ -191,7 +209,7 @@ func TestObserved(t *testing.T) {
 	c.Ask(request("GET", "/"), nil, 0)
 	c.Ask(request("BREW", "/pot"), nil, 0)
 	c.Ask(request("POST", "/test.Echo/Unary"), nil, 0)
-	d.Update("cart.default:80", compile(t, access.Spec{}))
+	d.Update("cart.default:80", compile(t, access.Spec{}), false)
 	c.Ask(request("GET", "/shop/items"), nil, 0)
 	caller(d, identity.ID{}).Enter(0)
 	uri := web.String()
@@ -262,7 +280,7 @@ func thousand() access.Spec {
 func TestNoAllocation(t *testing.T) {
 	k, _ := keeper(&lines{})
 	d := k.Door(meter.Inbound, "cart.default:80", true)
-	d.Update("cart.default:80", compile(t, thousand()))
+	d.Update("cart.default:80", compile(t, thousand()), false)
 	c := caller(d, id("mesh.local", "default", "sa1"))
 	reqs := []*access.Request{request("GET", "/v1/items/7"), request("POST", "/v51/items/8"), request("GET", "/v101/items")}
 	i := 0
@@ -278,7 +296,7 @@ func TestNoAllocation(t *testing.T) {
 func BenchmarkAsk(b *testing.B) {
 	k, _ := keeper(&lines{})
 	d := k.Door(meter.Inbound, "cart.default:80", true)
-	d.Update("cart.default:80", compile(b, thousand()))
+	d.Update("cart.default:80", compile(b, thousand()), false)
 	c := caller(d, id("mesh.local", "default", "sa1"))
 	for name, reqs := range map[string][]*access.Request{
 		"same":        {request("GET", "/v1/items/7")},

@@ -49,6 +49,7 @@ type Door struct {
 	direction meter.Direction
 	service   string
 	table     *access.Table
+	strict    bool
 	observed  *observed // nil: nobody wants to know
 }
 
@@ -64,9 +65,10 @@ func (k *Keeper) Door(d meter.Direction, service string, observe bool) *Door {
 
 // Update takes other rules, nil for none, and reports whether that is a change:
 // then callers should be looked at again. Decisions keep to the new rules at once.
-func (d *Door) Update(service string, t *access.Table) bool {
-	changed := d.table != t
-	d.service, d.table = service, t
+// strict says that who proves nothing may not stay, whatever the rules.
+func (d *Door) Update(service string, t *access.Table, strict bool) bool {
+	changed := d.table != t || d.strict != strict
+	d.service, d.table, d.strict = service, t, strict
 	return changed
 }
 
@@ -95,9 +97,24 @@ func (c *Caller) Name() string { return c.name }
 // ID is who the peer has proven to be.
 func (c *Caller) ID() identity.ID { return c.peer.ID }
 
-// Denied reports whether the peer's identity is trusted no more.
-func (c *Caller) Denied() bool {
-	return !c.peer.ID.IsZero() && c.door.keeper.Bundle.Denied(c.peer.ID)
+// What is named in a rule's place where it isn't rules that keep a peer out.
+const (
+	ByBundle = "bundle/denied" // its identity, or its trust domain, is trusted no more
+	ByMode   = "mode/strict"   // it proves nothing, and must now
+)
+
+// Barred says by what the peer is kept out whatever the rules; empty by nothing.
+func (c *Caller) Barred() string {
+	id, b := c.peer.ID, c.door.keeper.Bundle
+	switch {
+	case id.IsZero() && c.door.strict:
+		return ByMode
+	case id.IsZero() || b == nil:
+		return ""
+	case b.Denied(id) || len(b.Roots(id.TrustDomain)) == 0:
+		return ByBundle
+	}
+	return ""
 }
 
 // Expires is when the peer's certificate ends, as the loop counts; 0 is never.

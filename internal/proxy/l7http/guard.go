@@ -191,7 +191,7 @@ func (w *Worker) Recheck() {
 	for _, p := range tunnels {
 		r := p.request
 		r.Fields = w.lookup.Of(&p.fields)
-		if p.caller.Denied() || p.caller.Withdrawn(&r, p.router.Access(p.route), now) {
+		if p.caller.Withdrawn(&r, p.router.Access(p.route), now) {
 			p.end()
 		}
 	}
