@@ -87,7 +87,7 @@ func (a *app) diff(cmd *cobra.Command, files []string, output string) (effect bo
 	defer cancel()
 	answer, err := conn.Diff(ctx, objects)
 	if err != nil {
-		return false, err
+		return false, placed(documents, err)
 	}
 	effect = !answer.Effect.None() || len(answer.Statuses) > 0
 	if output == formatJSON || output == formatYAML {
@@ -108,6 +108,21 @@ func (a *app) diff(cmd *cobra.Command, files []string, output string) (effect bo
 		fmt.Fprintln(a.Out, a.paint.good("Nothing changes for requests."))
 	}
 	return effect, nil
+}
+
+// placed says where the document is that the control plane refuses.
+func placed(documents []object.Document, err error) error {
+	var said *client.Status
+	var i int
+	if !errors.As(err, &said) {
+		return err
+	}
+	if n, _ := fmt.Sscanf(said.Message, "objects[%d]:", &i); n != 1 || i < 0 || i >= len(documents) {
+		return err
+	}
+	again := *said
+	_, again.Message, _ = strings.Cut(said.Message, ": ")
+	return couldNot("", "%w", errors.Join(locate(documents[i], &again)...))
 }
 
 func (a *app) printObjectDiff(o *client.ObjectDiff) error {
