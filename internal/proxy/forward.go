@@ -58,14 +58,8 @@ func (f *forward) Route(x *l7http.Exchange) *l7http.Failure {
 			return f.lane.known(x)
 		}
 		return s.Route(x)
-	case err == nil:
-		x.Cluster = f.lane.passThrough(netip.AddrPortFrom(addr.Unmap(), port))
-		return nil
-	case h != nil && h.Service == "" && len(h.Addresses) > 0:
-		x.Cluster = f.lane.passThrough(netip.AddrPortFrom(h.Addresses[0], port))
-		return nil
 	}
-	return f.lane.resolve(x, name, port)
+	return f.lane.leave(x, call{name: name, addr: addr, port: port, known: h})
 }
 
 // Forward says that clients take this listener for their proxy.

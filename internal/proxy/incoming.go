@@ -27,6 +27,7 @@ type incoming struct {
 	caller     *guard.Caller
 	carried    *l4.Early
 	serverName string // that the client's own TLS asks for
+	leaves     *call  // where it goes outside the mesh
 	forbidden  bool   // by rules that came while it waited
 }
 

@@ -53,6 +53,11 @@ func (p *Proxy) Pools() any {
 		for _, c := range n.passed {
 			add(c)
 		}
+		for _, e := range n.exits {
+			if e.cluster != nil {
+				add(e.cluster)
+			}
+		}
 		for _, s := range n.ports {
 			if in, ok := s.layers.(*inbound); ok {
 				add(in.app)

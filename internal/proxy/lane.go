@@ -36,8 +36,10 @@ type lane struct {
 	ports      map[string]*port
 	clusters   map[clusterKey]*dial.Cluster
 	services   map[string]*service
-	passed     map[netip.AddrPort]*dial.Cluster
+	passed     map[passKey]*dial.Cluster
 	resolved   map[string]resolution
+	resolving  map[string][]func() // who waits for names that are asked for
+	exits      map[exitKey]*exit
 	incoming   map[*incoming]struct{} // those that no HTTP has taken over
 	admissions map[*overload.Gate]*l7http.Admission
 	greeting   greeting
@@ -69,9 +71,12 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		ports:    make(map[string]*port),
 		clusters: make(map[clusterKey]*dial.Cluster),
 		services: make(map[string]*service),
-		passed:   make(map[netip.AddrPort]*dial.Cluster),
+		passed:   make(map[passKey]*dial.Cluster),
 		resolved: make(map[string]resolution),
-		incoming: make(map[*incoming]struct{}),
+
+		resolving: make(map[string][]func()),
+		exits:     make(map[exitKey]*exit),
+		incoming:  make(map[*incoming]struct{}),
 	}
 	if i == 0 {
 		n.prober = probe.New(n.loop, n.asked)
@@ -137,6 +142,9 @@ func (n *lane) current() *live.Table {
 	t := n.proxy.config.Live.Table()
 	if now := n.loop.Now(); t != n.table || now-n.touched > touchEvery {
 		if n.touched = now; n.table != t {
+			if t.Proxy != nil && n.table != nil && n.table.Proxy != nil && n.table.Proxy.Egress != t.Proxy.Egress {
+				n.loop.Later(n.restrain)
+			}
 			n.table, n.caller = t, callerOf(t)
 		}
 		for k, c := range n.clusters {

@@ -50,8 +50,7 @@ func (o *outbound) toAddress(c *incoming, to netip.AddrPort) {
 	then := func() {
 		h := o.lane.current().HostByAddr(to.Addr())
 		if h == nil || h.Service == "" || !h.HasPort(to.Port()) {
-			c.found("tcp", sniff.Passed)
-			c.opaque(o.lane.passThrough(to), nil, l4.Options{})
+			o.outside(c, to)
 			return
 		}
 		o.toService(c, destinationKey(h.Service, to.Port()))

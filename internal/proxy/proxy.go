@@ -42,6 +42,8 @@ type Config struct {
 	// Slow is how long a request's wait for an answer is slow whatever is usual,
 	// so that its story is kept; 0 takes story.DefaultSlow.
 	Slow time.Duration
+	// Resolver asks the DNS for names outside the mesh; nil means the machine's.
+	Resolver Resolver
 }
 
 // Sockets makes sockets in the network namespace of the program behind the proxy.

@@ -11,8 +11,12 @@ import (
 
 // Cluster is one service port as one loop reaches it.
 type Cluster struct {
-	// Key is "SERVICE.NAMESPACE:PORT", or empty outside the mesh.
+	// Key is "SERVICE.NAMESPACE:PORT"; outside the mesh "external/NAME", or empty.
 	Key string
+	// Outside says that it isn't part of the mesh. Foreign is how TLS is spoken to
+	// it; nil is not at all.
+	Outside bool
+	Foreign Foreign
 	// ServerName is what a TLS connection to an endpoint asks for.
 	ServerName string
 	// Protocol is what the service says its programs speak.
@@ -107,8 +111,12 @@ func (c *Cluster) Serves(token uint64) bool { return c.set.Serves(token) }
 // Series is where traffic to the endpoint is counted.
 func (c *Cluster) Series(e *balance.Endpoint) *meter.Traffic {
 	t := meter.None
-	if e != nil && e.Identity != "" {
+	switch {
+	case e == nil:
+	case e.Identity != "":
 		t = meter.Mutual
+	case c.Foreign != nil:
+		t = meter.ServerTLS
 	}
 	if c.series[t] == nil {
 		c.series[t] = c.shard.Traffic(meter.Labels{Direction: c.direction, Service: c.Key, TLS: t})

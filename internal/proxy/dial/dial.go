@@ -1,6 +1,7 @@
 package dial
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -32,7 +33,7 @@ const socketWait = 2 * time.Millisecond
 // TLSError says that an endpoint was reached but isn't who it should be.
 type TLSError struct{ Err error }
 
-func (e *TLSError) Error() string { return "mutual TLS: " + e.Err.Error() }
+func (e *TLSError) Error() string { return "TLS: " + e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *TLSError) Unwrap() error { return e.Err }
@@ -109,13 +110,13 @@ func (a *attempt) open() {
 		d.Loop.Later(func() { a.end(fmt.Errorf("connect %s: %w", to, err)) })
 		return
 	}
-	if h, ok := d.Loop.Poller.(hastener); ok && a.cluster.Key != "" {
+	if h, ok := d.Loop.Poller.(hastener); ok && !a.cluster.Outside {
 		h.Hasten(fd, to)
 	}
 	a.opened = true
 	a.conn.InitConnecting(d.Loop, fd, to, a)
 	a.conn.OnDone(a.permit)
-	if a.to.Identity != "" {
+	if a.to.Identity != "" || a.cluster.Foreign != nil {
 		a.conn.AwaitLayer()
 	}
 	a.timer.Set(a.until - d.Loop.Now())
@@ -152,10 +153,12 @@ func (a *attempt) Ready() {
 	case a.conn.SendErr() != nil:
 		a.end(fmt.Errorf("connect %s: %w", a.to.Address, a.conn.SendErr()))
 	case a.conn.Connecting() || a.secure != nil:
-	case a.to.Identity == "":
-		a.end(nil)
-	default:
+	case a.to.Identity != "":
 		a.startTLS()
+	case a.cluster.Foreign != nil:
+		a.startForeign(a.cluster.Foreign)
+	default:
+		a.end(nil)
 	}
 }
 
@@ -175,11 +178,25 @@ func (a *attempt) startTLS() {
 	config := a.dialer.Credentials.ClientConfig(id, a.alpn)
 	config.ServerName = a.name
 	config.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
+	a.handshake(config, func(agreed string) error {
+		if agreed != a.alpn {
+			return fmt.Errorf("the endpoint speaks no %s", a.alpn)
+		}
+		return nil
+	}, nil)
+}
+
+// handshake goes through TLS; check looks at the protocol that was agreed on, and
+// failed, when not nil, is told why there is none.
+func (a *attempt) handshake(config *tls.Config, check func(agreed string) error, failed func(error)) {
 	a.secure = a.dialer.Handshakes.Client(a.conn, config, func(s *mtls.Session, err error) {
-		if err == nil && s.State().NegotiatedProtocol != a.alpn {
-			err = fmt.Errorf("the endpoint speaks no %s", a.alpn)
+		if err == nil {
+			err = check(s.State().NegotiatedProtocol)
 		}
 		if err != nil {
+			if failed != nil {
+				failed(err)
+			}
 			err = &TLSError{err}
 		}
 		a.end(err)

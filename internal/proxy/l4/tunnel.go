@@ -27,6 +27,8 @@ type Options struct {
 	// Greeted, when not nil, is called once with what the server said first, if
 	// the client had sent nothing by then.
 	Greeted func([]byte)
+	// Vet, when not nil, must let the client's bytes pass.
+	Vet Vet
 }
 
 // tunnel is two connections and what flows between them.
@@ -88,10 +90,13 @@ func (t *tunnel) Ready() {
 		return
 	}
 	before := t.moved()
-	for t.up.move() || t.down.move() {
+	for t.upward() || t.down.move() {
 		if t.down.greeted != nil && t.client.Received > 0 {
 			t.down.greeted = nil
 		}
+	}
+	if t.done { // the client was refused
+		return
 	}
 	if t.options.Idle > 0 && t.moved() != before {
 		t.watch()

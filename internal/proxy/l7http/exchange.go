@@ -7,6 +7,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/eject"
+	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/route"
@@ -110,6 +111,9 @@ type exchangeState struct {
 	Timeout time.Duration
 	// HTTP2 says that the client speaks HTTP/2, be there other proxies between.
 	HTTP2 bool
+	// Vet looks at what a client says in the tunnel that its CONNECT over HTTP/1.1
+	// asks for; nil lets everything pass. The Router sets it.
+	Vet l4.Vet
 	// Serving says that the endpoint is the program beside this proxy.
 	Serving bool
 

@@ -43,7 +43,7 @@ var (
 	connectTimeout  = &Failure{504, "connection_timeout", "The endpoint could not be connected to in time.", false}
 	connectFailed   = &Failure{503, "destination_ip_unroutable", "The endpoint could not be connected to.", false}
 	overLimit       = &Failure{503, dial.Reason(dial.ErrLimit), "As many requests or connections are under way as the destination's limits allow.", false}
-	tlsFailed       = &Failure{502, "tls_certificate_error", "Mutual TLS with the endpoint failed.", false}
+	tlsFailed       = &Failure{502, "tls_certificate_error", "TLS with the endpoint failed.", false}
 	lost            = &Failure{502, "connection_terminated", "The endpoint closed the connection before it answered.", false}
 	responseTimeout = &Failure{504, "http_response_timeout", "The endpoint did not answer in time.", false}
 	tooLate         = &Failure{504, "http_response_timeout", "The caller's time was over before the request could be sent.", false}

@@ -318,11 +318,15 @@ func (c *h2Call) Send(x *Exchange) {
 	cl, r := c.client, &x.Request
 	e := cl.now()
 	c.method = r.Method
+	scheme := schemeHTTP
+	if cl.mux.cluster.Foreign != nil {
+		scheme = schemeHTTPS
+	}
 	if len(r.Upgrade) > 0 && !cl.peer() && e.PeerConnect() {
 		c.extended = true
-		c.stream = e.Open(methodCONNECT, schemeHTTP, r.Authority, r.Path, r.Upgrade)
+		c.stream = e.Open(methodCONNECT, scheme, r.Authority, r.Path, r.Upgrade)
 	} else {
-		c.stream = e.Open(r.MethodName, schemeHTTP, r.Authority, r.Path, nil)
+		c.stream = e.Open(r.MethodName, scheme, r.Authority, r.Path, nil)
 	}
 	c.stream.Owner = c
 	c.unended = c.extended

@@ -420,7 +420,7 @@ func (s *serverConn) Expire(*loop.Timer) {
 
 // Tunnel is what a connection becomes after a response said so.
 func (s *serverConn) Tunnel(up *loop.Conn) {
-	series := s.stream.x.Series
+	series, vet := s.stream.x.Series, s.stream.x.Vet
 	var joined l4.Joined
 	done := s.worker.Closed
 	if ended := s.worker.tunnels(&s.stream.x, s.router, func() { joined.Reset() }); ended != nil {
@@ -437,5 +437,5 @@ func (s *serverConn) Tunnel(up *loop.Conn) {
 	delete(s.worker.conns, s)
 	s.worker.putStream(s.stream)
 	s.stream = nil
-	joined = l4.Join(&s.conn, up, l4.Options{Series: series, Idle: s.worker.Limits.StreamIdle, Opened: s.series != nil, Done: done})
+	joined = l4.Join(&s.conn, up, l4.Options{Series: series, Idle: s.worker.Limits.StreamIdle, Opened: s.series != nil, Done: done, Vet: vet})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/proxy/egress"
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
@@ -31,6 +32,13 @@ func compileProxy(p *view.Proxy, old *Proxy) (*Proxy, error) {
 		}
 	}
 	compiled := &Proxy{Proxy: p}
+	if old != nil && reflect.DeepEqual(old.Proxy.Egress, p.Egress) {
+		compiled.Egress = old.Egress
+	} else if t, err := egress.Compile(p.Egress); err != nil {
+		return nil, fmt.Errorf("egress.%w", err)
+	} else {
+		compiled.Egress = t
+	}
 	names := make(map[string]bool)
 	sockets := make(map[netip.AddrPort]string)
 	for i := range p.Listeners {

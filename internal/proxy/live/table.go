@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"tulle.dev/tulle/internal/access"
+	"tulle.dev/tulle/internal/proxy/egress"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
@@ -34,6 +35,9 @@ type Proxy struct {
 	*view.Proxy
 	// Listeners in the order of the view.
 	Listeners []*Listener
+	// Egress is where outside the mesh the program may call; nil is anywhere. Its
+	// pointer stays the same as long as its content does.
+	Egress *egress.Table
 }
 
 // Listener is one socket to accept on. Its pointer stays the same as long as

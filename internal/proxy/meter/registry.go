@@ -20,6 +20,7 @@ type Registry struct {
 	retries    map[retryKey]struct{}
 	rateLimits map[rateLimitKey]struct{}
 	access     map[accessKey]struct{}
+	left       map[leftKey]struct{}
 	routes     map[RouteLabels]struct{}
 	collectors []func(*Writer)
 

@@ -35,6 +35,7 @@ type Shard struct {
 	retries    map[retryKey]*retrySeries
 	rateLimits map[rateLimitKey]*RateLimited
 	access     map[accessKey]*Counter
+	left       map[leftKey]*Counter
 
 	faults, mirrored, external faults
 
@@ -51,6 +52,7 @@ type Shard struct {
 	retryList     []*retrySeries
 	rateLimitList []*RateLimited
 	accessList    []accessCounter
+	leftList      []leftCounter
 }
 
 type reasonKey struct {

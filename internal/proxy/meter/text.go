@@ -193,6 +193,7 @@ func (r *Registry) write(w *Writer) {
 	r.writeFaults(w)
 	r.writeJWT(w)
 	r.writeAccess(w)
+	r.writeLeft(w)
 	r.writeState(w)
 	r.mu.Lock()
 	collectors := r.collectors
