@@ -51,7 +51,7 @@ and callers who prove nothing can't be in a rule.`,
 			if err != nil {
 				return err
 			}
-			return a.writePolicy(seen, window)
+			return a.writePolicy(seen)
 		},
 	}
 	c.Flags().StringVar(&service, "for", "", "`SERVICE` to write a policy for")
@@ -68,7 +68,9 @@ type observation struct {
 	domain          string
 	ports           []uint16
 	callers         []*observedCaller
+	window          string
 	unproven        float64  // requests from callers without an identity
+	unnamed         float64  // requests from callers whom the metrics count together
 	addresses       []string // of some of those
 	silent          []string // proxies that couldn't be asked
 }
@@ -110,6 +112,7 @@ func (a *app) observe(ctx context.Context, conn *client.Client, service string, 
 	if err != nil {
 		return nil, advise(err)
 	}
+	out.window = adoption.Window
 	callers := map[identity.ID]*observedCaller{}
 	at := func(id identity.ID) *observedCaller {
 		if callers[id] == nil {
@@ -126,8 +129,12 @@ func (a *app) observe(ctx context.Context, conn *client.Client, service string, 
 		number, _ := strconv.ParseUint(port, 10, 16)
 		for _, c := range p.Callers {
 			id, ok := out.peer(c.Peer)
-			if !ok {
+			switch {
+			case !ok && c.Peer == "":
 				out.unproven += c.Requests
+				continue
+			case !ok: // past the bound of the metrics' labels
+				out.unnamed += c.Requests
 				continue
 			}
 			at(id).requests += c.Requests
@@ -233,17 +240,17 @@ func plaintextClients(ctx context.Context, conn *client.Client, namespace, name 
 	return out
 }
 
-func (a *app) writePolicy(o *observation, window time.Duration) error {
+func (a *app) writePolicy(o *observation) error {
 	service := o.name + "." + o.namespace
 	if len(o.callers) == 0 {
 		hint := "let its callers call it, and ask again"
 		if o.unproven > 0 {
 			hint = "put its callers into the mesh first (tulle run): who proves nothing can't be in a rule"
 		}
-		return wrong(hint, "no caller of %s with an identity was seen in the last %s", service, window)
+		return wrong(hint, "no caller of %s with an identity was seen in the last %s", service, o.window)
 	}
 	w := func(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
-	w("# What was seen of %s, and nothing else: callers of the last %s, methods and", service, window)
+	w("# What was seen of %s, and nothing else: callers of the last %s, methods and", service, o.window)
 	w("# paths since its proxies started. What is done seldom may be missing: look it over.")
 	for _, p := range o.silent {
 		w("# The proxy of %s couldn't be asked for methods and paths.", p)
@@ -256,6 +263,9 @@ func (a *app) writePolicy(o *observation, window time.Duration) error {
 	}
 	for _, c := range o.callers {
 		o.writeRule(w, c)
+	}
+	if o.unnamed > 0 {
+		w("# %.0f requests came from more callers than the metrics tell apart.", o.unnamed)
 	}
 	if o.unproven > 0 {
 		w("# Without an identity, so in no rule, and denied by this policy: %.0f requests over", o.unproven)
