@@ -33,7 +33,7 @@ filters do to it, every policy's value with the object it is from, and the endpo
 with the identity that must answer. -o wide shows the defaults too.
 
 Exit codes: 0 it would be sent on, 1 the proxy would answer it itself with 4xx or 5xx,
-2 couldn't ask.`,
+or there is no such proxy, 2 couldn't ask.`,
 		Example: `  tulle explain request --from web http://cart:8080/items
   tulle explain request --from web POST http://cart/items -H 'x-user: 7'
   tulle explain request --from edge http://shop.example:8080/cart -o json | jq .rule
