@@ -24,6 +24,7 @@ import (
 	"tulle.dev/tulle/internal/control/audit"
 	"tulle.dev/tulle/internal/control/elect"
 	"tulle.dev/tulle/internal/control/health"
+	"tulle.dev/tulle/internal/control/keys"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/control/push"
@@ -41,6 +42,9 @@ const (
 	// AuditFile is the file of the data directory with every change that was made
 	// over the API.
 	AuditFile = "audit.log"
+	// IssuerKeysFile is the file of the data directory with the public keys of the
+	// issuers whose tokens are believed, as they were fetched last.
+	IssuerKeysFile = "issuer-keys.json"
 
 	stopTimeout  = 3 * time.Second
 	ownRetry     = 10 * time.Second
@@ -141,7 +145,7 @@ func private(dir string) error {
 		return fmt.Errorf("the data directory: %w", err)
 	}
 	ours := map[string]bool{"lock": true, "ca": true, "etcd": true, "tsdb": true, "logs": true, "workloads": true, "gateways": true,
-		APITokenFile: true, AuditFile: true, ControlSocket: true, ProxySocket: true}
+		APITokenFile: true, AuditFile: true, IssuerKeysFile: true, ControlSocket: true, ProxySocket: true}
 	for _, e := range entries {
 		if !ours[e.Name()] {
 			return fmt.Errorf("the data directory %s is open to other users (%s) and holds other things (%s): choose a directory of its own with --data-dir, or close it with chmod 700", dir, info.Mode(), e.Name())
@@ -279,6 +283,8 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	writer := status.New(objects, elector.Leader, log)
 	pusher := push.New(push.Config{CA: p.authority, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
 	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
+	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log})
+	changes.judge(issuers)
 
 	own := new(identity.Credentials)
 	if err := renewOwn(p.authority, own); err != nil {
@@ -324,6 +330,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	run(writer.Run)
 	run(p.authority.Run)
 	run(root.Run)
+	run(issuers.Run)
 	run(m.scraper.Run)
 	run(board.Run)
 	run(health.New(objects, elector.Leader, log).Run)

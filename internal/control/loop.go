@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"tulle.dev/tulle/internal/control/graph"
+	"tulle.dev/tulle/internal/control/keys"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/push"
 	"tulle.dev/tulle/internal/control/status"
@@ -17,9 +18,11 @@ import (
 )
 
 // loop is the path of a change: it follows the objects of the store, keeps the
-// graph, and publishes each snapshot. One goroutine, run's, owns the builder.
+// graph, and publishes each snapshot.
 type loop struct {
 	store   *store.LastGood
+	keys    *keys.Fetcher
+	build   sync.Mutex // guards builder, and the order of what comes of it
 	builder *graph.Builder
 	push    *push.Server
 	status  *status.Writer
@@ -41,12 +44,46 @@ func newLoop(s *store.LastGood, d identity.TrustDomain, p *push.Server, w *statu
 	return l
 }
 
+// judge takes the keys of tokens' issuers in: those that are known, and from now on
+// those that are fetched. It is called before run.
+func (l *loop) judge(f *keys.Fetcher) {
+	l.keys = f
+	l.builder.Keys(f.Known())
+}
+
+// rekey takes in that issuers' keys changed.
+func (l *loop) rekey(keys map[string][]byte) {
+	l.build.Lock()
+	defer l.build.Unlock()
+	l.builder.Keys(keys)
+	if s := l.builder.Snapshot(); s != nil {
+		l.publish(l.builder.Apply(s.Version, nil), nil)
+	}
+}
+
+// publish hands on what changes of objects came to.
+func (l *loop) publish(r graph.Result, changes []graph.Change) {
+	l.snapshot.Store(r.Snapshot)
+	l.push.Publish(r.Snapshot, &r.Changed)
+	l.status.Set(r.Statuses)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range changes {
+		if c.Object == nil {
+			delete(l.said, c.Ref)
+		}
+	}
+	maps.Copy(l.said, r.Statuses)
+}
+
 func (l *loop) run(ctx context.Context) error {
 	return store.Follow(ctx, l.store.Store, store.ObjectsPrefix, l.take)
 }
 
 // take is one step: changes of the store in, a snapshot out.
 func (l *loop) take(reset bool, c store.Changes) {
+	l.build.Lock()
+	defer l.build.Unlock()
 	l.store.Remember(reset, c)
 	var changes []graph.Change
 	there := map[string]bool{}
@@ -78,17 +115,15 @@ func (l *loop) take(reset bool, c store.Changes) {
 			}
 		}
 	}
-	result := l.builder.Apply(uint64(c.Revision), changes)
-	l.snapshot.Store(result.Snapshot)
-	l.push.Publish(result.Snapshot, &result.Changed)
-	l.status.Set(result.Statuses)
-	l.mu.Lock()
+	l.publish(l.builder.Apply(uint64(c.Revision), changes), changes)
+	judged := false
 	for _, c := range changes {
-		if c.Object == nil {
-			delete(l.said, c.Ref)
-		}
+		judged = judged || c.Kind == object.AuthenticationPolicy
 	}
-	maps.Copy(l.said, result.Statuses)
+	if judged && l.keys != nil {
+		l.keys.Want(l.builder.KeyURLs())
+	}
+	l.mu.Lock()
 	l.revision = c.Revision
 	close(l.moved)
 	l.moved = make(chan struct{})
