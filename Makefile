@@ -3,6 +3,7 @@
 #   make demo         a whole mesh and the sample shop, until Ctrl-C
 #   make test         every test; the last line counts them
 #   make build        bin/tulle and bin/tulle-proxy
+#   make signer       bin/tulle-signer, with PKCS #11 (needs a C compiler)
 #   make check        formatting, vet, import rules, generated files
 #   make bench        every table of bench/; make bench-http1, bench-http2, ... for one
 #   make fuzz         each fuzz target for FUZZTIME
@@ -17,13 +18,18 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # Static and stripped; the same sources and toolchain give the same bytes.
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION) -X tulle.dev/tulle/internal/cli.Version=$(VERSION)'
 
-.PHONY: all demo build test check fuzz h2spec bench bench-% crds web clean shop
+.PHONY: all demo build test check fuzz h2spec bench bench-% crds web clean shop signer
 
 all: build
 
 build:
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/tulle ./cmd/tulle-proxy
+
+# The one program with cgo: tokens' libraries are C.
+signer:
+	@mkdir -p bin
+	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/tulle-signer
 
 shop:
 	@mkdir -p bin
@@ -40,6 +46,7 @@ test: build shop
 check:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'run gofmt -w on:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) vet -tags pkcs11 ./cmd/tulle-signer
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; \
 	else echo 'golangci-lint is not installed: the import rules are checked by `go test .` as well'; fi
 

@@ -16,6 +16,7 @@ import (
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/peer"
 )
 
 // Times of the API's HTTP servers.
@@ -32,7 +33,7 @@ type uidKey struct{}
 
 // LocalContext is http.Server.ConnContext for a Unix socket: it notes who the peer is.
 func LocalContext(ctx context.Context, c net.Conn) context.Context {
-	if uid, ok := peerUID(c); ok {
+	if uid, ok := peer.UID(c); ok {
 		return context.WithValue(ctx, uidKey{}, uid)
 	}
 	return ctx

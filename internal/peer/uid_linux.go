@@ -1,4 +1,4 @@
-package api
+package peer
 
 import (
 	"net"
@@ -6,7 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func peerUID(c net.Conn) (uid uint32, ok bool) {
+// UID returns the user of the process at the other end; ok is false for what is
+// no Unix socket.
+func UID(c net.Conn) (uid uint32, ok bool) {
 	u, is := c.(*net.UnixConn)
 	if !is {
 		return 0, false

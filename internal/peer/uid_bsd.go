@@ -1,6 +1,6 @@
 //go:build darwin || freebsd
 
-package api
+package peer
 
 import (
 	"net"
@@ -8,7 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func peerUID(c net.Conn) (uid uint32, ok bool) {
+// UID returns the user of the process at the other end; ok is false for what is
+// no Unix socket.
+func UID(c net.Conn) (uid uint32, ok bool) {
 	u, is := c.(*net.UnixConn)
 	if !is {
 		return 0, false
