@@ -60,11 +60,7 @@ func (n *lane) recheck() {
 			list = append(list, c)
 		}
 	}
-	for _, c := range list {
-		if c.caller.Forbidden(true, n.loop.Now()) {
-			c.forbid()
-		}
-	}
+	n.recheckOpaque(list)
 	for _, c := range n.clusters {
 		for _, e := range c.Endpoints() {
 			if e.Identity == "" {
@@ -74,6 +70,21 @@ func (n *lane) recheck() {
 				dial.PoolOf(e).Drop() // no new request goes there: the handshake fails
 			}
 		}
+	}
+}
+
+// recheckAtOnce bounds how many opaque connections are looked at in one turn of
+// the loop.
+const recheckAtOnce = 64
+
+func (n *lane) recheckOpaque(list []*incoming) {
+	for _, c := range list[:min(len(list), recheckAtOnce)] {
+		if _, there := n.incoming[c]; there && c.caller.Forbidden(true, n.loop.Now()) {
+			c.forbid()
+		}
+	}
+	if len(list) > recheckAtOnce {
+		n.loop.Post(func() { n.recheckOpaque(list[recheckAtOnce:]) })
 	}
 }
 

@@ -396,3 +396,36 @@ func TestStrictEndsPlaintext(t *testing.T) {
 		}
 	})
 }
+
+// TestAccessWithdrawnMany: of more connections than are looked at at once, none is
+// forgotten.
+func TestAccessWithdrawnMany(t *testing.T) {
+	const many = 150
+	for _, protocol := range []view.Protocol{view.HTTP, view.TCP} {
+		app := serve(t, echo)
+		if protocol == view.HTTP {
+			app = program(t, ticks)
+		}
+		v := serverView(app)
+		v.Proxy.Listeners[0].Plaintext, v.Proxy.Listeners[0].Protocol = true, protocol
+		server := start(t, v, 1)
+		var list []going
+		for range many {
+			if protocol == view.HTTP {
+				list = append(list, streaming(t, patientClient(t, false), "http://"+server.addr(t, "in")+"/"))
+			} else {
+				list = append(list, chat(t, dialTo(t, server.addr(t, "in")), "a connection"))
+				list[len(list)-1].goesOn(t)
+			}
+		}
+		changed := guardedView(app, &access.Spec{})
+		changed.Proxy.Listeners[0].Plaintext, changed.Proxy.Listeners[0].Protocol = true, protocol
+		server.Follow(tableOf(t, changed))
+		for _, f := range list {
+			f.ends(t)
+		}
+		if m := server.metrics(t); !strings.Contains(m, fmt.Sprintf(`decision="ended",rule=""} %d`+"\n", many)) {
+			t.Errorf("not as many are counted:\n%s", m)
+		}
+	}
+}

@@ -180,44 +180,87 @@ func (w *Worker) tunnels(x *Exchange, r Router, end func()) (ended func()) {
 	return func() { delete(w.passages, p) }
 }
 
+// recheckAtOnce bounds how many connections are looked at in one turn of the loop:
+// with many rules each takes some microseconds.
+const recheckAtOnce = 64
+
+// recheck is what is still to be looked at.
+type recheck struct {
+	passages []*passage
+	conns    []*serverConn
+	servers  []*h2Server
+	posted   bool
+}
+
 // Recheck looks at all that is under way again, because access rules have changed
-// or identities aren't trusted any more, and ends exactly what isn't allowed now.
+// or identities aren't trusted any more, and ends exactly what isn't allowed now:
+// in this turn of the loop and, where that is much, the next ones.
 func (w *Worker) Recheck() {
-	now := w.Loop.Now()
-	var tunnels []*passage
+	q := &w.recheck
+	q.passages, q.conns, q.servers = q.passages[:0], q.conns[:0], q.servers[:0]
 	for p := range w.passages {
-		tunnels = append(tunnels, p)
+		q.passages = append(q.passages, p)
 	}
-	for _, p := range tunnels {
+	for s := range w.conns {
+		if _, ok := s.router.(GuardedRouter); ok {
+			q.conns = append(q.conns, s)
+		}
+	}
+	for s := range w.servers {
+		if _, ok := s.router.(GuardedRouter); ok {
+			q.servers = append(q.servers, s)
+		}
+	}
+	w.recheckSome()
+}
+
+func (w *Worker) recheckSome() {
+	q, now := &w.recheck, w.Loop.Now()
+	n := 0
+	for ; n < recheckAtOnce && len(q.passages) > 0; n++ {
+		p := q.passages[len(q.passages)-1]
+		q.passages = q.passages[:len(q.passages)-1]
+		if _, there := w.passages[p]; !there {
+			continue
+		}
 		r := p.request
 		r.Fields = w.lookup.Of(&p.fields)
 		if p.caller.Withdrawn(&r, p.router.Access(p.route), now) {
 			p.end()
 		}
 	}
-	var conns []*serverConn
-	for s := range w.conns {
-		conns = append(conns, s)
-	}
-	for _, s := range conns {
-		r, ok := s.router.(GuardedRouter)
-		switch {
-		case !ok || s.done || r.Caller() == nil:
-		case r.Caller().Forbidden(false, now):
-			s.forbid()
-		case s.stream != nil && s.stream.begun && !s.stream.answered && s.stream.x.withdrawn(r):
-			s.stream.closes = true
-			s.stream.x.forbid()
+	for ; n < recheckAtOnce && len(q.conns) > 0; n++ {
+		s := q.conns[len(q.conns)-1]
+		q.conns = q.conns[:len(q.conns)-1]
+		if _, there := w.conns[s]; there {
+			s.recheck(s.router.(GuardedRouter), now)
 		}
 	}
-	var servers []*h2Server
-	for s := range w.servers {
-		servers = append(servers, s)
-	}
-	for _, s := range servers {
-		if r, ok := s.router.(GuardedRouter); ok && !s.done && r.Caller() != nil {
-			s.recheck(r, now)
+	for ; n < recheckAtOnce && len(q.servers) > 0; n++ {
+		s := q.servers[len(q.servers)-1]
+		q.servers = q.servers[:len(q.servers)-1]
+		if _, there := w.servers[s]; there && !s.done {
+			s.recheck(s.router.(GuardedRouter), now)
 		}
+	}
+	if len(q.passages)+len(q.conns)+len(q.servers) == 0 {
+		*q = recheck{posted: q.posted}
+	} else if !q.posted {
+		q.posted = w.Loop.Post(func() {
+			q.posted = false
+			w.recheckSome()
+		})
+	}
+}
+
+func (s *serverConn) recheck(r GuardedRouter, now time.Duration) {
+	switch st := s.stream; {
+	case s.done:
+	case r.Caller().Forbidden(false, now):
+		s.forbid()
+	case st != nil && st.begun && !st.answered && st.x.withdrawn(r):
+		st.closes = true
+		st.x.forbid()
 	}
 }
 
@@ -267,7 +310,7 @@ func (w *Worker) Retire() (next time.Duration) {
 	now := w.Loop.Now()
 	due := func(r Router) bool {
 		g, ok := r.(GuardedRouter)
-		if !ok || g.Caller() == nil || g.Caller().Expires() == 0 {
+		if !ok || g.Caller().Expires() == 0 {
 			return false
 		}
 		at := g.Caller().Expires()

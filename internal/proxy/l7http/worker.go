@@ -65,8 +65,9 @@ type Worker struct {
 	headers   []route.Header // of CORS
 	limitSets map[limitsKey]*limit.Set
 	passages  map[*passage]struct{} // requests that became tunnels
-	mirrors   int                   // copies of requests in the making or under way
-	asks      int                   // of other programs, about requests
+	recheck   recheck
+	mirrors   int // copies of requests in the making or under way
+	asks      int // of other programs, about requests
 	verifying verifying
 }
 
