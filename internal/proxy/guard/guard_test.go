@@ -312,3 +312,30 @@ func BenchmarkAsk(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSession is what the first request of a connection costs more, or the
+// first after a change of rules.
+func BenchmarkSession(b *testing.B) {
+	table := compile(b, thousand())
+	peer := access.Peer{ID: id("mesh.local", "default", "sa1"), Address: netip.MustParseAddr("192.0.2.1")}
+	b.ReportAllocs()
+	for b.Loop() {
+		table.Session(peer)
+	}
+}
+
+// BenchmarkRefuse is a refusal of which the nearest rule is looked for.
+func BenchmarkRefuse(b *testing.B) {
+	k, _ := keeper(&lines{})
+	d := k.Door(meter.Inbound, "cart.default:80", true)
+	d.Update("cart.default:80", compile(b, thousand()), false)
+	c := caller(d, id("mesh.local", "default", "sa1"))
+	b.ReportAllocs()
+	now := time.Duration(0)
+	for b.Loop() {
+		now += time.Second
+		if c.Ask(request("GET", "/elsewhere"), nil, now) == nil {
+			b.Fatal("allowed")
+		}
+	}
+}
