@@ -19,8 +19,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/identity/identitytest"
+	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/admin"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -50,7 +52,11 @@ func proxy(t *testing.T, change func(*admin.Config)) (*admin.Server, *identityte
 		Version: 5,
 		Proxy: view.Proxy{
 			Name: "web", Namespace: "default", Role: view.Sidecar, Identity: d.ID("web").String(), IdentityDir: dir,
-			Listeners: []view.Listener{{Name: "out", Kind: view.Capture, Address: netip.MustParseAddrPort("127.0.0.1:15001")}},
+			Listeners: []view.Listener{
+				{Name: "out", Kind: view.Capture, Address: netip.MustParseAddrPort("127.0.0.1:15001")},
+				{Name: "in", Kind: view.Inbound, Address: netip.MustParseAddrPort("127.0.0.1:15006"), App: netip.MustParseAddrPort("127.0.0.1:80"), Destination: "web.default:80",
+					Inbound: &policy.Inbound{Guard: &policy.Guard{Access: &access.Spec{Rules: []access.Rule{{Name: "accesspolicy/default/a#0", Action: access.Allow}}}}}},
+			},
 		},
 		Destinations: map[string]*view.Destination{"cart.default:8080": {Key: "cart.default:8080", Routes: route.Spec{
 			Hosts: []route.Host{{Hostnames: []string{"*"}, Rules: []route.Rule{{
@@ -169,6 +175,9 @@ func TestUnixSocket(t *testing.T) {
 	}
 	if !strings.Contains(body, "10.0.0.1:4143") || !strings.Contains(body, `"path_prefix": "/a"`) {
 		t.Errorf("the dump lacks the destination: %s", body)
+	}
+	if !strings.Contains(body, `"name": "accesspolicy/default/a#0"`) {
+		t.Errorf("the dump lacks the access rules: %s", body)
 	}
 	if strings.Contains(body, "PRIVATE") {
 		t.Error("the dump shows a key")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/route"
@@ -191,6 +192,7 @@ type listenerDump struct {
 	// Certificate is the first of Certificates.
 	Certificate  *listenerCerts  `json:"certificate,omitempty"`
 	Certificates []listenerCerts `json:"certificates,omitempty"`
+	Access       *accessDump     `json:"access,omitempty"`
 }
 
 type listenerCerts struct {
@@ -217,6 +219,27 @@ func protocolName(p view.Protocol) string {
 	return "detect"
 }
 
+// accessDump is who may come in, by the names of the rules.
+type accessDump struct {
+	Default string           `json:"default"`
+	Rules   []accessRuleDump `json:"rules"`
+}
+
+type accessRuleDump struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	Audit  bool   `json:"audit,omitempty"`
+}
+
+func dumpAccess(s *access.Spec) *accessDump {
+	d := &accessDump{Default: s.Default.String(), Rules: []accessRuleDump{}}
+	for i := range s.Rules {
+		r := &s.Rules[i]
+		d.Rules = append(d.Rules, accessRuleDump{r.Name, r.Action.String(), r.Audit})
+	}
+	return d
+}
+
 func dumpListeners(p *live.Proxy) []listenerDump {
 	list := []listenerDump{}
 	for _, l := range p.Listeners {
@@ -227,6 +250,9 @@ func dumpListeners(p *live.Proxy) []listenerDump {
 		}
 		if l.App.IsValid() {
 			d.App = l.App.String()
+		}
+		if l.Access != nil {
+			d.Access = dumpAccess(l.Inbound.Guard.Access)
 		}
 		for served, pair := range l.Certificates.All() {
 			if leaf := pair.Leaf; leaf != nil {
