@@ -24,7 +24,8 @@ type AdoptionPort struct {
 	Audit     float64 `json:"audit"`
 	// Failed are those answered 5xx, or not at all.
 	Failed float64 `json:"failed"`
-	// Refused are connections without TLS to a port that takes none.
+	// Refused are connections without TLS to a port that takes none, and those that
+	// were open when it turned so.
 	Refused float64 `json:"refused"`
 	// Callers are who called, the busiest first.
 	Callers []AdoptionCaller `json:"callers"`

@@ -17,6 +17,9 @@ import (
 // maxAdoption is how far back adoption may be asked for: a day has nightly jobs.
 const maxAdoption = 7 * 24 * time.Hour
 
+// ruleStrict is what ends connections without TLS when a port turns strict.
+const ruleStrict = "mode/strict"
+
 const (
 	queryAdopted     = `sum by (service, peer, tls, status) (increase(tulle_requests_total{direction="inbound"}[%s] anchored))`
 	queryAdoptedTCP  = `sum by (service, peer, tls) (increase(tulle_connections_total{direction="inbound",protocol="tcp"}[%s] anchored))`
@@ -89,6 +92,8 @@ func adopted(answers map[string]*tsdb.Value) []telemetry.AdoptionPort {
 			p.Denied += n
 		case d == "audit":
 			p.Audit += n
+		case d == "ended" && s.Labels["rule"] == ruleStrict:
+			p.Refused += n
 		}
 	}
 	for _, s := range answers[queryUnencrypted].Series {
