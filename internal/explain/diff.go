@@ -88,7 +88,41 @@ func Diff(before, after *mesh.Snapshot) (*Effect, error) {
 			return nil, err
 		}
 	}
+	d.egress()
 	return d.effect, nil
+}
+
+// egress compares where outside the mesh may be called.
+func (d *differ) egress() {
+	spaces := map[string]bool{}
+	for _, s := range []*mesh.Snapshot{d.before, d.after} {
+		for ns := range s.Egress {
+			spaces[ns] = true
+		}
+	}
+	of := func(s *mesh.Snapshot, ns string) []Field {
+		e := cmp.Or(s.Egress[ns], s.Egress[""])
+		if e == nil {
+			return []Field{{Name: "other", Value: "allowed"}}
+		}
+		out := Egress(&policy.Egress{Allow: e.Allow, Audit: e.Audit})
+		for i := range e.Destinations {
+			d := &e.Destinations[i]
+			one := Egress(&policy.Egress{Destinations: []policy.EgressDestination{d.EgressDestination}})[1]
+			for _, c := range d.Callers {
+				one.Value += ", from " + c
+			}
+			out = append(out, one)
+		}
+		return out
+	}
+	for _, ns := range sortedKeys(spaces) {
+		at := PolicyChange{At: "egress of namespace " + ns}
+		if ns == "" {
+			at.At = "egress of all other namespaces"
+		}
+		d.fields(at, of(d.before, ns), of(d.after, ns))
+	}
 }
 
 func namesOf[T any](maps ...map[mesh.Name]T) []mesh.Name {
@@ -167,6 +201,10 @@ func (d *differ) service(k mesh.PortKey) error {
 		d.fields(at, Request(was.Request[k.Port]), Request(is.Request[k.Port]))
 		d.fields(at, Upstream(was.Upstream[k.Port]), Upstream(is.Upstream[k.Port]))
 		d.fields(at, Inbound(was.Inbound[k.Port]), Inbound(is.Inbound[k.Port]))
+		tls := func(s *mesh.Snapshot) []Field {
+			return []Field{{Name: "mutualTLS", Value: MutualTLS(s.MutualTLSOf(k.Service, k.Port))}}
+		}
+		d.fields(at, tls(d.before), tls(d.after))
 	}
 	for _, ns := range sortedKeys(spaces) {
 		x, xs := sideOf(was, ns, k.Port, key)
@@ -263,8 +301,9 @@ func (d *differ) compare(at RouteChange, x, y *side, host string) error {
 				d.effect.More++
 			}
 		}
-		if before.rule != nil && after.rule != nil {
-			d.fields(PolicyChange{At: at.At, Rule: after.rule.Name}, Request(before.policy), Request(after.policy))
+		// A service's first route has policies of its own too, and its last one had.
+		if rule := cmp.Or(after.rule, before.rule); rule != nil && before.forwarded && after.forwarded {
+			d.fields(PolicyChange{At: at.At, Rule: rule.Name}, Request(before.policy), Request(after.policy))
 		}
 	}
 	return nil
@@ -272,9 +311,11 @@ func (d *differ) compare(at RouteChange, x, y *side, host string) error {
 
 // outcome is what becomes of a probe.
 type outcome struct {
-	rule   *route.Compiled
-	to     string
-	policy *policy.Request
+	rule *route.Compiled
+	to   string
+	// forwarded is whether somebody takes it, by policy.
+	forwarded bool
+	policy    *policy.Request
 }
 
 func (s *side) outcome(p *probe) outcome {
@@ -284,13 +325,13 @@ func (s *side) outcome(p *probe) outcome {
 	case s.table == nil && s.own == "":
 		return outcome{to: "404"}
 	case s.table == nil:
-		return outcome{to: s.own + " 100%", policy: s.request}
+		return outcome{to: s.own + " 100%", forwarded: true, policy: s.request}
 	}
 	rule, _ := s.table.Match(&p.request)
 	if rule == nil {
 		return outcome{to: "404, no rule"}
 	}
-	out := outcome{rule: rule, to: Destinations(&rule.Rule), policy: rule.Policy}
+	out := outcome{rule: rule, to: Destinations(&rule.Rule), forwarded: true, policy: rule.Policy}
 	if out.policy == nil {
 		out.policy = s.request
 	}
