@@ -32,6 +32,7 @@ type edge struct {
 	config   *tls.Config // nil for a plaintext listener
 	front    *l7http.Front
 	door     *guard.Door
+	proofs   proofs
 }
 
 func newEdge(n *lane, l *live.Listener) *edge {
@@ -44,6 +45,8 @@ func (e *edge) update(l *live.Listener) {
 	e.listener = l
 	e.lane.guarded(e.door, l)
 	e.routes = routes{lane: e.lane, direction: meter.Edge, table: l.Routes, access: l.RouteAccess, scheme: "http", port: l.Address.Port()}
+	e.proofs.follow(e.lane, l.Authentication, meter.Edge, l)
+	e.routes.prove(l)
 	e.config, e.front = nil, nil
 	if len(l.Trusted) > 0 || l.TrustedHops > 0 {
 		e.front = &l7http.Front{Networks: l.Trusted, Hops: int(l.TrustedHops)}
@@ -159,6 +162,7 @@ func (n *visitor) Route(x *l7http.Exchange) *l7http.Failure {
 		}
 	}
 	x.Guard = &n.who
+	n.proofs.to(x)
 	return n.edge.Route(x)
 }
 

@@ -29,6 +29,7 @@ type inbound struct {
 	app      *dial.Cluster
 	bounds   inboundBounds
 	door     *guard.Door
+	proofs   proofs
 }
 
 func newInbound(n *lane, l *live.Listener) *inbound {
@@ -59,6 +60,7 @@ func (in *inbound) update(l *live.Listener) {
 	in.listener = l
 	in.bounds.follow(in, l.Inbound)
 	in.lane.guarded(in.door, l)
+	in.proofs.follow(in.lane, l.Authentication, meter.Inbound, l)
 }
 
 func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
@@ -205,6 +207,7 @@ func (r *inboundRouter) Route(x *l7http.Exchange) *l7http.Failure {
 	x.Cluster, x.Series, x.Serving = r.app, r.series, true
 	x.Caller, x.Limits, x.Admission = r.who.Name(), r.bounds.limits, r.bounds.admission
 	x.Guard = r.who
+	r.proofs.to(x)
 	if len(r.uri) > 0 {
 		x.Identify(r.uri)
 	}

@@ -95,7 +95,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.dialer.Connect = n.connector()
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
-		Limits: limits(&view.Settings{}),
+		Limits: limits(&view.Settings{}), Compute: p.config.compute(),
 		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book,
 	}
 	return n

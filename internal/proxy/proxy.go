@@ -38,7 +38,7 @@ type Config struct {
 	// network namespace.
 	Sockets Sockets
 	// Steps runs the computations of TLS handshakes; nil means goroutines.
-	Steps mtls.Runner
+	Steps mtls.Runner // also of other computations
 	// Slow is how long a request's wait for an answer is slow whatever is usual,
 	// so that its story is kept; 0 takes story.DefaultSlow.
 	Slow time.Duration

@@ -20,6 +20,7 @@ type routes struct {
 	table     *route.Table
 	places    []place         // by rule; empty until first used
 	access    []*access.Table // by rule; nil where none has any
+	proofs    []proofs        // likewise
 	lookup    l7http.Lookup
 	// scheme and port are how clients come here, for redirects; service is the
 	// one they ask for, empty at an edge.
@@ -107,6 +108,9 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 	if r.access != nil {
 		x.RouteAccess = r.access[rule.Index]
 	}
+	if r.proofs != nil {
+		r.proofs[rule.Index].to(x)
+	}
 	x.Filters, x.Picked, x.Prefix, x.Routed = p.filters, nil, rule.Prefix(match), nil
 	if p.filters != nil {
 		if f := x.Divert(p.filters, &q, scheme, port); f != nil {
@@ -165,6 +169,17 @@ func (r *routes) diverted(x *l7http.Exchange, f *l7http.Failure) *l7http.Failure
 	}
 	x.Series = r.series
 	return f
+}
+
+// prove takes over what a listener's rules say of tokens, and of who is asked.
+func (r *routes) prove(l *live.Listener) {
+	if l.RouteAuthentication == nil {
+		return
+	}
+	r.proofs = make([]proofs, len(l.RouteAuthentication))
+	for i, a := range l.RouteAuthentication {
+		r.proofs[i].follow(r.lane, a, r.direction, l)
+	}
 }
 
 // place gets a rule ready.

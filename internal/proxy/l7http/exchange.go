@@ -383,7 +383,7 @@ func (x *Exchange) answer(r *h1.Response) {
 	if x.Filters != nil || x.Picked != nil {
 		r.Fields = x.completed(r.Fields)
 	}
-	r.Fields = x.keepSession(append(r.Fields, x.told...))
+	r.Fields = x.keepSession(x.vouchedTo(r.Fields))
 	x.noteAnswer(r)
 	x.down.Response(r)
 	x.quit(x.status < 500)

@@ -134,6 +134,14 @@ func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method
 	if f.Text == "" {
 		return append(dst, "Content-Length: 0\r\n\r\n"...)
 	}
+	if h1Get(extra, h1.ContentType) != nil { // somebody else's words
+		dst = h1.AppendField(dst, "Content-Length", itoa(len(f.Text)))
+		dst = append(dst, "\r\n"...)
+		if method != h1.HEAD {
+			dst = append(dst, f.Text...)
+		}
+		return dst
+	}
 	dst = h1.AppendField(dst, "Content-Type", "text/plain; charset=utf-8")
 	dst = h1.AppendField(dst, "Content-Length", itoa(len(f.Text)+1))
 	dst = append(dst, "\r\n"...)

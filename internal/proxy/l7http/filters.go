@@ -158,7 +158,7 @@ func (x *Exchange) completeExtra() {
 	kept := x.Extra[:0]
 	for _, f := range x.completed(x.Extra) {
 		switch {
-		case f.Drop, f.ID == h1.Date, f.ID == h1.ContentType, f.ID == h1.ContentEncoding,
+		case f.Drop, f.ID == h1.Date, f.ID == h1.ContentType && !x.typed, f.ID == h1.ContentEncoding,
 			sameName(f.Name, nameProxyStatus), sameName(f.Name, nameAllow):
 		default:
 			kept = append(kept, f)

@@ -117,12 +117,19 @@ func (st *h2Stream) Reply(f *Failure) {
 		e.Field(nameAllow, valueAllow, false)
 	}
 	if f.Text != "" {
-		e.Field(nameType, valueText, false)
-		w.lengthTo(e, int64(len(f.Text)+1))
+		length := len(f.Text)
+		if h1Get(st.x.Extra, h1.ContentType) == nil { // our own words
+			e.Field(nameType, valueText, false)
+			length++
+		}
+		w.lengthTo(e, int64(length))
 	}
 	e.EndHead(st.stream, f.Text == "" || head)
 	if f.Text != "" && !head {
-		w.scratch = append(append(w.scratch[:0], f.Text...), '\n')
+		w.scratch = append(w.scratch[:0], f.Text...)
+		if h1Get(st.x.Extra, h1.ContentType) == nil {
+			w.scratch = append(w.scratch, '\n')
+		}
 		e.Write(st.stream, w.scratch, true)
 	}
 	st.finish()

@@ -45,8 +45,8 @@ type proving struct {
 	// Tokens says whose tokens are believed; nil looks for none. The Router sets it.
 	Tokens *Tokens
 
-	proven bool // it was looked at, and nothing is wrong
-	judged bool // what follows is known
+	proven bool            // it was looked at, and nothing is wrong
+	judged *token.Verifier // who has said what follows
 	token  *token.Token
 	wrong  *token.Error
 	which  int // of the candidates
@@ -96,7 +96,8 @@ func (x *Exchange) identified() *Failure {
 	w := x.worker
 	v := &w.verifying
 	x.candidates(t.verifier)
-	if !x.judged {
+	if x.judged != t.verifier {
+		x.token, x.wrong = nil, nil
 		switch {
 		case len(v.candidates) == 0:
 			x.wrong = noToken
@@ -119,7 +120,7 @@ func (x *Exchange) identified() *Failure {
 				return w.verify(x, verificationKey{t.verifier, sum})
 			}
 		}
-		x.judged = true
+		x.judged = t.verifier
 	}
 	return x.prove(t)
 }
@@ -320,7 +321,7 @@ func (w *Worker) verified(job *verification) {
 		if x.serial != b.serial {
 			continue
 		}
-		x.judged, x.token, x.which = true, job.token, job.which
+		x.judged, x.token, x.which, x.wrong = job.verifier, job.token, job.which, nil
 		if job.err != nil {
 			x.wrong, _ = job.err.(*token.Error)
 		}
