@@ -75,7 +75,7 @@ func adopted(answers map[string]*tsdb.Value) []telemetry.AdoptionPort {
 			if s.Labels["peer"] != "" {
 				p.Known += n
 			}
-			if status := s.Labels["status"]; status == "5xx" || status == "none" {
+			if status := s.Labels["status"]; strings.HasPrefix(status, "5") || status == "none" {
 				p.Failed += n
 			}
 			callers[p.Service][who{s.Labels["peer"], s.Labels["tls"]}] += n

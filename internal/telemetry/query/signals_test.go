@@ -86,6 +86,7 @@ func (p *proxy) text() string {
 	types := map[string]string{
 		"tulle_requests_total": "counter", "tulle_request_duration_seconds": "histogram", "tulle_connections_total": "counter",
 		"tulle_route_requests_total": "counter", "tulle_route_duration_seconds": "histogram",
+		"tulle_access_total": "counter", "tulle_errors_total": "counter",
 		"tulle_connections_open": "gauge", "tulle_received_bytes_total": "counter", "tulle_sent_bytes_total": "counter",
 	}
 	for name, typ := range types {
