@@ -55,6 +55,9 @@ type Config struct {
 	// mesh.local.
 	TrustDomain identity.TrustDomain
 	Keys        Keys
+	// Root is a root that was brought along; nil takes the one that there is, or
+	// makes one.
+	Root *Given
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
 	Log *slog.Logger
@@ -79,7 +82,9 @@ type CA struct {
 	root   *signer             // signs; nil when only an issuing certificate was given
 	roots  []*x509.Certificate // that are trusted, the signing one first; replaced, never written to
 	issuer *signer
-	limits map[identity.ID]*rate.Limiter
+	// elsewhere says that root's key isn't among keys.
+	elsewhere bool
+	limits    map[identity.ID]*rate.Limiter
 }
 
 // ErrTooMany says that an identity asks for certificates too often.
@@ -103,8 +108,17 @@ func Open(c Config) (*CA, error) {
 	if ca.trust, err = loadTrust(c.Keys); err != nil {
 		return nil, err
 	}
+	if c.Root != nil {
+		if err := ca.take(c.Root); err != nil {
+			return nil, fmt.Errorf("the root that was brought along: %w", err)
+		}
+	}
 	key, chain, err := c.Keys.Load(ca.trust.Signing)
 	switch {
+	case ca.elsewhere:
+		err = nil
+	case ca.trust.Elsewhere != "":
+		return nil, fmt.Errorf("the CA's root is one whose key is with a signer: give --ca-root FILE and --ca-signer (SHA-256 of the certificate: %.16s…)", ca.trust.Elsewhere)
 	case errors.Is(err, fs.ErrNotExist) && ca.trust.Version == 1:
 		if ca.domain == "" {
 			ca.domain = "mesh.local"
@@ -118,7 +132,7 @@ func Open(c Config) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the CA's root: %w", err)
 	}
-	domain, err := domainOf(ca.root.cert)
+	domain, err := ca.nameOf(ca.root.cert)
 	if err != nil {
 		return nil, fmt.Errorf("the CA's root: %w", err)
 	}

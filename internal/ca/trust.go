@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tulle.dev/tulle/internal/identity"
 )
 
 // This file is how a CA changes its root with no moment in which anybody's
@@ -43,6 +45,10 @@ type trust struct {
 	// Signing signs issuing certificates; Also is trusted beside it, or empty.
 	Signing string `json:"signing"`
 	Also    string `json:"also,omitempty"`
+	// Domain is the trust domain where the root doesn't name it.
+	Domain identity.TrustDomain `json:"domain,omitempty"`
+	// Elsewhere is the hex SHA-256 sum of a root whose key isn't kept here.
+	Elsewhere string `json:"elsewhere,omitempty"`
 }
 
 // number orders roots by age: "root" is 1, "root-7" is 7.
@@ -189,7 +195,7 @@ func (ca *CA) change(from Stage, next func(trust) (trust, *signer, error)) error
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
 	switch {
-	case ca.root == nil:
+	case ca.root == nil || ca.elsewhere:
 		return ErrNotOurs
 	case ca.trust.stage() != from:
 		return fmt.Errorf("the change of the root is at stage %s, want %s", ca.trust.stage(), from)
@@ -198,6 +204,7 @@ func (ca *CA) change(from Stage, next func(trust) (trust, *signer, error)) error
 	if err != nil {
 		return fmt.Errorf("change the root: %w", err)
 	}
+	t.Domain = ca.trust.Domain
 	root, roots := ca.root, []*x509.Certificate{ca.root.cert}
 	switch {
 	case t.Signing != ca.trust.Signing: // other signs, and what signed is trusted

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,10 +67,41 @@ type EtcdConfig struct {
 	CAFile, CertFile, KeyFile string
 }
 
-// CAFiles name PEM files. IssuerChain is the issuing certificate, then what is
-// between it and the root; IssuerKey its key; Roots the trust roots.
+// CAFiles say what of the CA is brought along. All but Signer are PEM files.
 type CAFiles struct {
+	// IssuerChain is the issuing certificate, then what is between it and the
+	// root; IssuerKey its key; Roots the trust roots.
 	IssuerChain, IssuerKey, Roots string
+	// Root is a root under which issuing certificates are made here, and RootKey
+	// its key: taken into the data directory once.
+	Root, RootKey string
+	// Signer is where the key of IssuerChain or Root is, instead of in a file:
+	// unix:PATH.
+	Signer string
+}
+
+// SignerPrefix begins CAFiles.Signer.
+const SignerPrefix = "unix:"
+
+// check says what is wrong with them, naming the flags.
+func (f *CAFiles) check() error {
+	issuer, root := f.IssuerChain != "" || f.IssuerKey != "" || f.Roots != "", f.Root != "" || f.RootKey != ""
+	switch {
+	case *f == CAFiles{}:
+	case issuer && root:
+		return errors.New("--ca-root is for issuing certificates that are made here, --ca-issuer for one of yours: give one of them")
+	case f.Signer != "" && (!strings.HasPrefix(f.Signer, SignerPrefix) || f.Signer == SignerPrefix):
+		return fmt.Errorf("--ca-signer %q: want unix:PATH", f.Signer)
+	case f.Signer != "" && (f.IssuerKey != "" || f.RootKey != ""):
+		return errors.New("--ca-signer says that the key is with a signer: leave --ca-key and --ca-root-key out")
+	case f.Signer != "" && !issuer && !root:
+		return errors.New("--ca-signer has the key of a certificate: give that, with --ca-issuer and --ca-roots or with --ca-root")
+	case issuer && (f.IssuerChain == "" || f.IssuerKey == "" && f.Signer == "" || f.Roots == ""):
+		return errors.New("--ca-issuer, --ca-key (or --ca-signer) and --ca-roots belong together: give all three")
+	case root && (f.Root == "" || f.RootKey == "" && f.Signer == ""):
+		return errors.New("--ca-root and --ca-root-key (or --ca-signer) belong together: give both")
+	}
+	return nil
 }
 
 // Addresses are where a running control plane listens.
@@ -93,10 +125,7 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("--etcd-endpoints: %q: want https://HOST:PORT (http only on loopback)", e)
 		}
 	}
-	if f := c.CAFiles; f != (CAFiles{}) && (f.IssuerChain == "" || f.IssuerKey == "" || f.Roots == "") {
-		return fmt.Errorf("--ca-issuer, --ca-key and --ca-roots belong together: give all three")
-	}
-	return nil
+	return c.CAFiles.check()
 }
 
 func (c *Config) fill() error {

@@ -103,10 +103,11 @@ func (c *Control) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer closeListener(proxies)
-	authority, err := c.openCA()
+	authority, signs, err := c.openCA()
 	if err != nil {
 		return err
 	}
+	defer signs.close()
 	token, err := apiToken(filepath.Join(dir, APITokenFile))
 	if err != nil {
 		return err
@@ -123,7 +124,7 @@ func (c *Control) Run(ctx context.Context) (err error) {
 	if err := c.agreeOnRoot(ctx, s, authority); err != nil {
 		return err
 	}
-	return c.serve(ctx, &parts{authority: authority, store: s, tcp: tcp, web: web, local: local, proxies: proxies, token: token})
+	return c.serve(ctx, &parts{authority: authority, signs: signs, store: s, tcp: tcp, web: web, local: local, proxies: proxies, token: token})
 }
 
 // private makes the data directory, or one that is there, the user's alone. A
@@ -192,50 +193,10 @@ func closeListener(l net.Listener) {
 // parts are what Run opened for serve.
 type parts struct {
 	authority                *ca.CA
+	signs                    *signs
 	store                    store.Store
 	tcp, web, local, proxies net.Listener
 	token                    string
-}
-
-func (c *Control) openCA() (*ca.CA, error) {
-	keys, err := c.caKeys(filepath.Join(c.config.DataDir, "ca"))
-	if err != nil {
-		return nil, err
-	}
-	config := ca.Config{TrustDomain: identity.TrustDomain(c.config.TrustDomain), Log: c.config.Log, Keys: keys}
-	if c.config.CAFiles == (CAFiles{}) {
-		return ca.Open(config)
-	}
-	key, err := identity.ReadKey(c.config.CAFiles.IssuerKey)
-	if err != nil {
-		return nil, fmt.Errorf("--ca-key: %w", err)
-	}
-	chain, err := identity.ReadCertificates(c.config.CAFiles.IssuerChain)
-	if err != nil {
-		return nil, fmt.Errorf("--ca-issuer: %w", err)
-	}
-	roots, err := identity.ReadCertificates(c.config.CAFiles.Roots)
-	if err != nil {
-		return nil, fmt.Errorf("--ca-roots: %w", err)
-	}
-	return ca.OpenIssuer(config, key, chain, roots)
-}
-
-// caKeys is where the CA's keys lie: encrypted, when there is something to do that
-// with.
-func (c *Control) caKeys(dir string) (ca.Keys, error) {
-	path := c.config.WrappingKey
-	if path == "" {
-		path = ca.Credential(os.Getenv)
-	}
-	if path != "" {
-		w, err := ca.ReadWrapping(path)
-		return ca.WrappedFiles{Files: ca.Files{Dir: dir}, Wrapping: w}, err
-	}
-	if encrypted, err := ca.Encrypted(dir); err != nil || encrypted {
-		return nil, errors.Join(err, fmt.Errorf("the CA's keys in %s are encrypted: give --ca-wrapping-key FILE, or the systemd credential %s", dir, ca.CredentialName))
-	}
-	return ca.Files{Dir: dir}, nil
 }
 
 func (c *Control) openStore(ctx context.Context) (store.Store, error) {
@@ -308,7 +269,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		return err
 	}
 	defer m.close()
-	f.more = append(f.more, m.check)
+	f.more = append(f.more, m.check, p.signs.check)
 
 	record, err := audit.Open(filepath.Join(c.config.DataDir, AuditFile))
 	if err != nil {

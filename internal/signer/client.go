@@ -17,8 +17,9 @@ import (
 const (
 	// signTime bounds one question, dialling included.
 	signTime = 5 * time.Second
-	// maxIdle is how many connections are kept for the next question.
-	maxIdle = 4
+	// maxAsking is how many questions are under way at once, each on a connection;
+	// connections are kept for the next.
+	maxAsking = 4
 )
 
 // ErrUnavailable says that the signer can't be asked now, or says itself that it
@@ -27,12 +28,15 @@ var ErrUnavailable = errors.New("the CA's signer is unavailable")
 
 // Client asks a signer. Safe for concurrent use; it starts nothing.
 type Client struct {
-	path string
-	idle chan net.Conn
+	path  string
+	idle  chan net.Conn
+	slots chan struct{}
 }
 
 // NewClient is for a signer's Unix socket, which isn't looked at yet.
-func NewClient(path string) *Client { return &Client{path: path, idle: make(chan net.Conn, maxIdle)} }
+func NewClient(path string) *Client {
+	return &Client{path: path, idle: make(chan net.Conn, maxAsking), slots: make(chan struct{}, maxAsking)}
+}
 
 // Close closes the connections that are kept.
 func (c *Client) Close() {
@@ -51,6 +55,12 @@ func (c *Client) Close() {
 func (c *Client) ask(ctx context.Context, q *request) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTime)
 	defer cancel()
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: others wait for it already", ErrUnavailable)
+	}
 	var conn net.Conn
 	select {
 	case conn = <-c.idle:

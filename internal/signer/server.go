@@ -126,7 +126,7 @@ func Serve(ctx context.Context, l net.Listener, c Config) error {
 			return err
 		}
 		uid, ok := peer.UID(conn)
-		if !ok || uid != c.UID && uid != 0 {
+		if !ok || !c.allows(uid) {
 			c.Log.Warn("a process of another user was sent away", "uid", uid)
 			conn.Close()
 			continue
@@ -199,3 +199,6 @@ func (s *server) answer(q *request, uid uint32) *answer {
 	s.config.Log.Info("signed", "key", k.Name, "uid", uid, "hash", q.Hash, "digest", hex.EncodeToString(q.Digest[:min(len(q.Digest), 32)]))
 	return &answer{Signature: signature}
 }
+
+// allows says whether a user's processes may ask.
+func (c *Config) allows(uid uint32) bool { return uid == c.UID || uid == 0 }
