@@ -181,7 +181,10 @@ func (s *stricter) flip(ctx context.Context) error {
 		return advise(err)
 	}
 	name, _, _ := strings.Cut(s.service, ".")
-	p := kind.New().(*v1alpha1.AuthenticationPolicy)
+	p, err := s.was()
+	if err != nil {
+		return err
+	}
 	p.Namespace, p.Name = s.namespaceOf(), s.policyName()
 	p.Spec.TargetRefs = []v1alpha1.TargetRef{{Kind: "Service", Name: gatewayv1.ObjectName(name)}}
 	p.Spec.MutualTLS = v1alpha1.MutualTLSStrict
@@ -195,6 +198,22 @@ func (s *stricter) flip(ctx context.Context) error {
 	return nil
 }
 
+// was is the policy as it was, or an empty one.
+func (s *stricter) was() (*v1alpha1.AuthenticationPolicy, error) {
+	kind := object.AuthenticationPolicy
+	if s.earlier == nil {
+		return kind.New().(*v1alpha1.AuthenticationPolicy), nil
+	}
+	o, err := object.Unmarshal(kind, s.earlier)
+	if err != nil {
+		return nil, couldNot("", "AuthenticationPolicy %s: %w", s.policyName(), err)
+	}
+	p := o.(*v1alpha1.AuthenticationPolicy)
+	p.ResourceVersion, p.Status = "", gatewayv1.PolicyStatus{}
+	identify(p, kind)
+	return p, nil
+}
+
 // back puts the policy as it was.
 func (s *stricter) back(ctx context.Context) error {
 	kind := object.AuthenticationPolicy
@@ -205,13 +224,10 @@ func (s *stricter) back(ctx context.Context) error {
 		}
 		return err
 	}
-	o, err := object.Unmarshal(kind, s.earlier)
+	p, err := s.was()
 	if err != nil {
 		return err
 	}
-	p := o.(*v1alpha1.AuthenticationPolicy)
-	p.ResourceVersion, p.Status = "", gatewayv1.PolicyStatus{}
-	identify(p, kind)
 	data, err := object.Encode(p)
 	if err != nil {
 		return err

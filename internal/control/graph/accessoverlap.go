@@ -24,11 +24,15 @@ func exclude(o *access.Operation, m *route.Match, others []routeRule) (lost []st
 				if x.Path.Kind == route.PathExact {
 					p.Kind = access.PathExact
 				}
-				o.NotPaths = append(o.NotPaths, p)
+				if !slices.Contains(o.NotPaths, p) {
+					o.NotPaths = append(o.NotPaths, p)
+				}
 			case same:
 				switch {
 				case x.Method != "" && m.Method == "":
-					o.NotMethods = append(o.NotMethods, x.Method)
+					if !slices.Contains(o.NotMethods, x.Method) {
+						o.NotMethods = append(o.NotMethods, x.Method)
+					}
 				case x.Method == "" && m.Method != "":
 				case len(x.Headers)+len(x.Query) == 0 && len(m.Headers)+len(m.Query) > 0:
 				default:
@@ -39,8 +43,15 @@ func exclude(o *access.Operation, m *route.Match, others []routeRule) (lost []st
 			}
 		}
 	}
+	if len(o.NotPaths) > maxExcluded || len(o.NotMethods) > maxExcluded {
+		lost = append(lost, "so many paths and methods that other rules take first")
+	}
 	return lost
 }
+
+// maxExcluded bounds what an operation excludes: with what the policy itself does,
+// it fits in a view.
+const maxExcluded = 128
 
 // relation is how the paths of two matches lie to each other.
 type relation uint8

@@ -48,6 +48,7 @@ func (b *Builder) take(c Change) {
 	case object.Secret:
 		s, _ := c.Object.(*corev1.Secret)
 		set(b.secrets, n, s, there)
+		b.touchEgress(n.Namespace, n.Name)
 		for name, g := range b.gateways {
 			if secretsOf(g)[n] {
 				b.touchGateway(name)
@@ -73,7 +74,7 @@ func (b *Builder) take(c Change) {
 		b.touchTarget(c.Ref)
 	case object.HTTPRoute, object.GRPCRoute, object.TLSRoute, object.TCPRoute:
 		b.takeRoute(c)
-	case object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy, object.AccessPolicy, object.AuthenticationPolicy:
+	case object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy, object.AccessPolicy, object.AuthenticationPolicy, object.EgressPolicy:
 		clear(b.effective)
 		if old := b.policies[c.Ref]; old != nil {
 			b.touchPolicy(old)

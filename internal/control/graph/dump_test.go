@@ -87,6 +87,17 @@ func dumpMesh(s *mesh.Snapshot) string {
 			dumpSources(p, "    ", g.Sources[l.Name])
 		}
 	}
+	for _, ns := range slices.Sorted(maps.Keys(s.Egress)) {
+		e := s.Egress[ns]
+		p("egress of %q by %s allow=%v audit=%v", ns, e.From, e.Allow, e.Audit)
+		for i := range e.Destinations {
+			d := &e.Destinations[i]
+			p("  %s hosts=%v networks=%v ports=%v callers=%v refused=%v", d.Name, d.Hosts, d.Networks, d.Ports, d.Callers, d.Refused)
+			if d.TLS != nil {
+				p("    TLS name=%q roots=%d certificate of %v", d.TLS.ServerName, len(d.TLS.Roots), namesOf(d.TLS.Certificate, "*"))
+			}
+		}
+	}
 	return b.String()
 }
 

@@ -32,6 +32,7 @@ func (b *Builder) granted(from, to Ref) bool {
 func (b *Builder) touchGrants(namespace string) {
 	d := &b.dirty
 	b.touchAsked(namespace, "")
+	b.touchEgress(namespace, "")
 	for n, g := range b.gateways {
 		for s := range secretsOf(g) {
 			if s.Namespace == namespace && n.Namespace != namespace {

@@ -91,7 +91,7 @@ type Builder struct {
 
 // dirty is what the current Apply has to rebuild, and what it worked out so far.
 type dirty struct {
-	all                               bool
+	all, egress                       bool
 	services, endpoints, gates, works map[mesh.Name]bool
 	routes, policies                  map[Ref]bool // whose statuses
 	attachments                       map[mesh.Name]*attachments
@@ -263,6 +263,9 @@ func (b *Builder) build(version uint64) {
 	}
 	for _, n := range sorted(d.gates) {
 		b.buildGateway(&next, n)
+	}
+	if d.all || d.egress {
+		b.buildEgress(&next)
 	}
 	for ref := range d.routes {
 		b.routeStatus(ref)

@@ -15,7 +15,7 @@ import (
 )
 
 // anyPolicy is what the kinds of policies have in common; one of traffic, limits,
-// faults, access and auth is set. It is immutable.
+// faults, access, auth and egress is set. It is immutable.
 type anyPolicy struct {
 	Ref
 	created    time.Time
@@ -28,6 +28,7 @@ type anyPolicy struct {
 	until   time.Time // of faults
 	access  *accessRules
 	auth    *v1alpha1.AuthenticationPolicySpec
+	egress  *v1alpha1.EgressPolicySpec
 }
 
 // policyOf wraps a policy, nil when o is none.
@@ -55,6 +56,8 @@ func policyOf(ref Ref, o object.Object) *anyPolicy {
 		p.targets, p.access = o.Spec.TargetRefs, accessOf(ref, &o.Spec)
 	case *v1alpha1.AuthenticationPolicy:
 		p.targets, p.auth = o.Spec.TargetRefs, &o.Spec
+	case *v1alpha1.EgressPolicy:
+		p.targets, p.egress = o.Spec.TargetRefs, &o.Spec
 	default:
 		return nil
 	}
@@ -148,6 +151,10 @@ func (b *Builder) touchPolicy(p *anyPolicy) {
 		}
 		for ref := range b.byTarget[t] {
 			d.policies[ref] = true
+		}
+		if p.egress != nil {
+			d.egress = true
+			continue
 		}
 		switch t.Kind {
 		case object.Mesh:
@@ -298,6 +305,8 @@ func (b *Builder) fieldsTaken(p *anyPolicy, t section) []Condition {
 		return b.accessTaken(p, t)
 	case p.auth != nil:
 		return b.authenticationTaken(p, t)
+	case p.egress != nil:
+		return b.egressTaken(p, t)
 	case p.traffic == nil:
 		return []Condition{ok}
 	}
