@@ -22,6 +22,8 @@ type EgressDestination struct {
 	Networks []string
 	// Ports is never empty.
 	Ports []uint16
+	// Refused says that what TLS needs isn't there: calls to it are refused.
+	Refused bool
 	// TLS, when not nil, has the proxy speak TLS where the program speaks HTTP
 	// in plaintext.
 	TLS *EgressTLS

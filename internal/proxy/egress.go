@@ -101,6 +101,7 @@ func (n *lane) kept(t *egress.Table, to, why string) bool {
 const (
 	notNamed   = "no destination of the egress policy is for it"
 	notThere   = "the name leads to addresses inside, and no network of the egress policy has them"
+	notReady   = "what its TLS needs isn't there: the policy's status says what"
 	notOverTwo = "CONNECT over HTTP/2 can't be looked into: use HTTP/1.1"
 	otherName  = "the ClientHello asks for a name that no destination of the egress policy is for, or hides it"
 )
@@ -122,6 +123,8 @@ func (n *lane) leave(x *l7http.Exchange, c call) *l7http.Failure {
 		return nil
 	case j.place == nil:
 		return n.keep(x, t, &c, notNamed)
+	case j.place.Refused:
+		return n.keep(x, t, &c, notReady)
 	case j.name == "":
 		n.allowed(j.place)
 		x.Cluster = n.passThrough(c.target(), j.place.Label)

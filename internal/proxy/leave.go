@@ -29,13 +29,13 @@ func (o *outbound) outside(c *incoming, to netip.AddrPort) {
 		c.found("tcp", sniff.Passed)
 		c.opaque(o.lane.passThrough(to, ""), nil, l4.Options{})
 		return
-	case !t.Named(to.Port()) && (t.Allow || t.Audit || t.Address(to) != nil):
+	case !t.Named(to.Port()) && (t.Allow || t.Audit || may(t.Address(to))):
 		o.pass(c, t, to, sniff.Passed, "tcp", nil)
 		return
 	}
 	m := meet{silence: clientSilence}
 	label, ok := "", t.Allow || t.Audit
-	if p := t.Address(to); p != nil {
+	if p := t.Address(to); may(p) {
 		label, ok = p.Label, true
 	}
 	if ok { // its server may speak first
@@ -55,6 +55,9 @@ func (o *outbound) outside(c *incoming, to netip.AddrPort) {
 	})
 }
 
+// may reports whether a place may be called.
+func may(p *egress.Place) bool { return p != nil && !p.Refused }
+
 // pass lets bytes without a name out, if the policy has their address.
 func (o *outbound) pass(c *incoming, t *egress.Table, to netip.AddrPort, how sniff.How, protocol string, early *l4.Early) {
 	label := ""
@@ -62,16 +65,16 @@ func (o *outbound) pass(c *incoming, t *egress.Table, to netip.AddrPort, how sni
 	if t != nil {
 		p = t.Address(to)
 		switch {
-		case p != nil:
+		case may(p):
 			label = p.Label
-		case !t.Allow && o.lane.kept(t, to.Addr().String(), notNamed):
+		case (!t.Allow || p != nil) && o.lane.kept(t, to.Addr().String(), notNamed):
 			if early != nil {
 				early.Drop()
 			}
 			c.keepIn(protocol == opaqueName(sniff.TLS))
 			return
 		}
-		if p != nil || t.Allow {
+		if may(p) || t.Allow && p == nil {
 			o.lane.allowed(p)
 		}
 	}
@@ -103,6 +106,14 @@ func (o *outbound) named(c *incoming, to netip.AddrPort, name string, how sniff.
 			t = nil // it is counted
 		}
 		o.pass(c, t, to, how, "tls", nil)
+		return
+	}
+	if j.place.Refused {
+		if n.kept(t, j.name, notReady) {
+			c.keepIn(true)
+			return
+		}
+		o.pass(c, nil, to, how, "tls", nil)
 		return
 	}
 	e, ok := n.exit(t, j, to.Port(), true, func() func() { return func() { o.named(c, to, name, how) } })
@@ -156,7 +167,7 @@ func (n *lane) vet(t *egress.Table, port uint16) l4.Vet {
 			return l4.VetPass, nil
 		}
 		name, ok := egress.Name(h.ServerName())
-		if v == tlshello.Done && (ok && t.Place(name, port) != nil || t.Allow) {
+		if v == tlshello.Done && (ok && may(t.Place(name, port)) || t.Allow) {
 			return l4.VetPass, nil
 		}
 		if n.kept(t, name, otherName) {
@@ -175,7 +186,7 @@ func (n *lane) restrain() {
 	}
 	var list []*incoming
 	for c := range n.incoming {
-		if c.leaves != nil && judge(t, c.leaves).place == nil {
+		if c.leaves != nil && !may(judge(t, c.leaves).place) {
 			list = append(list, c)
 		}
 	}
@@ -214,6 +225,7 @@ func (l *leaver) Local() {}
 type foreign struct {
 	one, two *tls.Config // for HTTP/1.1 and HTTP/2
 	cluster  *dial.Cluster
+	no       [2]bool // which of them the server was found not to speak
 }
 
 func newForeign(p *egress.Place, name string, cluster *dial.Cluster) *foreign {
@@ -224,7 +236,7 @@ func newForeign(p *egress.Place, name string, cluster *dial.Cluster) *foreign {
 	one.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
 	two := one.Clone()
 	one.NextProtos, two.NextProtos = []string{"http/1.1"}, []string{"h2"}
-	return &foreign{one, two, cluster}
+	return &foreign{one: one, two: two, cluster: cluster}
 }
 
 // Config is for HTTP/2 or HTTP/1.1.
@@ -236,9 +248,11 @@ func (f *foreign) Config(alpn string) *tls.Config {
 }
 
 // Refused notes which of them the server speaks: the other one.
-func (f *foreign) Refused(alpn string) {
-	f.cluster.Protocol = view.HTTP2
+func (f *foreign) Refused(alpn string) bool {
 	if alpn == l7http.MuxALPN {
-		f.cluster.Protocol = view.HTTP
+		f.cluster.Protocol, f.no[1] = view.HTTP, true
+	} else {
+		f.cluster.Protocol, f.no[0] = view.HTTP2, true
 	}
+	return !f.no[0] || !f.no[1]
 }

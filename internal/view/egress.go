@@ -21,5 +21,6 @@ var egressMessage = pb.Describe(
 			pb.Bytes(3, "certificate", maxPEM, func(t *policy.EgressTLS) *[]byte { return &t.Certificate }),
 			pb.Bytes(4, "key", maxPEM, func(t *policy.EgressTLS) *[]byte { return &t.Key }),
 		), func(d *policy.EgressDestination) **policy.EgressTLS { return &d.TLS }),
+		pb.Bool(6, "refused", func(d *policy.EgressDestination) *bool { return &d.Refused }),
 	), func(e *policy.Egress) *[]policy.EgressDestination { return &e.Destinations }),
 )

@@ -187,15 +187,15 @@ func (a *attempt) startTLS() {
 }
 
 // handshake goes through TLS; check looks at the protocol that was agreed on, and
-// failed, when not nil, is told why there is none.
-func (a *attempt) handshake(config *tls.Config, check func(agreed string) error, failed func(error)) {
+// failed, when not nil, says what it means that there is none.
+func (a *attempt) handshake(config *tls.Config, check func(agreed string) error, failed func(error) error) {
 	a.secure = a.dialer.Handshakes.Client(a.conn, config, func(s *mtls.Session, err error) {
 		if err == nil {
 			err = check(s.State().NegotiatedProtocol)
 		}
 		if err != nil {
 			if failed != nil {
-				failed(err)
+				err = failed(err)
 			}
 			err = &TLSError{err}
 		}

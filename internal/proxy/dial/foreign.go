@@ -3,6 +3,7 @@ package dial
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 )
 
 // Foreign is how a server outside the mesh is spoken to over TLS: by its
@@ -12,13 +13,18 @@ type Foreign interface {
 	// application protocol; its NextProtos are what that is called outside. It must
 	// not change any more.
 	Config(alpn string) *tls.Config
-	// Refused is told that the server doesn't speak that.
-	Refused(alpn string)
+	// Refused is told that the server doesn't speak that, and reports whether it may
+	// speak something else: then ErrProtocol is what comes of the attempt.
+	Refused(alpn string) bool
 }
 
 // noProtocol is the alert of a server that speaks nothing of what it was offered
-// (RFC 7301, 3.2).
-const noProtocol = tls.AlertError(120)
+// (RFC 7301, 3.2); crypto/tls tells of it by its text alone.
+var noProtocol = tls.AlertError(120).Error()
+
+// ErrProtocol says that a server outside the mesh speaks another protocol; the
+// next attempt will be made with that.
+var ErrProtocol = errors.New("the server speaks another application protocol")
 
 // errProtocol is a server that agreed to something else.
 var errProtocol = errors.New("the server doesn't speak the application protocol")
@@ -34,10 +40,13 @@ func (a *attempt) startForeign(f Foreign) {
 			}
 		}
 		return errProtocol
-	}, func(err error) {
-		var alert tls.AlertError
-		if err == errProtocol || errors.As(err, &alert) && alert == noProtocol {
-			f.Refused(a.alpn)
+	}, func(err error) error {
+		var alert *net.OpError
+		if err == errProtocol || errors.As(err, &alert) && alert.Err.Error() == noProtocol {
+			if f.Refused(a.alpn) {
+				return ErrProtocol
+			}
 		}
+		return err
 	})
 }

@@ -32,6 +32,8 @@ type Place struct {
 	// speaks HTTP in plaintext. Its ServerName is empty where it is the host, and
 	// it has no NextProtos.
 	TLS *tls.Config
+	// Refused says that calls to it are refused for now.
+	Refused bool
 
 	networks []netip.Prefix
 	ports    []uint16
@@ -62,7 +64,7 @@ func Compile(e *policy.Egress) (*Table, error) {
 
 func (t *Table) add(i int, d *policy.EgressDestination) error {
 	p := &t.places[i]
-	*p = Place{Name: d.Name, Label: LabelPrefix + d.Name, ports: d.Ports}
+	*p = Place{Name: d.Name, Label: LabelPrefix + d.Name, Refused: d.Refused, ports: d.Ports}
 	for j, h := range d.Hosts {
 		name, wild := strings.CutPrefix(h, "*.")
 		if clean, ok := Name(name); !ok || clean != name {

@@ -1,6 +1,7 @@
 package l7http
 
 import (
+	"errors"
 	"time"
 
 	"tulle.dev/tulle/internal/policy"
@@ -302,6 +303,11 @@ func (x *Exchange) Connected(err error) {
 	x.waiting.Release()
 	if err == nil {
 		x.send()
+		return
+	}
+	if errors.Is(err, dial.ErrProtocol) && x.tries < 3 { // it is known now what it speaks
+		x.noVerdict()
+		x.connect()
 		return
 	}
 	f := fromConnect(err)
