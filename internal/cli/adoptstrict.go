@@ -145,7 +145,7 @@ func (s *stricter) run(ctx context.Context) error {
 func (s *stricter) modes(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	answers, err := s.conn.Access(ctx, explain.AccessQuestion{})
+	answers, err := s.conn.Access(ctx, explain.AccessQuestion{To: s.service + ":*"})
 	if err != nil {
 		return nil, advise(err)
 	}

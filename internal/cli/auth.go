@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/explain"
 )
 
@@ -191,4 +194,26 @@ func (a *app) printAccess(x *explain.AccessAnswer) {
 	for _, n := range x.Notes {
 		fmt.Fprintf(a.Out, "  %s\n", n)
 	}
+}
+
+// describeModes prints what the ports of a service take.
+func (a *app) describeModes(ctx context.Context, conn *client.Client, service string) error {
+	answers, err := conn.Access(ctx, explain.AccessQuestion{To: service + ":*"})
+	var said *client.Status
+	if errors.As(err, &said) && (said.Reason == client.ReasonNotFound || said.Reason == client.ReasonForbidden) {
+		return nil // of an older version, or for others to know
+	}
+	if err != nil {
+		return advise(err)
+	}
+	var ports []string
+	for i := range answers {
+		if port, ok := strings.CutPrefix(answers[i].To, service+":"); ok {
+			ports = append(ports, port+" "+answers[i].MutualTLS)
+		}
+	}
+	if len(ports) > 0 {
+		fmt.Fprintf(a.Out, "%-14s %s\n", "Mutual TLS:", strings.Join(ports, ", "))
+	}
+	return nil
 }

@@ -51,6 +51,9 @@ func (a *app) describeCommand() *cobra.Command {
 					return err
 				}
 				if r.kind == object.Service {
+					if err := a.describeModes(ctx, conn, o.GetName()+"."+o.GetNamespace()); err != nil {
+						return err
+					}
 					if err := a.describeEndpoints(cmd, conn, o.GetNamespace(), o.GetName()); err != nil {
 						return err
 					}

@@ -19,7 +19,7 @@ type AccessQuestion struct {
 	// SPIFFE id, or empty for who proves nothing.
 	From string `json:"from"`
 	// To is "SERVICE[.NAMESPACE][:PORT]"; the port may be left out where there is one.
-	// Empty asks about all services.
+	// Port "*" asks about each, as a whole; an empty To about all of all services.
 	To     string `json:"to,omitempty"`
 	Method string `json:"method,omitempty"`
 	// Path may have a query, which isn't looked at.
@@ -67,9 +67,17 @@ func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.To == "" {
+	if service, every := strings.CutSuffix(q.To, ":*"); q.To == "" || every {
+		services := namesOf(s.Services)
+		if every {
+			n, _, err := calledService(s, service)
+			if err != nil {
+				return nil, err
+			}
+			services = []mesh.Name{n}
+		}
 		var out []AccessAnswer
-		for _, n := range namesOf(s.Services) {
+		for _, n := range services {
 			for _, p := range s.Services[n].Ports {
 				a, err := portAccess(s, n, &p, peer, nil)
 				if err != nil {
@@ -145,10 +153,8 @@ func addressOf(s *mesh.Snapshot, id identity.ID) netip.Addr {
 	return out
 }
 
-// calledPort finds the port that is meant.
-func calledPort(s *mesh.Snapshot, to string) (mesh.Name, *mesh.Port, error) {
-	host, text, given := strings.Cut(to, ":")
-	name, namespace, ok := strings.Cut(host, ".")
+func calledService(s *mesh.Snapshot, text string) (mesh.Name, *mesh.Service, error) {
+	name, namespace, ok := strings.Cut(text, ".")
 	if !ok {
 		namespace = "default"
 	}
@@ -156,6 +162,16 @@ func calledPort(s *mesh.Snapshot, to string) (mesh.Name, *mesh.Port, error) {
 	svc := s.Services[n]
 	if svc == nil {
 		return n, nil, fmt.Errorf("to: there is no Service %s in namespace %s", name, namespace)
+	}
+	return n, svc, nil
+}
+
+// calledPort finds the port that is meant.
+func calledPort(s *mesh.Snapshot, to string) (mesh.Name, *mesh.Port, error) {
+	host, text, given := strings.Cut(to, ":")
+	n, svc, err := calledService(s, host)
+	if err != nil {
+		return n, nil, err
 	}
 	var have []string
 	for i := range svc.Ports {
