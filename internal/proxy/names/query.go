@@ -1,6 +1,7 @@
 package names
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"tulle.dev/tulle/internal/proxy/egress"
 	"tulle.dev/tulle/internal/proxy/live"
 )
 
@@ -19,6 +21,12 @@ const (
 	// ednsSize is the size of datagrams that this server takes.
 	ednsSize = 1232
 
+	// extendedError is the EDNS option for why there is no answer, and blocked the
+	// reason that an operator's policy doesn't let there be one (RFC 8914, 4.16).
+	extendedError = 15
+	blocked       = 15
+
+	localhost      = "localhost"
 	serverFailure  = dnsmessage.RCodeServerFailure
 	defaultCluster = "cluster.local"
 )
@@ -35,6 +43,8 @@ type query struct {
 	// edns says that there was an OPT record; size is what it allows.
 	edns bool
 	size int
+	// why is an Extended DNS Error of the answer (RFC 8914); 0 is none.
+	why uint16
 }
 
 // parse reads a query; nil means that it isn't one and gets no answer.
@@ -116,7 +126,11 @@ func (q *query) build(code dnsmessage.RCode, records []dnsmessage.Resource, limi
 	if q.edns {
 		var h dnsmessage.ResourceHeader
 		h.SetEDNS0(ednsSize, dnsmessage.RCodeSuccess, false) // never fails for these
-		m.Additionals = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.OPTResource{}}}
+		opt := &dnsmessage.OPTResource{}
+		if q.why != 0 {
+			opt.Options = []dnsmessage.Option{{Code: extendedError, Data: binary.BigEndian.AppendUint16(nil, q.why)}}
+		}
+		m.Additionals = []dnsmessage.Resource{{Header: h, Body: opt}}
 	}
 	b, err := m.Pack()
 	for err == nil && len(b) > limit && len(m.Answers) > 0 {
@@ -165,7 +179,7 @@ func (s *Server) classify(q *query) (kind, string) {
 	}
 	labels := strings.Split(q.name, ".")
 	switch {
-	case q.name == "", q.name == "localhost":
+	case q.name == "", q.name == localhost:
 		return foreign, ""
 	case len(labels) <= 2, len(labels) == 3 && labels[2] == "svc":
 		return maybe, key
@@ -251,6 +265,25 @@ func (s *Server) answerNow(q *query, limit int) (b []byte, r result, ok bool) {
 	return q.build(dnsmessage.RCodeNameError, nil, limit), nxDomain, true
 }
 
+// withheld reports whether the egress policy lets nothing call the name: then
+// nobody outside is asked for it either, for questions carry what they say as well
+// as calls do.
+func (s *Server) withheld(q *query) bool {
+	p := s.live.Table().Proxy
+	if p == nil || p.Egress == nil || q.name == localhost {
+		return false
+	}
+	name, ok := egress.Name(q.name)
+	if ok && p.Egress.Resolves(name) || !ok && p.Egress.Allow {
+		return false
+	}
+	if p.Egress.Audit {
+		s.counts[audited].Add(1)
+		return false
+	}
+	return true
+}
+
 func (s *Server) host(k kind, key string) *live.Host {
 	name := key[len(live.HostKey("")):]
 	if k != reverse {
@@ -314,6 +347,11 @@ func (s *Server) answer(q *query, network string, limit int) ([]byte, result) {
 			}
 			return q.build(dnsmessage.RCodeNameError, nil, limit), nxDomain
 		}
+	}
+	if s.withheld(q) {
+		q.why = blocked
+		// As a name that isn't there: a program that was refused would ask again.
+		return q.build(dnsmessage.RCodeNameError, nil, limit), withheld
 	}
 	b, err := s.upstream.ask(network, q.raw)
 	if err != nil {

@@ -68,10 +68,12 @@ const (
 	forwarded
 	failed
 	malformed
+	withheld // the egress policy lets nothing call it
+	audited  // or would not, but only looks on; it was counted as forwarded too
 	results
 )
 
-var resultNames = [results]string{"mesh", "nxdomain", "forwarded", "failed", "malformed"}
+var resultNames = [results]string{"mesh", "nxdomain", "forwarded", "failed", "malformed", "denied", "audit"}
 
 // New makes a server; nothing listens yet.
 func New(c Config) *Server {

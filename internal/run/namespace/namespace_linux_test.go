@@ -281,6 +281,8 @@ func TestNoWayAround(t *testing.T) {
 		echo "effective $(grep CapEff /proc/self/status)"
 		echo "bounding $(grep CapBnd /proc/self/status)"
 		echo hello > /dev/udp/192.0.2.1/9999 && echo "udp sent"
+		echo hello > /dev/udp/192.0.2.1/443 && echo "udp sent" # QUIC
+		echo hello > /dev/udp/2001:db8::1/443 && echo "udp sent"
 		readlink /proc/self/ns/net
 		nsenter -t `+fmt.Sprint(os.Getpid())+` -n readlink /proc/self/ns/net
 		nft delete table inet tulle && echo "table deleted"
