@@ -375,7 +375,8 @@ func naive(spec Spec, p Peer, r *Request) string {
 			allowed = true
 		}
 	}
-	if denied || !allowed && spec.Default == Deny {
+	foreign := p.ID.TrustDomain == "other"
+	if denied || !allowed && (spec.Default == Deny || foreign && spec.Foreign == Deny) {
 		return "deny"
 	}
 	if auditDeny || !allowed && !auditAllow && shadow == Deny {
@@ -399,7 +400,7 @@ func TestAgainstNaive(t *testing.T) {
 	}
 	ids := []identity.ID{id("n1", "a"), id("n1", "b"), id("n2", "a"), {}, {TrustDomain: "other", Namespace: "n1", ServiceAccount: "a"}}
 	for range 3000 {
-		spec := Spec{Default: Action(rng.IntN(2))}
+		spec := Spec{Default: Action(rng.IntN(2)), Foreign: Action(rng.IntN(2))}
 		for i := range rng.IntN(6) {
 			r := Rule{Name: fmt.Sprint(i), Action: Action(rng.IntN(2)), Audit: rng.IntN(3) == 0}
 			for range rng.IntN(3) {
@@ -490,5 +491,39 @@ func BenchmarkSession(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		t.Session(Peer{ID: id("shop", "s5")})
+	}
+}
+
+// The default is for the mesh's own callers.
+func TestForeign(t *testing.T) {
+	stranger := Peer{ID: identity.ID{TrustDomain: "other", Namespace: "n1", ServiceAccount: "a"}}
+	open := Spec{Default: Allow}
+	named := Spec{Default: Allow, Rules: []Rule{{Name: "partner", Action: Allow, From: []Source{{TrustDomains: []string{"other"}}}}}}
+	for _, c := range []struct {
+		name string
+		spec Spec
+		peer Peer
+		want Action
+	}{
+		{"own, by default", open, Peer{ID: id("n1", "a")}, Allow},
+		{"nobody, by default", open, Peer{}, Allow},
+		{"foreign, by default", open, stranger, Deny},
+		{"foreign, let in by default", Spec{Default: Allow, Foreign: Allow}, stranger, Allow},
+		{"foreign, no wider than the default", Spec{Default: Deny, Foreign: Allow}, stranger, Deny},
+		{"foreign and named", named, stranger, Allow},
+		{"own beside that", named, Peer{ID: id("n1", "a")}, Allow},
+		{"foreign, of the same account", Spec{Default: Allow, Rules: []Rule{{Name: "x", Action: Allow, From: []Source{{ServiceAccounts: []string{"n1/a"}}}}}}, stranger, Deny},
+	} {
+		s := compile(t, c.spec).Session(c.peer)
+		var m Scratch
+		if got := s.Request(request("GET", "/"), &m); got.Action != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got.Action, c.want)
+		}
+		if got := s.Connection(); got.Action != c.want {
+			t.Errorf("%s, opaque: %v, want %v", c.name, got.Action, c.want)
+		}
+	}
+	if text := compile(t, open).Session(stranger).Explain(request("GET", "/")).String(); !strings.Contains(text, "another trust domain") {
+		t.Error(text)
 	}
 }

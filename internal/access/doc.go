@@ -10,7 +10,8 @@
 //
 // How rules combine: a Deny that is met refuses. Otherwise an Allow that is met
 // lets pass. Otherwise the Default holds; where there is an Allow at all, the
-// default the control plane writes is Deny. A rule in audit decides nothing, what
+// default the control plane writes is Deny. Callers of another trust domain may do
+// nothing by default, whatever that is. A rule in audit decides nothing, what
 // it would have decided is told beside.
 //
 // Paths are compared so that no spelling of one gets around a rule: see path.go.

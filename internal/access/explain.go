@@ -7,6 +7,9 @@ type Reason struct {
 	Decision
 	// By is the rule that decided, "" the default.
 	By string
+	// Foreign says that the default denied because the caller is of another trust
+	// domain.
+	Foreign bool
 	// Nearest is the Allow that came closest to letting a refused request pass,
 	// and Clause what of it fails; "" when there is no Allow.
 	Nearest, Clause string
@@ -21,6 +24,8 @@ func (r Reason) String() string {
 		return "allowed: no rule is about it, and the default is to allow"
 	case r.By != "":
 		return "denied by " + r.By
+	case r.Foreign:
+		return "denied: no rule allows it, and the caller is of another trust domain"
 	case r.Nearest != "":
 		return fmt.Sprintf("denied: no rule allows it; %s would, but for its %s", r.Nearest, r.Clause)
 	}
@@ -36,6 +41,7 @@ func (s *Session) Explain(r *Request) Reason {
 	if out.Action == Allow || out.Rule >= 0 {
 		return out
 	}
+	out.Foreign = s.foreign && s.table.spec.Default == Allow
 	v := verdict{session: s, request: r}
 	if r != nil {
 		v.form, v.odd = normal(nil, r.Path)

@@ -63,6 +63,8 @@ type Session struct {
 	allow   []int32
 	// paths say that the lookups by path may find something.
 	denyPaths, allowPaths bool
+	// foreign says that the peer is of another trust domain.
+	foreign bool
 	// fixed says that every request has this answer.
 	fixed    bool
 	decision Decision
@@ -73,7 +75,7 @@ type Scratch struct{ form, low []byte }
 
 // Session narrows the table to a peer. It allocates.
 func (t *Table) Session(p Peer) *Session {
-	s := &Session{table: t, peer: p, applies: make([]uint64, (len(t.spec.Rules)+63)/64)}
+	s := &Session{table: t, peer: p, applies: make([]uint64, (len(t.spec.Rules)+63)/64), foreign: t.Foreign(p.ID)}
 	any, who := false, t.caller(p)
 	for i := range t.spec.Rules {
 		if t.met(i, &who) {
@@ -240,6 +242,9 @@ func (s *Session) decide(r *Request, m *Scratch) Decision {
 		d.Action, d.Rule = Allow, v.rule
 	default:
 		d.Action = t.spec.Default
+		if s.foreign && t.spec.Foreign == Deny {
+			d.Action = Deny
+		}
 	}
 	if d.Action == Allow {
 		switch {

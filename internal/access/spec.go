@@ -21,6 +21,9 @@ func (a Action) String() string {
 type Spec struct {
 	// Default holds for what no rule decides.
 	Default Action
+	// Foreign holds beside it for callers of another trust domain: they may only do
+	// what both allow.
+	Foreign Action
 	Rules   []Rule
 	// Explain lets a refusal's body name the rule; otherwise only an id.
 	Explain bool

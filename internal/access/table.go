@@ -243,8 +243,14 @@ func (x *index) put(c clause) {
 	}
 }
 
+// Foreign reports whether an id is of another trust domain than the table's.
+// Without a domain of its own none is.
+func (t *Table) Foreign(id identity.ID) bool {
+	return !id.IsZero() && t.domain != "" && id.TrustDomain != t.domain
+}
+
 // Enforces reports whether the table can refuse anything or has anything in
-// audit: without, nobody needs to ask it.
+// audit: without, nobody needs to ask it but for foreign callers.
 func (t *Table) Enforces() bool { return t != nil && t.enforce }
 
 // Rule returns the name of a rule by its place, "" for -1: the default.

@@ -55,6 +55,7 @@ var accessMessage = pb.Describe(
 		), func(r *access.Rule) *[]access.Claim { return &r.When }),
 	), func(s *access.Spec) *[]access.Rule { return &s.Rules }),
 	pb.Bool(3, "explain", func(s *access.Spec) *bool { return &s.Explain }),
+	pb.Enum(4, "foreign", access.Allow, func(s *access.Spec) *access.Action { return &s.Foreign }),
 )
 
 var sourceMessage = pb.Describe(

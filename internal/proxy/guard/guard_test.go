@@ -339,3 +339,34 @@ func BenchmarkRefuse(b *testing.B) {
 		}
 	}
 }
+
+// Callers of another trust domain get in by a rule and not without.
+func TestForeign(t *testing.T) {
+	k, _ := keeper(new(lines))
+	door := k.Door(meter.Inbound, "cart", false)
+	own, foreign := &Caller{}, &Caller{}
+	own.Init(door, access.Peer{ID: web}, 0)
+	foreign.Init(door, access.Peer{ID: id("partner.example", "default", "web")}, 0)
+	rule := func(domains ...string) *access.Table {
+		return compile(t, access.Spec{Default: access.Allow, Rules: []access.Rule{{Name: "partner", Action: access.Allow, From: []access.Source{{TrustDomains: domains}}}}})
+	}
+	for i, c := range []struct {
+		table *access.Table
+		in    bool
+	}{{nil, false}, {compile(t, access.Spec{Default: access.Allow}), false}, {rule("partner.example"), true}, {rule("other.example"), false}, {nil, false}} {
+		door.Update("cart", c.table, false)
+		r := &access.Request{Method: []byte("GET"), Path: []byte("/")}
+		if own.Ask(r, nil, 0) != nil || own.Enter(0) != nil {
+			t.Errorf("%d: our own is refused", i)
+		}
+		if in := foreign.Ask(r, nil, 0) == nil; in != c.in {
+			t.Errorf("%d: foreign gets in: %v, want %v", i, in, c.in)
+		}
+		if in := foreign.Enter(0) == nil; in != c.in {
+			t.Errorf("%d: foreign gets in, opaque: %v, want %v", i, in, c.in)
+		}
+		if out := foreign.Forbidden(true, 0); out == c.in {
+			t.Errorf("%d: what is open ends: %v, want %v", i, out, !c.in)
+		}
+	}
+}

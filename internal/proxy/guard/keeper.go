@@ -22,10 +22,25 @@ type Keeper struct {
 	Bundle *identity.Bundle
 	// Domain is the proxy's own trust domain.
 	Domain identity.TrustDomain
+	// strangers is what holds for callers of other trust domains where there are no
+	// rules: nothing is allowed.
+	strangers *access.Table
 }
 
 // NewKeeper makes the Keeper of a loop, which counts in shard.
 func NewKeeper(shard *meter.Shard, log *Log) *Keeper { return &Keeper{shard: shard, log: log} }
+
+// foreign reports whether an id is of another trust domain, and has the table for
+// such callers ready then.
+func (k *Keeper) foreign(id identity.ID) bool {
+	if id.IsZero() || k.Domain == "" || id.TrustDomain == k.Domain {
+		return false
+	}
+	if k.strangers == nil {
+		k.strangers, _ = access.Compile(access.Spec{Default: access.Allow}, k.Domain) // nothing in it can be wrong
+	}
+	return true
+}
 
 // Log is where refusals are written.
 func (k *Keeper) Log() *Log { return k.log }
@@ -77,6 +92,7 @@ type Caller struct {
 	door    *Door
 	peer    access.Peer
 	name    string
+	foreign bool // of another trust domain than the proxy
 	expires time.Duration
 	table   *access.Table   // that session is of
 	session *access.Session // nil when the table enforces nothing
@@ -88,7 +104,7 @@ type Caller struct {
 // Init makes c the caller of a connection. expires is when the peer's certificate
 // ends, as the loop counts; 0 is never.
 func (c *Caller) Init(d *Door, p access.Peer, expires time.Duration) {
-	*c = Caller{door: d, peer: p, name: d.keeper.Name(p.ID), expires: expires}
+	*c = Caller{door: d, peer: p, name: d.keeper.Name(p.ID), foreign: d.keeper.foreign(p.ID), expires: expires}
 }
 
 // Name is Keeper.Name of the peer.
@@ -122,9 +138,13 @@ func (c *Caller) Expires() time.Duration { return c.expires }
 
 // current returns the session with the door's rules; nil when they are none.
 func (c *Caller) current() *access.Session {
-	if t := c.door.table; t != c.table {
+	t := c.door.table
+	if t == nil && c.foreign {
+		t = c.door.keeper.strangers
+	}
+	if t != c.table {
 		c.table, c.session, c.counts = t, nil, nil
-		if t.Enforces() {
+		if t.Enforces() || c.foreign {
 			c.session = t.Session(c.peer)
 		}
 	}
