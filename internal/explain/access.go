@@ -367,24 +367,32 @@ func claimText(v any) string {
 	return fmt.Sprint(v)
 }
 
-// guardFields tell who may come in to a port, in the order in which it is asked.
-func guardFields(s *mesh.Service, port uint16) []Field {
+// portGuard tells who may come in to a port, in the order in which it is asked.
+func portGuard(s *mesh.Service, port uint16) []Field {
 	var out []Field
 	if m := s.MutualTLS[port]; m != 0 {
 		out = append(out, Field{Name: "mutualTLS", Value: MutualTLS(m)})
 	}
-	in := s.Inbound[port]
-	if in == nil || in.Guard == nil {
-		return out
+	if in := s.Inbound[port]; in != nil {
+		out = append(out, guardFields(in.Guard)...)
 	}
-	if j := in.Guard.JWT; j != nil {
+	return out
+}
+
+// guardFields are what a guard asks for.
+func guardFields(g *policy.Guard) []Field {
+	if g == nil {
+		return nil
+	}
+	var out []Field
+	if j := g.JWT; j != nil {
 		var names []string
 		for i := range j.Issuers {
 			names = append(names, j.Issuers[i].Name)
 		}
 		out = append(out, Field{Name: "jwt", Value: strings.Join(names, ", ")})
 	}
-	if a := in.Guard.Access; a != nil {
+	if a := g.Access; a != nil {
 		at := 0
 		for _, action := range []access.Action{access.Deny, access.Allow} {
 			for i := range a.Rules {
@@ -396,7 +404,7 @@ func guardFields(s *mesh.Service, port uint16) []Field {
 		}
 		out = append(out, Field{Name: "access.default", Value: a.Default.String(), Source: "what no rule decides"})
 	}
-	if e := in.Guard.External; e != nil {
+	if e := g.External; e != nil {
 		out = append(out, Field{Name: "external", Value: e.Destination})
 	}
 	return out
