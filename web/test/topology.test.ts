@@ -48,6 +48,11 @@ describe('the graph', () => {
     expect(g.nodes.map((n) => [n.id, n.kind])).toEqual([['elsewhere', 'elsewhere'], ['service:web.default', 'service']])
     expect(g.links[0]).toMatchObject({ from: 'service:web.default', to: 'elsewhere', plaintext: false })
   })
+  it('calls to a place outside that a policy names', () => {
+    const g = build(overview({ services: [service('web', ['web-1'])], proxies: [proxy('web-1')], edges: { window: '1m', edges: [{ ...edge('web-1', '', signals(1, 1, null)), to: { name: 'external/payments', namespace: '' } }] } }))
+    expect(g.nodes.map((n) => [n.id, n.kind])).toEqual([['external/payments', 'elsewhere'], ['service:web.default', 'service']])
+    expect(g.links[0]).toMatchObject({ from: 'service:web.default', to: 'external/payments', plaintext: false })
+  })
   it('keeps a gateway without traffic in sight', () => {
     expect(build(overview({ proxies: [proxy('edge', 'gateway'), proxy('lonely')] })).nodes.map((n) => n.id)).toEqual(['gateway:edge.default'])
   })

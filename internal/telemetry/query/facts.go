@@ -89,7 +89,7 @@ func (f *facts) tallies(labels map[string]string) []*tally {
 	s := new(service)
 	if known := f.services[to]; known != nil {
 		s = known
-	} else if to != elsewhere {
+	} else if !outside(to) {
 		f.services[to] = s
 	}
 	if labels["direction"] == "inbound" {
@@ -106,13 +106,27 @@ func (f *facts) tallies(labels map[string]string) []*tally {
 	return list
 }
 
-// elsewhere stands for all that is called outside the mesh.
+// elsewhere stands for all that is called outside the mesh and has no name there.
 var elsewhere telemetry.Peer
 
-// called is the service a series is about, or elsewhere.
+// external begins the name of what is called outside the mesh, where an egress
+// policy names it.
+const external = "external/"
+
+// outside reports whether a peer isn't part of the mesh. Those have no namespace.
+func outside(p telemetry.Peer) bool {
+	return p == elsewhere || p.Namespace == "" && strings.HasPrefix(p.Name, external)
+}
+
+// called is the service a series is about, or what is outside the mesh.
 func called(labels map[string]string) (telemetry.Peer, bool) {
-	if labels["service"] == "" && labels["direction"] == "outbound" {
-		return elsewhere, true
+	if labels["direction"] == "outbound" {
+		switch name := labels["service"]; {
+		case name == "":
+			return elsewhere, true
+		case strings.HasPrefix(name, external):
+			return telemetry.Peer{Name: name}, true
+		}
 	}
 	return splitService(labels["service"])
 }

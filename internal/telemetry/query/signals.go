@@ -132,7 +132,7 @@ func edges(facts *facts, window time.Duration) telemetry.Edges {
 			protocol = "http"
 		}
 		edge := telemetry.Edge{From: k.from, To: k.to, Protocol: protocol, Signals: t.signals()}
-		if k.to == elsewhere {
+		if outside(k.to) {
 			edge.MutualTLS = nil // the program's own TLS, if any, is not the mesh's to know
 		}
 		out.Edges = append(out.Edges, edge)

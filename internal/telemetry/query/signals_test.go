@@ -352,14 +352,18 @@ func TestCallsElsewhere(t *testing.T) {
 	l.run(70*time.Second, func() {
 		web.request(`direction="outbound",service="",peer="",tls="none"`, "200", 4)
 		web.request(`direction="outbound",service="other",peer="other",tls="none"`, "200", 4) // too many label sets
+		web.request(`direction="outbound",service="external/payments",peer="",tls="tls"`, "200", 4)
 	})
 	if stat := l.stat(time.Minute); len(stat) != 0 {
 		t.Errorf("services %v, want none", stat)
 	}
-	want := map[string]telemetry.Edge{"web -> ": {
+	elsewhere := telemetry.Edge{
 		From: telemetry.Peer{Name: "web", Namespace: "default"}, Protocol: "http",
 		Signals: telemetry.Signals{RPS: f(2), SuccessRate: f(1), Latency: latency, TCPConnections: f(0), ReceivedBytes: f(0), SentBytes: f(0)},
-	}}
+	}
+	payments := elsewhere // an egress policy has a name for it
+	payments.To.Name = "external/payments"
+	want := map[string]telemetry.Edge{"web -> ": elsewhere, "web -> external/payments": payments}
 	if diff := cmp.Diff(want, l.edges(time.Minute), approximately); diff != "" {
 		t.Errorf("edges (-want +got):\n%s", diff)
 	}

@@ -76,7 +76,7 @@ export function ServicePage({ overview, of }: { overview: Overview; of: Peer }) 
       {!routed && <div class="cards">
         <Edges title="Called by" edges={callers} other={(e) => e.from} none="Nobody called it in the last minute."
           link={(p) => (p.name === '' ? <span title="callers without an identity of this mesh">outside the mesh</span> : <>{<ProxyLink of={p} short={p.namespace === of.namespace} />}{isGateway(p) && <span class="quiet"> gateway</span>}</>)} />
-        <Edges title="Calls" edges={callees} other={(e) => e.to} none="It called nobody in the last minute." link={(p) => (p.name ? <ServiceLink of={p} short={p.namespace === of.namespace} /> : <span class="quiet">outside the mesh</span>)} />
+        <Edges title="Calls" edges={callees} other={(e) => e.to} none="It called nobody in the last minute." link={(p) => (p.namespace ? <ServiceLink of={p} short={p.namespace === of.namespace} /> : <span class="quiet">{p.name || 'outside the mesh'}</span>)} />
       </div>}
       {!routed && (service?.routes.length ?? 0) > 0 && <Routes splits={service!.routes} overview={overview} />}
       {endpoints.error ? <Failed what="The endpoints can't be shown" error={endpoints.error} /> : <EndpointList data={endpoints.data} byRoute={(service?.routes.length ?? 0) > 0} name={of.name} />}

@@ -41,6 +41,7 @@ export interface Graph { nodes: Node[]; links: Link[] }
 const serviceID = (k: string) => `service:${k}`
 export const outsideID = 'outside'
 export const elsewhereID = 'elsewhere'
+const external = 'external/'
 
 export function build(o: Overview): Graph {
   const nodes = new Map<string, Node>()
@@ -84,8 +85,11 @@ export function build(o: Overview): Graph {
   const groups = new Map<string, EdgeStat[]>()
   for (const e of o.edges?.edges ?? []) {
     const from = caller(e.from)
-    const to = e.to.name ? serviceID(key(e.to)) : elsewhereID
-    if (to === elsewhereID) {
+    const named = e.to.name.startsWith(external) && !e.to.namespace // by an egress policy
+    const to = named ? e.to.name : e.to.name ? serviceID(key(e.to)) : elsewhereID
+    if (named) {
+      if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'elsewhere', name: e.to.name.slice(external.length), namespace: '', signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
+    } else if (to === elsewhereID) {
       if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'elsewhere', name: 'Elsewhere', namespace: '', signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
     } else if (!nodes.has(to)) nodes.set(to, { id: to, kind: 'service', name: e.to.name, namespace: e.to.namespace, signals: null, ready: 0, total: 0, state: 'idle', proxies: [], routes: 0 })
     const id = `${from}>${to}`

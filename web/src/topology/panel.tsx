@@ -5,7 +5,7 @@ import * as format from '../format'
 import { fine, poor } from '../health'
 import * as Icon from '../ui/icons'
 import { Mark, MutualTLS, Tile } from '../ui/parts'
-import type { Graph, Link, Node } from './model'
+import { elsewhereID, type Graph, type Link, type Node } from './model'
 import { kinds } from './view'
 
 export function Panel({ graph, selected, select }: { graph: Graph; selected: string; select: (id: string) => void }) {
@@ -62,7 +62,10 @@ function OfNode({ graph, node: n, select }: { graph: Graph; node: Node; select: 
       {n.kind === 'outside' && (
         <div class="note-box">Callers without an identity of this mesh: a browser, a test, a program that was started without <code>tulle run</code>. Only the called service's proxy sees them, and can't tell who they are.</div>
       )}
-      {n.kind === 'elsewhere' && (
+      {n.kind === 'elsewhere' && n.id !== elsewhereID && (
+        <div class="note-box">A place outside this mesh that an egress policy names. <code>tulle get egresspolicies</code></div>
+      )}
+      {n.id === elsewhereID && (
         <div class="note-box">Addresses that are no service of this mesh. They are called as if there were no mesh: whether with TLS is up to the program.</div>
       )}
       {n.kind === 'service' && n.total > 0 && n.ready < n.total && (
