@@ -45,9 +45,41 @@ type MeshSpec struct {
 	// whatever certificate they present: they get no new one, and nobody takes a
 	// connection of theirs. What is open is ended.
 	DeniedIdentities []string `json:"deniedIdentities,omitempty"`
+	// FederatedTrustDomains are other meshes whose identities are believed here,
+	// each by the roots of its own bundle. They may do nothing but what an
+	// AccessPolicy allows them.
+	FederatedTrustDomains []FederatedTrustDomain `json:"federatedTrustDomains,omitempty"`
 	// Settings are the times and limits of every proxy; what is missing takes
 	// the proxy's default.
 	Settings ProxySettings `json:"settings,omitempty,omitzero"`
+}
+
+// BundleProfile is how a bundle's endpoint proves who it is.
+// +kubebuilder:validation:Enum=https_spiffe;https_web
+type BundleProfile string
+
+const (
+	ProfileSPIFFE BundleProfile = "https_spiffe"
+	ProfileWeb    BundleProfile = "https_web"
+)
+
+// FederatedTrustDomain is another mesh, by the SPIFFE Federation specification.
+type FederatedTrustDomain struct {
+	// TrustDomain is its name.
+	TrustDomain string `json:"trustDomain"`
+	// Endpoint is the https URL of its trust bundle, asked every few minutes.
+	// Without one Bundle is all that is known of it, for good.
+	Endpoint string `json:"endpoint,omitempty"`
+	// Profile is https_spiffe (default: the endpoint proves a SPIFFE id, by the
+	// bundle) or https_web (it has a certificate of the public web).
+	Profile BundleProfile `json:"profile,omitempty"`
+	// EndpointSPIFFEID is who answers at the endpoint, for https_spiffe. Default
+	// spiffe://TRUST-DOMAIN/ns/tulle/sa/control-plane, as Tulle's do.
+	EndpointSPIFFEID string `json:"endpointSPIFFEID,omitempty"`
+	// Bundle are its roots at first: PEM certificates, or a SPIFFE bundle document.
+	// https_spiffe needs it. One that is changed takes the place of what was
+	// fetched.
+	Bundle string `json:"bundle,omitempty"`
 }
 
 // ProxySettings are the times and limits of proxies.
@@ -74,6 +106,10 @@ type ProxySettings struct {
 	// multiplexes requests over one connection, "http1" has one for each request
 	// under way.
 	PeerProtocol string `json:"peerProtocol,omitempty"`
+	// MinBodyRate is how many bytes a second a client at a gateway has to send of
+	// its request's body, on average over 30 seconds, and to take of its answer:
+	// 1 to 1048576, or -1 for any. Default 500.
+	MinBodyRate int32 `json:"minBodyRate,omitempty"`
 }
 
 // MeshStatus is written by the control plane.

@@ -26,6 +26,9 @@ type WorkloadSpec struct {
 	// ServiceAccount is the last part of its identity,
 	// spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT. Default "default".
 	ServiceAccount string `json:"serviceAccount,omitempty"`
+	// TrustDomain is that of a workload of another mesh, one of the Mesh object's
+	// federatedTrustDomains; empty for one of this.
+	TrustDomain string `json:"trustDomain,omitempty"`
 	// Ports are the service ports it serves.
 	Ports []WorkloadPort `json:"ports,omitempty"`
 	// Outbound are loopback listeners for a program that isn't intercepted.

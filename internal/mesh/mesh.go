@@ -51,11 +51,26 @@ type Settings struct {
 	ClusterDomain string
 	// Denied are SPIFFE ids that are not to be trusted any more, sorted.
 	Denied []string
+	// Federated are the other trust domains whose identities are believed.
+	Federated []Federated
 	// Plaintext permits connections without TLS to workloads with a proxy.
 	Plaintext bool
 	// Proxy holds the times and limits of every proxy; a zero value means the
 	// proxy's own default.
 	Proxy ProxySettings
+}
+
+// Federated is another trust domain and where its roots come from.
+type Federated struct {
+	Domain identity.TrustDomain
+	// Endpoint is the https URL of its bundle, or empty.
+	Endpoint string
+	// Web says that the endpoint has a certificate of the public web; otherwise it
+	// proves to be ID, a SPIFFE id.
+	Web bool
+	ID  string
+	// Bundle are the roots to begin with: PEM or a SPIFFE bundle document.
+	Bundle string
 }
 
 // ProxySettings are the times and limits of a proxy.
@@ -65,6 +80,8 @@ type ProxySettings struct {
 	MaxHead, MaxFields, MaxConnections       uint32
 	// PeerProtocol is "http1", "http2" or empty for the proxy's default.
 	PeerProtocol string
+	// MinBodyRate is in bytes a second; below 0 is any.
+	MinBodyRate int32
 }
 
 // Service is something callers name: a set of ports, addresses of its own and

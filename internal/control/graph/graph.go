@@ -11,9 +11,11 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/policy"
 )
 
 // Ref names an object.
@@ -81,6 +83,9 @@ type Builder struct {
 	full map[Ref]bool
 	// effective keeps what chains of policies come to, until a policy changes.
 	effective map[string]*effective
+	// specs and tokens keep what policies' rules and issuers come to, for as long.
+	specs  map[string]*access.Spec
+	tokens map[*anyPolicy]*policy.JWT
 	// keys are issuers' JWK sets by their URL, fetched those that the next Apply takes.
 	keys, fetched map[string][]byte
 
@@ -123,6 +128,8 @@ func NewBuilder(d identity.TrustDomain) *Builder {
 		virtual:     map[int]mesh.Name{},
 		full:        map[Ref]bool{},
 		effective:   map[string]*effective{},
+		specs:       map[string]*access.Spec{},
+		tokens:      map[*anyPolicy]*policy.JWT{},
 		statuses:    map[Ref]*Status{},
 	}
 }
@@ -307,15 +314,28 @@ func (b *Builder) settings() mesh.Settings {
 		CertificateTTL: m.Spec.CertificateTTL.Duration,
 		ClusterDomain:  m.Spec.ClusterDomain,
 		Denied:         slices.Compact(slices.Sorted(slices.Values(m.Spec.DeniedIdentities))),
+		Federated:      federated(m.Spec.FederatedTrustDomains),
 		Plaintext:      m.Spec.Plaintext != v1alpha1.PlaintextRefused,
 		Proxy: mesh.ProxySettings{
 			ConnectTimeout: s.ConnectTimeout.Duration, HeadTimeout: s.HeadTimeout.Duration,
 			IdleTimeout: s.IdleTimeout.Duration, PoolIdle: s.PoolIdle.Duration,
 			StreamIdle: s.StreamIdle.Duration, DrainTimeout: s.DrainTimeout.Duration,
 			MaxHead: uint32(s.MaxHead), MaxFields: uint32(s.MaxFields), MaxConnections: uint32(s.MaxConnections),
-			PeerProtocol: s.PeerProtocol,
+			PeerProtocol: s.PeerProtocol, MinBodyRate: s.MinBodyRate,
 		},
 	}
+}
+
+func federated(list []v1alpha1.FederatedTrustDomain) []mesh.Federated {
+	var out []mesh.Federated
+	for _, d := range list {
+		f := mesh.Federated{Domain: identity.TrustDomain(d.TrustDomain), Endpoint: d.Endpoint, Web: d.Profile == v1alpha1.ProfileWeb, ID: d.EndpointSPIFFEID, Bundle: d.Bundle}
+		if f.ID == "" && !f.Web {
+			f.ID = identity.ControlPlane(f.Domain).String()
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // nameOf reads "cart" or "cart.shop"; an unreadable name (it was validated) is

@@ -123,7 +123,11 @@ func findPort(s *corev1.Service, port int32) *corev1.ServicePort {
 }
 
 func (b *Builder) workloadIdentity(w *v1alpha1.Workload) identity.ID {
-	return identity.ID{TrustDomain: b.trustDomain, Namespace: w.Namespace, ServiceAccount: w.Spec.ServiceAccount}
+	domain := b.trustDomain
+	if w.Spec.TrustDomain != "" {
+		domain = identity.TrustDomain(w.Spec.TrustDomain)
+	}
+	return identity.ID{TrustDomain: domain, Namespace: w.Namespace, ServiceAccount: w.Spec.ServiceAccount}
 }
 
 func (b *Builder) buildWorkload(next *mesh.Snapshot, n mesh.Name) {

@@ -218,6 +218,11 @@ func validateWorkload(w *v1alpha1.Workload) []Issue {
 	if len(validation.IsDNS1123Subdomain(w.Spec.ServiceAccount)) > 0 {
 		is.add("spec.serviceAccount", "%q: want up to 253 of a-z, 0-9, - and .", w.Spec.ServiceAccount)
 	}
+	if d := w.Spec.TrustDomain; d != "" {
+		if _, err := identity.ParseTrustDomain(d); err != nil {
+			is.add("spec.trustDomain", "%s", err)
+		}
+	}
 	is.atMost("spec.ports", len(w.Spec.Ports), maxPorts)
 	is.atMost("spec.outbound", len(w.Spec.Outbound), maxOutbound)
 	for i := range w.Spec.Ports {
@@ -317,6 +322,7 @@ func validateMesh(m *v1alpha1.Mesh) []Issue {
 			is.add(at, "%s is the control plane's own identity: without it the mesh stands still", uri)
 		}
 	}
+	is.federated(m)
 	s := &m.Spec.Settings
 	for _, d := range []struct {
 		name string
@@ -334,6 +340,9 @@ func validateMesh(m *v1alpha1.Mesh) []Issue {
 		if n.v != 0 && (n.v < n.least || n.v > n.most) {
 			is.add("spec.settings."+n.name, "%d: want %d to %d, or leave it out", n.v, n.least, n.most)
 		}
+	}
+	if s.MinBodyRate < -1 || s.MinBodyRate > 1<<20 {
+		is.add("spec.settings.minBodyRate", "%d: want 1 to %d bytes a second, -1 for any, or leave it out", s.MinBodyRate, 1<<20)
 	}
 	switch s.PeerProtocol {
 	case "", "http1", "http2":

@@ -135,6 +135,9 @@ func (r *registry) admit(ctx context.Context, st *stream) error {
 		if w.Spec.ServiceAccount != id.ServiceAccount {
 			return refused("Workload %s has service account %s, this proxy's identity is %s", st.key.Name, w.Spec.ServiceAccount, id)
 		}
+		if d := w.Spec.TrustDomain; d != "" && d != string(id.TrustDomain) {
+			return refused("Workload %s is one of trust domain %s, this proxy's identity is %s", st.key.Name, d, id)
+		}
 		// What a person wrote into the object is granted by that.
 		if w.Annotations[annotationRegistered] == "" {
 			written = w.Spec.Ports
