@@ -35,6 +35,7 @@ func (r *rig) findEnvoy() {
 type envoyTLS struct {
 	cert, key, ca string
 	alpn          string // a YAML list
+	curves        string // a YAML list; empty is X25519
 }
 
 // The lightest configuration there is: no access log, no tracing, no request
@@ -72,12 +73,16 @@ const envoyHTTP2 = `    typed_extension_protocol_options:
 
 // context renders the part of TLS that both ends have.
 func (t *envoyTLS) context() string {
+	curves := t.curves
+	if curves == "" {
+		curves = "[X25519]"
+	}
 	return fmt.Sprintf(`common_tls_context:
           alpn_protocols: %s
-          tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [X25519]}
+          tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3, ecdh_curves: %s}
           tls_certificates: [{certificate_chain: {filename: %q}, private_key: {filename: %q}}]
           validation_context: {trusted_ca: {filename: %q}}
-`, t.alpn, t.cert, t.key, t.ca)
+`, t.alpn, curves, t.cert, t.key, t.ca)
 }
 
 // envoyProxy starts Envoy listening on port front and sending to port back.

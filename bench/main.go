@@ -44,28 +44,64 @@ type limit struct {
 	value, max float64
 }
 
+// table is one of what is measured. One that is long runs only when its own name,
+// or -long, asks for it.
 type table struct {
 	name string
 	run  func(*rig, context.Context) error
+	long bool
+}
+
+// asked says whether the command line means a table: by its name, by the part of
+// it before a hyphen ("traffic" is all of "traffic-..."), or by naming none.
+func (t table) asked(names []string, long bool) bool {
+	if slices.Contains(names, t.name) {
+		return true
+	}
+	if t.long && !long {
+		return false
+	}
+	group, _, _ := strings.Cut(t.name, "-")
+	return len(names) == 0 || slices.Contains(names, group)
 }
 
 var tables = []table{
-	{"http1", (*rig).http1},
-	{"http2", (*rig).http2},
-	{"bulk", (*rig).bulk},
-	{"rates", (*rig).rates},
-	{"memory", (*rig).memory},
-	{"start", (*rig).start},
-	{"code", (*rig).code},
-	{"demo", (*rig).demo},
+	{name: "http1", run: (*rig).http1},
+	{name: "http2", run: (*rig).http2},
+	{name: "bulk", run: (*rig).bulk},
+	{name: "rates", run: (*rig).rates},
+	{name: "memory", run: (*rig).memory},
+	{name: "start", run: (*rig).start},
+	{name: "code", run: (*rig).code},
+	{name: "demo", run: (*rig).demo},
+	{name: "traffic-routes", run: (*rig).trafficRoutes},
+	{name: "traffic-policies", run: (*rig).trafficPolicies},
+	{name: "traffic-slow", run: (*rig).trafficSlow},
+	{name: "traffic-failing", run: (*rig).trafficFailing},
+	{name: "traffic-overload", run: (*rig).trafficOverload},
+	{name: "identity-handshakes", run: (*rig).identityHandshakes},
+	{name: "identity-storm", run: (*rig).identityStorm},
+	{name: "identity-access", run: (*rig).identityAccess},
+	{name: "identity-issue", run: (*rig).identityIssue},
+	{name: "identity-rotation", run: (*rig).identityRotation, long: true},
+}
+
+// children are the hidden first arguments that make this program one of those
+// that it starts beside the proxies.
+var children = map[string]func(args []string) int{
+	pacedCommand:      pacedMain,
+	bulkCommand:       bulkMain,
+	openCommand:       openMain,
+	serversCommand:    serversMain,
+	handshakesCommand: handshakesMain,
+	issueCommand:      issueMain,
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == pacedCommand {
-		os.Exit(pacedMain(os.Args[2:]))
-	}
-	if len(os.Args) > 1 && os.Args[1] == bulkCommand {
-		os.Exit(bulkMain(os.Args[2:]))
+	if len(os.Args) > 1 {
+		if child := children[os.Args[1]]; child != nil {
+			os.Exit(child(os.Args[2:]))
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx)
@@ -82,6 +118,7 @@ func run(ctx context.Context) int {
 	without := flag.String("without", "", "peers to leave out, comma-separated: tulle, haproxy, nginx, envoy")
 	flag.StringVar(&r.tulle, "tulle", "bin/tulle", "the tulle program")
 	flag.StringVar(&r.proxy, "tulle-proxy", "bin/tulle-proxy", "the tulle-proxy program")
+	long := flag.Bool("long", false, "identity-rotation too, which takes minutes")
 	flag.Parse()
 	r.length, r.settle = time.Duration(*seconds*float64(time.Second)), 300*time.Millisecond
 	if *quick {
@@ -92,8 +129,12 @@ func run(ctx context.Context) int {
 	}
 	names := flag.Args()
 	for _, n := range names {
-		if !slices.ContainsFunc(tables, func(t table) bool { return t.name == n }) {
-			fmt.Fprintf(os.Stderr, "bench: there is no table %q: http1, http2, bulk, rates, memory, start, code or demo\n", n)
+		if !slices.ContainsFunc(tables, func(t table) bool { return t.asked([]string{n}, true) }) {
+			var known []string
+			for _, t := range tables {
+				known = append(known, t.name)
+			}
+			fmt.Fprintf(os.Stderr, "bench: there is no table %q: %s, traffic or identity\n", n, strings.Join(known, ", "))
 			return 2
 		}
 	}
@@ -110,7 +151,7 @@ func run(ctx context.Context) int {
 	defer func() { r.origin.stop(); r.origin2.stop(); r.originGRPC.stop() }()
 	code := 0
 	for _, t := range tables {
-		if len(names) > 0 && !slices.Contains(names, t.name) {
+		if !t.asked(names, *long) {
 			continue
 		}
 		r.limits, r.missing = nil, nil

@@ -62,11 +62,12 @@ var (
 	wrkTrouble  = regexp.MustCompile(`(?m)^\s+(Socket errors|Non-2xx).*$`)
 )
 
-// full is one run of wrk, 50 connections.
-func full(ctx context.Context, address string, length time.Duration) (sample, int64, error) {
+// full is one run of wrk, 50 connections. args are further ones of its command line.
+func full(ctx context.Context, address string, length time.Duration, args ...string) (sample, int64, error) {
 	var s sample
 	seconds := max(1, int(length.Seconds()+0.5))
-	cmd := exec.CommandContext(ctx, "taskset", "-c", cpuList(otherCPUs()), "wrk", "-t1", "-c50", fmt.Sprintf("-d%ds", seconds), "--latency", "http://"+address+"/")
+	all := append([]string{"-c", cpuList(otherCPUs()), "wrk", "-t1", "-c50", fmt.Sprintf("-d%ds", seconds), "--latency"}, args...)
+	cmd := exec.CommandContext(ctx, "taskset", append(all, "http://"+address+"/")...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return s, 0, fmt.Errorf("wrk: %w: %s", err, out)

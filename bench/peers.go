@@ -411,7 +411,7 @@ func (r *rig) pair(ctx context.Context, name string, f form, inbound, dials int)
 		}
 	case "envoy":
 		end := func(who, alpn string) *envoyTLS {
-			return &envoyTLS{filepath.Join(ids, who+".pem"), filepath.Join(ids, who+"-key.pem"), filepath.Join(ids, "bundle.pem"), alpn}
+			return &envoyTLS{filepath.Join(ids, who+".pem"), filepath.Join(ids, who+"-key.pem"), filepath.Join(ids, "bundle.pem"), alpn, ""}
 		}
 		alpn := "[http/1.1]"
 		if f.server != "" {

@@ -190,7 +190,11 @@ func call(address string, c *tls.Config) (string, error) {
 	if _, err := io.ReadAtLeast(conn, make([]byte, 64), 12); err != nil {
 		return "", err
 	}
-	leaf := conn.ConnectionState().PeerCertificates[0]
+	return certificateName(conn.ConnectionState().PeerCertificates[0]), nil
+}
+
+// certificateName says what a certificate's key is, and whose.
+func certificateName(leaf *x509.Certificate) string {
 	id := ""
 	if len(leaf.URIs) > 0 {
 		id = " " + leaf.URIs[0].String()
@@ -199,7 +203,7 @@ func call(address string, c *tls.Config) (string, error) {
 	if k, ok := leaf.PublicKey.(*ecdsa.PublicKey); ok {
 		key += " " + k.Curve.Params().Name
 	}
-	return key + id, nil
+	return key + id
 }
 
 // ticketWatch notices a session ticket.
