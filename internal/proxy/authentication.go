@@ -24,6 +24,11 @@ type proofs struct {
 func (p *proofs) follow(n *lane, a live.Authentication, d meter.Direction, l *live.Listener) {
 	if p.made.Tokens != a.Tokens {
 		p.tokens = n.http.NewTokens(a.Tokens, d, l.Destination)
+		if a.Tokens != nil && n.prober != nil { // once for all loops
+			for _, err := range a.Tokens.Skipped {
+				n.proxy.config.Log.Warn("a key can't verify tokens", "service", l.Destination, "error", err)
+			}
+		}
 	}
 	if p.made.External != a.External {
 		p.external = n.external(a.External, d, l)

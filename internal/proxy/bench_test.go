@@ -33,11 +33,13 @@ const (
 )
 
 // exchange sends the request over and over and reads the answers.
-func exchange(tb testing.TB, addr string, n int) {
+func exchange(tb testing.TB, addr string, n int) { exchangeOf(tb, addr, benchRequest, n) }
+
+func exchangeOf(tb testing.TB, addr, request string, n int) {
 	c := dialTo(tb, addr)
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Minute))
-	in, out := make([]byte, 4096), []byte(benchRequest)
+	in, out := make([]byte, 4096), []byte(request)
 	once := func() {
 		if _, err := c.Write(out); err != nil {
 			tb.Fatal(err)

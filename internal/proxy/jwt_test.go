@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -294,4 +295,27 @@ func TestJWTBurst(t *testing.T) {
 			t.Error("too few at once")
 		}
 	})
+}
+
+// TestJWTAllocations: a token that was verified, its claims in rules and in fields
+// cost no memory.
+func TestJWTAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates: make test runs this again without it")
+	}
+	is := newTokens(t, "https://issuer.example", elliptic.P256(), jose.ES256)
+	v := edgeView(serve(t, fixedBackend(benchAnswer)))
+	v.Proxy.Listeners[0].Inbound = &policy.Inbound{Guard: &policy.Guard{JWT: &policy.JWT{Required: true, Issuers: []policy.Issuer{is.policy(t)}},
+		Access: &access.Spec{Rules: []access.Rule{{Name: "r", Action: access.Allow, When: []access.Claim{{Name: "realm.roles", Values: []string{"admin"}}}}}}}}
+	addr := start(t, v, 1).addr(t, "http")
+	request := strings.Replace(benchRequest, "Accept:", "Authorization: Bearer "+is.issue(t, time.Hour, `,"sub":"anna","realm":{"roles":["buyer","admin"]}`)+"\r\nAccept:", 1)
+	const n = 2000
+	exchangeOf(t, addr, request, 1) // warm
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	exchangeOf(t, addr, request, n)
+	runtime.ReadMemStats(&after)
+	if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.5 { // opening the client's connection allocates too
+		t.Errorf("%.2f allocations a request", per)
+	}
 }

@@ -15,7 +15,7 @@ import (
 const (
 	// maxVerifying bounds the signatures of one loop that are being checked, and
 	// maxUnverified the tokens that wait for that. What comes over it is refused.
-	maxVerifying  = 2
+	maxVerifying  = 1
 	maxUnverified = 1024
 	// maxCandidates bounds the tokens that one request may bear.
 	maxCandidates = 8

@@ -85,7 +85,7 @@ func authentication(g *policy.Guard, known []*token.Verifier) (a Authentication,
 			return a, nil
 		}
 	}
-	if a.Tokens, _, err = token.New(g.JWT); err != nil {
+	if a.Tokens, err = token.New(g.JWT); err != nil {
 		return a, fmt.Errorf("jwt.%w", err)
 	}
 	return a, nil

@@ -84,9 +84,9 @@ func public(alg jose.SignatureAlgorithm, kid string) jose.JSONWebKey {
 
 func verifier(t testing.TB, is ...policy.Issuer) *Verifier {
 	t.Helper()
-	v, why, err := New(&policy.JWT{Issuers: is})
-	if err != nil || len(why) > 0 {
-		t.Fatal(err, why)
+	v, err := New(&policy.JWT{Issuers: is})
+	if err != nil || len(v.Skipped) > 0 {
+		t.Fatal(err, v)
 	}
 	return v
 }
@@ -406,15 +406,15 @@ func TestParseKeys(t *testing.T) {
 		}
 	}
 	// Keys that are no good leave an issuer without, not the policy.
-	v, why, err := New(&policy.JWT{Issuers: []policy.Issuer{{Name: iss, Keys: []byte("no keys")}, {Name: "b"}}})
-	if err != nil || len(why) != 1 || v == nil {
-		t.Error(err, why)
+	v, err := New(&policy.JWT{Issuers: []policy.Issuer{{Name: iss, Keys: []byte("no keys")}, {Name: "b"}}})
+	if err != nil || len(v.Skipped) != 1 {
+		t.Fatal(err, v)
 	}
 	if got := outcome(t, v, sign(t, jose.ES256, signers()[jose.ES256], nil, claims(""))); got != UnknownKey {
 		t.Error(got)
 	}
 	for _, name := range []string{"Host", "tulle-client-identity", "a b", "Content-Length"} {
-		if _, _, err := New(&policy.JWT{Issuers: []policy.Issuer{{Name: iss, Claims: []policy.ClaimHeader{{Claim: "sub", Header: name}}}}}); err == nil {
+		if _, err := New(&policy.JWT{Issuers: []policy.Issuer{{Name: iss, Claims: []policy.ClaimHeader{{Claim: "sub", Header: name}}}}}); err == nil {
 			t.Errorf("claims may be written into %s", name)
 		}
 	}

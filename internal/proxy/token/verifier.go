@@ -61,6 +61,8 @@ type Verifier struct {
 	Policy *policy.JWT
 	// Places are where tokens are looked for, in order.
 	Places []Place
+	// Skipped says which keys can't be used, and why.
+	Skipped []error
 	// Told are the fields, in lower case, in which claims are told to the program:
 	// nobody else may write them.
 	Told    []string
@@ -73,12 +75,12 @@ type issuer struct {
 	keys *KeySet
 }
 
-// New gets a policy ready. Keys that can't be used are left out, for they come from
-// elsewhere, and without a key nobody's token is valid; why says so. It fails when
-// the policy makes no sense.
-func New(p *policy.JWT) (v *Verifier, why []error, err error) {
+// New gets a policy ready. Keys that can't be used are left out (Skipped), for they
+// come from elsewhere; without a key nobody's token is valid. It fails when the
+// policy makes no sense.
+func New(p *policy.JWT) (v *Verifier, err error) {
 	if len(p.Issuers) > MaxIssuers {
-		return nil, nil, fmt.Errorf("issuers: there are %d, want at most %d", len(p.Issuers), MaxIssuers)
+		return nil, fmt.Errorf("issuers: there are %d, want at most %d", len(p.Issuers), MaxIssuers)
 	}
 	v = &Verifier{Policy: p}
 	for i := range p.Issuers {
@@ -92,7 +94,7 @@ func New(p *policy.JWT) (v *Verifier, why []error, err error) {
 				keys = set
 			}
 			for _, e := range skipped {
-				why = append(why, fmt.Errorf("issuers[%d] (%s): %w", i, is.Name, e))
+				v.Skipped = append(v.Skipped, fmt.Errorf("issuers[%d] (%s): %w", i, is.Name, e))
 			}
 		}
 		places := is.Headers
@@ -105,7 +107,7 @@ func New(p *policy.JWT) (v *Verifier, why []error, err error) {
 		names := make([][]byte, len(is.Claims))
 		for j, c := range is.Claims {
 			if !route.Writable(c.Header) {
-				return nil, nil, fmt.Errorf("issuers[%d].claims[%d].header: %q may not be written", i, j, c.Header)
+				return nil, fmt.Errorf("issuers[%d].claims[%d].header: %q may not be written", i, j, c.Header)
 			}
 			names[j] = []byte(c.Header)
 			if lower := strings.ToLower(c.Header); !slices.Contains(v.Told, lower) {
@@ -116,9 +118,9 @@ func New(p *policy.JWT) (v *Verifier, why []error, err error) {
 		v.headers = append(v.headers, names)
 	}
 	if len(v.Places) > MaxPlaces {
-		return nil, nil, fmt.Errorf("issuers: tokens are looked for in %d places, want at most %d", len(v.Places), MaxPlaces)
+		return nil, fmt.Errorf("issuers: tokens are looked for in %d places, want at most %d", len(v.Places), MaxPlaces)
 	}
-	return v, why, nil
+	return v, nil
 }
 
 // look has tokens of an issuer looked for in a place.
