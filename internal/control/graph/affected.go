@@ -20,6 +20,9 @@ func (b *Builder) affected(ref Ref, sections map[gatewayv1.SectionName]bool) []C
 	names := map[string]bool{}
 	add := func(t section) {
 		for _, p := range b.policiesFor(t) {
+			if p.egress != nil { // who calls out is the Mesh's or a Namespace's
+				continue
+			}
 			names[objectName(p.Ref)] = true
 		}
 	}

@@ -55,12 +55,12 @@ func (b *Builder) buildEgress(next *mesh.Snapshot) {
 	}
 	for n := range next.Workloads {
 		if differs(n) {
-			b.dirty.changed.Workloads[n] = true
+			b.dirty.changed.Egress[n] = true
 		}
 	}
 	for n := range next.Gateways {
 		if differs(n) {
-			b.dirty.changed.Gateways[n] = true
+			b.dirty.changed.Egress[n] = true
 		}
 	}
 	if !maps.Equal(next.Egress, out) {

@@ -46,11 +46,14 @@ type Changed struct {
 	Endpoints map[mesh.PortKey]bool
 	Workloads map[mesh.Name]bool
 	Gateways  map[mesh.Name]bool
+	// Egress are the workloads and gateways that may call elsewhere than before,
+	// though nothing else of them differs.
+	Egress map[mesh.Name]bool
 }
 
 // Empty reports whether nothing differs.
 func (c *Changed) Empty() bool {
-	return !c.All && len(c.Services)+len(c.Endpoints)+len(c.Workloads)+len(c.Gateways) == 0
+	return !c.All && len(c.Services)+len(c.Endpoints)+len(c.Workloads)+len(c.Gateways)+len(c.Egress) == 0
 }
 
 // Builder keeps the objects and the snapshot made of them. It belongs to one
@@ -153,7 +156,7 @@ func (b *Builder) Apply(version uint64, changes []Change) Result {
 		attachments: map[mesh.Name]*attachments{}, edges: map[mesh.Name]*edge{},
 		newStatuses: map[Ref]*Status{},
 		changed: Changed{All: b.snapshot == nil, Services: names(), Endpoints: map[mesh.PortKey]bool{},
-			Workloads: names(), Gateways: names()},
+			Workloads: names(), Gateways: names(), Egress: names()},
 	}
 	d := &b.dirty
 	for _, c := range changes {

@@ -14,6 +14,7 @@ import (
 
 	"tulle.dev/tulle/api/v1alpha1"
 	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/identity"
 )
 
 // TestIncremental makes, changes and deletes random objects of all kinds, few
@@ -76,6 +77,12 @@ func TestIncremental(t *testing.T) {
 			if !got.Changed.All {
 				exact(t, "service", before.Services, got.Snapshot.Services, got.Changed.Services)
 				exact(t, "gateway", before.Gateways, got.Snapshot.Gateways, got.Changed.Gateways)
+				for n := range got.Snapshot.Workloads {
+					old, now := before.EgressOf(n.Namespace, identity.ID{}), got.Snapshot.EgressOf(n.Namespace, identity.ID{})
+					if !reflect.DeepEqual(old, now) && !got.Changed.Egress[n] && before.Workloads[n] != nil {
+						t.Errorf("workload %v may call elsewhere, and nobody said so", n)
+					}
+				}
 				exact(t, "endpoints", before.Endpoints, got.Snapshot.Endpoints, got.Changed.Endpoints)
 			}
 			if t.Failed() {
@@ -143,7 +150,7 @@ func (w world) object() object.Object {
 	kind := pick(w, object.Service, object.Service, object.Workload, object.Gateway, object.HTTPRoute, object.HTTPRoute, object.GRPCRoute,
 		object.TLSRoute, object.TCPRoute, object.ReferenceGrant, object.Namespace, object.Secret,
 		object.TrafficPolicy, object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy,
-		object.AccessPolicy, object.AccessPolicy, object.AuthenticationPolicy)
+		object.AccessPolicy, object.AccessPolicy, object.AuthenticationPolicy, object.EgressPolicy)
 	o := kind.New()
 	m := w.meta()
 	switch o := o.(type) {
@@ -213,7 +220,7 @@ func (w world) object() object.Object {
 		o.Spec.Rules = []gatewayv1.TCPRouteRule{{BackendRefs: w.backends()}}
 	case *gatewayv1.ReferenceGrant:
 		o.ObjectMeta = m
-		from := pick(w, object.HTTPRoute, object.GRPCRoute, object.TCPRoute, object.Gateway, object.AuthenticationPolicy)
+		from := pick(w, object.HTTPRoute, object.GRPCRoute, object.TCPRoute, object.Gateway, object.AuthenticationPolicy, object.EgressPolicy)
 		o.Spec.From = []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.Group(from.Group), Kind: gatewayv1.Kind(from.Name), Namespace: pick[gatewayv1.Namespace](w, "a", "b")}}
 		o.Spec.To = []gatewayv1.ReferenceGrantTo{{Kind: pick[gatewayv1.Kind](w, "Service", "Secret"), Name: maybe[gatewayv1.ObjectName](w, "x", "y")}}
 	case *corev1.Namespace:
@@ -261,6 +268,14 @@ func (w world) object() object.Object {
 		if w.IntN(2) == 0 {
 			o.Spec.External = &v1alpha1.ExternalAuthorization{BackendRef: w.backends()[0].BackendObjectReference}
 		}
+	case *v1alpha1.EgressPolicy:
+		o.ObjectMeta, o.Spec.TargetRefs = w.targets(m)
+		o.Spec.Default = pick(w, v1alpha1.AccessAllow, v1alpha1.AccessDeny)
+		d := v1alpha1.EgressDestination{Hosts: []string{pick(w, "a.example", "*.example", "1.2.3.4")}}
+		if w.IntN(2) == 0 {
+			d.TLS = &v1alpha1.EgressTLS{ClientCertificateRef: &gatewayv1.SecretObjectReference{Name: pick[gatewayv1.ObjectName](w, "x", "y"), Namespace: maybe[gatewayv1.Namespace](w, "a", "b")}}
+		}
+		o.Spec.To = []v1alpha1.EgressDestination{d}
 	case *v1alpha1.FaultPolicy:
 		o.ObjectMeta, o.Spec.TargetRefs = w.targets(m)
 		o.Spec.Duration = maybe[gatewayv1.Duration](w, "1m")

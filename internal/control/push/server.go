@@ -27,6 +27,7 @@ import (
 	"tulle.dev/tulle/internal/control/store"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/mesh"
+	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 	CA      *ca.CA
 	Tokens  *join.Tokens
 	Objects *store.Objects
+	// Foreign are the roots of other trust domains, in order of their names. May be
+	// nil.
+	Foreign func() []view.TrustDomain
 	// Replica names this control plane among several.
 	Replica string
 	Now     func() time.Time
@@ -323,6 +327,13 @@ func (s *Server) Publish(snap *mesh.Snapshot, changed *graph.Changed) {
 	for n := range changed.Gateways {
 		if st := s.byName[proxyKey{n, true}]; st != nil {
 			st.mark(control.KeyProxy)
+		}
+	}
+	for n := range changed.Egress {
+		for _, gateway := range []bool{false, true} {
+			if st := s.byName[proxyKey{n, gateway}]; st != nil {
+				st.mark(control.KeyProxy)
+			}
 		}
 	}
 }
