@@ -26,7 +26,9 @@ type accessRules struct {
 	explain bool
 	// lenient lets pass what can't be looked at (ifUnenforceable: Allow).
 	lenient bool
-	rules   []accessRule
+	// ported says that some rules are for some ports only.
+	ported bool
+	rules  []accessRule
 }
 
 // accessRule is one rule: its To is made of operations, those of a port.
@@ -64,6 +66,7 @@ func accessOf(ref Ref, s *v1alpha1.AccessPolicySpec) *accessRules {
 				to.bad = fmt.Sprintf("to[%d]%s", j, why)
 			}
 			to.operations = append(to.operations, portOperation{o, r.To[j].Ports})
+			out.ported = out.ported || len(r.To[j].Ports) > 0
 		}
 		for _, w := range r.When {
 			to.When = append(to.When, access.Claim{Name: w.Claim, Values: w.Values})
@@ -233,9 +236,9 @@ const maxAccessRules = access.MaxRules / 8
 // tooMany stands in for the rules of a target that has more than it may.
 var tooMany = accessPart{accessRules: &accessRules{}, rules: []access.Rule{{Name: "accesspolicy/too-many-rules", Action: access.Deny}}}
 
-// accessParts gathers what the policies along some levels bring to a port, the
-// nearest first.
-func (b *Builder) accessParts(levels []level, port uint16) []accessPart {
+// accessParts gathers the policies along some levels, the nearest first; their
+// rules are those of a port, and left to at.
+func (b *Builder) accessParts(levels []level) []accessPart {
 	if len(b.policies) == 0 {
 		return nil
 	}
@@ -253,7 +256,7 @@ func (b *Builder) accessParts(levels []level, port uint16) []accessPart {
 			}
 			if !seen[p] {
 				seen[p] = true
-				out = append(out, accessPart{p.access, p.Ref, p.access.at(port)})
+				out = append(out, accessPart{accessRules: p.access, from: p.Ref})
 			}
 		}
 	}
@@ -292,10 +295,48 @@ func accessSpec(parts []accessPart) *access.Spec {
 	if out.Default == access.Allow && len(out.Rules) == 0 {
 		return nil
 	}
-	if _, err := access.Compile(*out, ""); err != nil {
+	if len(out.Rules) > access.MaxRules { // each of them compiles
 		return &access.Spec{Rules: tooMany.rules, Explain: out.Explain}
 	}
 	return out
+}
+
+// accessAt is what the policies along some levels come to for a port, with what
+// those for routes bring. Many ports have the same, so it is kept.
+func (b *Builder) accessAt(levels []level, port uint16, routed []accessPart) *access.Spec {
+	parts := b.accessParts(levels)
+	if len(parts)+len(routed) == 0 {
+		return nil
+	}
+	var key strings.Builder
+	for i := range parts {
+		if parts[i].rules != nil { // those that stand in for too many
+			key.WriteByte('+')
+			continue
+		}
+		key.WriteString(parts[i].from.String())
+		if parts[i].ported {
+			fmt.Fprintf(&key, ":%d", port)
+		}
+		key.WriteByte(' ')
+	}
+	spec, known := b.specs[key.String()]
+	if !known || len(routed) > 0 {
+		for i := range parts {
+			if parts[i].rules == nil {
+				parts[i].rules = parts[i].at(port)
+			}
+		}
+		spec = accessSpec(append(routed, parts...))
+		if len(routed) > 0 {
+			return spec
+		}
+		if len(b.specs) >= maxEffective {
+			clear(b.specs)
+		}
+		b.specs[key.String()] = spec
+	}
+	return spec
 }
 
 // guardOf is who may come in, nil when nothing is said.
@@ -303,23 +344,6 @@ func guardOf(spec *access.Spec, a *authentication) *policy.Guard {
 	out := &policy.Guard{Access: spec, JWT: a.jwt, External: a.external}
 	if *out == (policy.Guard{}) {
 		return nil
-	}
-	return out
-}
-
-// guardSources tell where rules come from, in the order in which they are tried:
-// what denies before what allows.
-func guardSources(rule string, g *policy.Guard) []mesh.FieldSource {
-	if g == nil || g.Access == nil {
-		return nil
-	}
-	var out []mesh.FieldSource
-	for _, action := range []access.Action{access.Deny, access.Allow} {
-		for i := range g.Access.Rules {
-			if r := &g.Access.Rules[i]; r.Action == action {
-				out = append(out, mesh.FieldSource{Rule: rule, Field: fmt.Sprintf("access.rules[%03d]", len(out)), Value: access.Describe(r), From: r.Name})
-			}
-		}
 	}
 	return out
 }
@@ -338,12 +362,12 @@ func (u *use) guard(to *route.Rule) {
 		return
 	}
 	auth := u.b.authenticationOf(levels)
-	g := guardOf(accessSpec(u.b.accessParts(levels, u.b.listenerPort(u.gateway.Name, u.listener))), auth)
+	g := guardOf(u.b.accessAt(levels, u.b.listenerPort(u.gateway.Name, u.listener), nil), auth)
 	if g == nil {
 		return
 	}
 	guarded(to, g)
-	for _, s := range append(auth.sources, guardSources(to.Name, g)...) {
+	for _, s := range auth.sources {
 		s.Rule = to.Name
 		u.sources = append(u.sources, s)
 	}
@@ -376,11 +400,11 @@ func (b *Builder) guardListener(g *mesh.Gateway, l *listener) *policy.Inbound {
 	self := Ref{object.Gateway, g.Name}
 	levels := []level{{self, string(l.Name)}, {self, ""}}
 	auth := b.authenticationOf(levels)
-	guard := guardOf(accessSpec(b.accessParts(levels, uint16(l.Port))), auth)
+	guard := guardOf(b.accessAt(levels, uint16(l.Port), nil), auth)
 	if guard == nil {
 		return nil
 	}
-	for _, s := range append(auth.sources, guardSources("", guard)...) {
+	for _, s := range auth.sources {
 		put(&g.Sources, string(l.Name), append(g.Sources[string(l.Name)], s))
 	}
 	return &policy.Inbound{Guard: guard}

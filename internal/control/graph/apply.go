@@ -28,7 +28,7 @@ func (b *Builder) buildPolicies(out *mesh.Service, s *corev1.Service) {
 		if e := auth.external; e != nil && e.Destination == fmt.Sprintf("%s:%d", out.Name, port) {
 			auth.external = nil // who is asked isn't asked about being asked
 		}
-		guard := guardOf(accessSpec(append(routed[port], b.accessParts(levels, port)...)), auth)
+		guard := guardOf(b.accessAt(levels, port, routed[port]), auth)
 		if auth.mutual != 0 {
 			put(&out.MutualTLS, port, auth.mutual)
 		}
@@ -43,7 +43,6 @@ func (b *Builder) buildPolicies(out *mesh.Service, s *corev1.Service) {
 			put(&out.Inbound, port, &policy.Inbound{Guard: guard, Limits: limits, Overload: e.overload})
 		}
 		addSources(out, port, auth.sources)
-		addSources(out, port, guardSources("", guard))
 		addSources(out, port, e.sources)
 		addSources(out, port, extras("", chain))
 	}

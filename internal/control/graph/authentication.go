@@ -53,7 +53,7 @@ func (b *Builder) authenticationOf(levels []level) *authentication {
 				say("mutualTLS", string(s.MutualTLS))
 			}
 			if s.JWT != nil && out.jwt == nil {
-				out.jwt = b.jwtOf(s.JWT)
+				out.jwt = b.jwtOf(p)
 				var names []string
 				for i := range s.JWT.Issuers {
 					names = append(names, s.JWT.Issuers[i].Issuer)
@@ -87,8 +87,13 @@ func mutualTLS(m v1alpha1.MutualTLS) mesh.MutualTLS {
 	return mesh.MutualStrict
 }
 
-func (b *Builder) jwtOf(s *v1alpha1.JWTAuthentication) *policy.JWT {
-	out := &policy.JWT{Required: s.Required}
+func (b *Builder) jwtOf(p *anyPolicy) *policy.JWT {
+	out, s := b.tokens[p], p.auth.JWT
+	if out != nil {
+		return out
+	}
+	out = &policy.JWT{Required: s.Required}
+	b.tokens[p] = out
 	for i := range s.Issuers {
 		u := &s.Issuers[i]
 		to := policy.Issuer{Name: u.Issuer, Audiences: u.Audiences, Forward: u.Forward, Keys: []byte(u.JWKS)}
@@ -149,6 +154,7 @@ func (b *Builder) takeKeys() {
 	}
 	old := b.keys
 	b.keys, b.fetched = b.fetched, nil
+	clear(b.tokens)
 	for _, p := range b.policies {
 		if p.auth == nil || p.auth.JWT == nil {
 			continue

@@ -76,6 +76,8 @@ func (b *Builder) take(c Change) {
 		b.takeRoute(c)
 	case object.TrafficPolicy, object.RateLimitPolicy, object.FaultPolicy, object.AccessPolicy, object.AuthenticationPolicy, object.EgressPolicy:
 		clear(b.effective)
+		clear(b.specs)
+		clear(b.tokens)
 		if old := b.policies[c.Ref]; old != nil {
 			b.touchPolicy(old)
 			b.indexPolicy(old, false)

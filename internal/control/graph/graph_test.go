@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"tulle.dev/tulle/internal/mesh"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
+	"tulle.dev/tulle/internal/view"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output of golden tests")
@@ -193,6 +195,12 @@ func compiles(t testing.TB, s *mesh.Snapshot) {
 		}
 		if _, err := access.Compile(*g.Access, "mesh.local"); err != nil {
 			t.Errorf("%s: the proxy would refuse the access rules: %v", what, err)
+		}
+		sent := view.Encode(&view.View{Proxy: view.Proxy{Listeners: []view.Listener{{Inbound: &policy.Inbound{Guard: g}}}}})
+		if got, err := view.Decode(sent); err != nil {
+			t.Errorf("%s: the proxy wouldn't read the access rules: %v", what, err)
+		} else if read := got.Proxy.Listeners[0].Inbound.Guard.Access; !reflect.DeepEqual(g.Access, read) {
+			t.Errorf("%s: the proxy would read other access rules:\n%s", what, cmp.Diff(g.Access, read))
 		}
 	}
 	for n, svc := range s.Services {
