@@ -46,11 +46,14 @@ type Changed struct {
 	Endpoints map[mesh.PortKey]bool
 	Workloads map[mesh.Name]bool
 	Gateways  map[mesh.Name]bool
+	// Egress are the workloads and gateways that may call elsewhere than before,
+	// though nothing else of them differs.
+	Egress map[mesh.Name]bool
 }
 
 // Empty reports whether nothing differs.
 func (c *Changed) Empty() bool {
-	return !c.All && len(c.Services)+len(c.Endpoints)+len(c.Workloads)+len(c.Gateways) == 0
+	return !c.All && len(c.Services)+len(c.Endpoints)+len(c.Workloads)+len(c.Gateways)+len(c.Egress) == 0
 }
 
 // Builder keeps the objects and the snapshot made of them. It belongs to one
@@ -153,7 +156,7 @@ func (b *Builder) Apply(version uint64, changes []Change) Result {
 		attachments: map[mesh.Name]*attachments{}, edges: map[mesh.Name]*edge{},
 		newStatuses: map[Ref]*Status{},
 		changed: Changed{All: b.snapshot == nil, Services: names(), Endpoints: map[mesh.PortKey]bool{},
-			Workloads: names(), Gateways: names()},
+			Workloads: names(), Gateways: names(), Egress: names()},
 	}
 	d := &b.dirty
 	for _, c := range changes {
@@ -314,15 +317,28 @@ func (b *Builder) settings() mesh.Settings {
 		CertificateTTL: m.Spec.CertificateTTL.Duration,
 		ClusterDomain:  m.Spec.ClusterDomain,
 		Denied:         slices.Compact(slices.Sorted(slices.Values(m.Spec.DeniedIdentities))),
+		Federated:      federated(m.Spec.FederatedTrustDomains),
 		Plaintext:      m.Spec.Plaintext != v1alpha1.PlaintextRefused,
 		Proxy: mesh.ProxySettings{
 			ConnectTimeout: s.ConnectTimeout.Duration, HeadTimeout: s.HeadTimeout.Duration,
 			IdleTimeout: s.IdleTimeout.Duration, PoolIdle: s.PoolIdle.Duration,
 			StreamIdle: s.StreamIdle.Duration, DrainTimeout: s.DrainTimeout.Duration,
 			MaxHead: uint32(s.MaxHead), MaxFields: uint32(s.MaxFields), MaxConnections: uint32(s.MaxConnections),
-			PeerProtocol: s.PeerProtocol,
+			PeerProtocol: s.PeerProtocol, MinBodyRate: s.MinBodyRate,
 		},
 	}
+}
+
+func federated(list []v1alpha1.FederatedTrustDomain) []mesh.Federated {
+	var out []mesh.Federated
+	for _, d := range list {
+		f := mesh.Federated{Domain: identity.TrustDomain(d.TrustDomain), Endpoint: d.Endpoint, Web: d.Profile == v1alpha1.ProfileWeb, ID: d.EndpointSPIFFEID, Bundle: d.Bundle}
+		if f.ID == "" && !f.Web {
+			f.ID = identity.ControlPlane(f.Domain).String()
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // nameOf reads "cart" or "cart.shop"; an unreadable name (it was validated) is
