@@ -50,8 +50,34 @@ how far each proxy has followed a change. "tulle trust rotate" changes the root.
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	completeFormats(c, formatJSON, formatYAML)
-	c.AddCommand(a.trustRotateCommand())
+	c.AddCommand(a.trustRotateCommand(), a.trustBundleCommand())
 	return c
+}
+
+func (a *app) trustBundleCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "bundle",
+		Short: "Print the mesh's roots, for another mesh to trust",
+		Long: `Prints the roots as PEM: what another mesh begins with in its Mesh object's
+federatedTrustDomains[].bundle. From then on it follows our bundle by itself, at
+https://CONTROL-PLANE/.well-known/spiffe/bundle.`,
+		Example: `  tulle trust bundle > our-roots.pem`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conn, err := a.connect()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.ask(cmd)
+			defer cancel()
+			id, err := conn.Identity(ctx)
+			if err != nil {
+				return advise(err)
+			}
+			fmt.Fprint(a.Out, id.Bundle)
+			return nil
+		},
+	}
 }
 
 func (a *app) printTrust(t *client.Trust) {

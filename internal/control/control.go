@@ -23,6 +23,7 @@ import (
 	"tulle.dev/tulle/internal/control/api"
 	"tulle.dev/tulle/internal/control/audit"
 	"tulle.dev/tulle/internal/control/elect"
+	"tulle.dev/tulle/internal/control/federation"
 	"tulle.dev/tulle/internal/control/health"
 	"tulle.dev/tulle/internal/control/keys"
 	"tulle.dev/tulle/internal/control/object"
@@ -242,16 +243,20 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	replica := rand.Text()[:12]
 	elector := elect.New(p.store, replica)
 	writer := status.New(objects, elector.Leader, log)
-	pusher := push.New(push.Config{CA: p.authority, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
+	var pusher *push.Server
+	foreign := federation.New(federation.Config{Store: p.store, Log: log, Changed: func() { pusher.BundleChanged() }})
+	pusher = push.New(push.Config{CA: p.authority, Foreign: foreign.Bundles, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
 	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
 	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log})
 	changes.judge(issuers)
+	changes.foreign = foreign
 
 	own := new(identity.Credentials)
 	if err := renewOwn(p.authority, own); err != nil {
 		return err
 	}
-	root := trust.New(trust.Config{CA: p.authority, Proxies: pusher.Trust, Several: len(c.config.Etcd.Endpoints) > 0, Log: log,
+	bundle := &federation.Endpoint{CA: p.authority}
+	root := trust.New(trust.Config{CA: p.authority, Proxies: pusher.Trust, Several: len(c.config.Etcd.Endpoints) > 0, Log: log, Dwell: bundle.Dwell,
 		Changed: func() error {
 			defer pusher.BundleChanged()
 			return renewOwn(p.authority, own)
@@ -269,7 +274,8 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		return err
 	}
 	defer m.close()
-	f.more = append(f.more, m.check, p.signs.check)
+	f.more = append(f.more, m.check, p.signs.check,
+		federatedCheck(foreign, func() bool { return len(f.Snapshot().Settings.Federated) > 0 }))
 
 	record, err := audit.Open(filepath.Join(c.config.DataDir, AuditFile))
 	if err != nil {
@@ -291,6 +297,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	run(writer.Run)
 	run(p.authority.Run)
 	run(root.Run)
+	run(foreign.Run)
 	run(issuers.Run)
 	run(m.scraper.Run)
 	run(board.Run)
@@ -301,10 +308,13 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 
 	g := grpc.NewServer(append(push.Options(), grpc.Creds(done{}))...)
 	pusher.Register(g)
-	tlsConfig := own.JoinServerConfig(protocolGRPC, protocolHTTP)
+	// Proxies offer h2 alone; who offers both, such as those who read our trust
+	// bundle, gets the plain HTTP server.
+	tlsConfig := own.JoinServerConfig(protocolHTTP, protocolGRPC)
 	localAPI := httpServer(api.Local(handler.Handler()), log)
 	localAPI.ConnContext = api.LocalContext
-	remoteAPI := httpServer(api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), book, handler.Handler()), log)
+	bundle.Next = api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), book, handler.Handler())
+	remoteAPI := httpServer(bundle, log)
 	webServer := httpServer(board, log)
 	serving, stopping := errgroup.WithContext(ctx)
 	var splits []*split

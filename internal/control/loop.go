@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tulle.dev/tulle/internal/control/federation"
 	"tulle.dev/tulle/internal/control/graph"
 	"tulle.dev/tulle/internal/control/keys"
 	"tulle.dev/tulle/internal/control/object"
@@ -20,8 +21,10 @@ import (
 // loop is the path of a change: it follows the objects of the store, keeps the
 // graph, and publishes each snapshot.
 type loop struct {
-	store   *store.LastGood
-	keys    *keys.Fetcher
+	store *store.LastGood
+	keys  *keys.Fetcher
+	// foreign follows the other trust domains; nil does not.
+	foreign *federation.Federation
 	build   sync.Mutex // guards builder, and the order of what comes of it
 	builder *graph.Builder
 	push    *push.Server
@@ -63,6 +66,9 @@ func (l *loop) rekey(keys map[string][]byte) {
 
 // publish hands on what changes of objects came to.
 func (l *loop) publish(r graph.Result, changes []graph.Change) {
+	if l.foreign != nil { // before proxies are told: who is trusted no more is left out
+		l.foreign.Want(r.Snapshot.Settings.Federated)
+	}
 	l.snapshot.Store(r.Snapshot)
 	l.push.Publish(r.Snapshot, &r.Changed)
 	l.status.Set(r.Statuses)

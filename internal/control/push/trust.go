@@ -27,9 +27,13 @@ type Trusting struct {
 	Ends time.Time
 }
 
-// bundle is the roots as proxies are told: the CA's, and who is denied.
+// bundle is the roots as proxies are told: the CA's, those of other meshes, and who
+// is denied.
 func (s *Server) bundle(snap *mesh.Snapshot) *view.Bundle {
 	b := s.config.CA.Bundle()
+	if s.config.Foreign != nil {
+		b.Domains = append(b.Domains, s.config.Foreign()...)
+	}
 	if snap != nil {
 		b.Denied = snap.Settings.Denied
 	}

@@ -29,8 +29,11 @@ type Config struct {
 	// Several says that other control planes serve this mesh with CA files of
 	// their own: then the root is changed by hand.
 	Several bool
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Dwell is how long each stage lasts at least for the sake of those who follow
+	// our bundle from outside; nil for not.
+	Dwell func() time.Duration
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // Change changes the root. Safe for concurrent use; Run moves it on.
@@ -135,7 +138,7 @@ func (c *Change) advance() bool {
 	if r.Stage == ca.Steady {
 		return false
 	}
-	if c.config.Now().Sub(c.since) < dwell || r.Waiting() > 0 {
+	if c.config.Now().Sub(c.since) < c.dwell() || r.Waiting() > 0 {
 		return true
 	}
 	var do func() error
@@ -151,6 +154,13 @@ func (c *Change) advance() bool {
 		c.config.Log.Error("the change of the root can't go on", "stage", string(r.Stage), "error", err)
 	}
 	return true
+}
+
+func (c *Change) dwell() time.Duration {
+	if c.config.Dwell == nil {
+		return dwell
+	}
+	return max(dwell, c.config.Dwell())
 }
 
 // Report is where a change stands.

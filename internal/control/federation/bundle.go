@@ -1,0 +1,146 @@
+package federation
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"tulle.dev/tulle/internal/ca"
+	"tulle.dev/tulle/internal/identity"
+)
+
+const (
+	// Path is where a control plane serves its bundle, on its TLS port.
+	Path = "/.well-known/spiffe/bundle"
+	// Hint is how soon whoever uses our bundle should look at it again.
+	Hint = time.Minute
+	// maxRoots and maxRoot bound a foreign bundle, as views do.
+	maxRoots = 32
+	maxRoot  = 16 << 10
+)
+
+// Bundle is one trust domain's roots.
+type Bundle struct {
+	Roots    [][]byte // DER
+	Sequence uint64
+	// Hint is how soon it should be looked at again; 0 says nothing.
+	Hint time.Duration
+}
+
+// Parse reads a SPIFFE bundle document (JWKS), or PEM certificates. What a proxy
+// wouldn't take is refused here.
+func Parse(domain identity.TrustDomain, data []byte) (*Bundle, error) {
+	out := &Bundle{}
+	if trimmed := bytes.TrimSpace(data); bytes.HasPrefix(trimmed, []byte("-----BEGIN")) {
+		for len(trimmed) > 0 {
+			var block *pem.Block
+			if block, trimmed = pem.Decode(trimmed); block == nil {
+				return nil, errors.New("after the certificates comes something that isn't PEM")
+			}
+			if block.Type != "CERTIFICATE" {
+				return nil, fmt.Errorf("holds %q, want CERTIFICATE", block.Type)
+			}
+			out.Roots = append(out.Roots, block.Bytes)
+			trimmed = bytes.TrimSpace(trimmed)
+		}
+	} else {
+		td, err := spiffeid.TrustDomainFromString(string(domain))
+		if err != nil {
+			return nil, err
+		}
+		doc, err := spiffebundle.Parse(td, data)
+		if err != nil {
+			return nil, fmt.Errorf("it isn't a SPIFFE bundle document: %w", err)
+		}
+		out.Sequence, _ = doc.SequenceNumber()
+		out.Hint, _ = doc.RefreshHint()
+		for _, c := range doc.X509Authorities() {
+			out.Roots = append(out.Roots, c.Raw)
+		}
+	}
+	switch {
+	case len(out.Roots) == 0:
+		return nil, errors.New("it has no root for X.509-SVIDs")
+	case len(out.Roots) > maxRoots:
+		return nil, fmt.Errorf("it has %d roots, want at most %d", len(out.Roots), maxRoots)
+	}
+	for i, der := range out.Roots {
+		if len(der) > maxRoot {
+			return nil, fmt.Errorf("root %d has %d bytes, want at most %d", i, len(der), maxRoot)
+		}
+	}
+	if _, err := identity.NewBundle(map[identity.TrustDomain][][]byte{domain: out.Roots}); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Document writes a CA's roots as a SPIFFE bundle document.
+func Document(authority *ca.CA) ([]byte, error) {
+	td, err := spiffeid.TrustDomainFromString(string(authority.TrustDomain()))
+	if err != nil {
+		return nil, err
+	}
+	b := authority.Bundle()
+	doc := spiffebundle.New(td)
+	for _, der := range b.Domains[0].Roots {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		doc.AddX509Authority(c)
+	}
+	doc.SetSequenceNumber(b.Version)
+	doc.SetRefreshHint(Hint)
+	return doc.Marshal()
+}
+
+// Endpoint serves our own bundle. Anybody may read it: it holds no secret.
+type Endpoint struct {
+	CA *ca.CA
+	// Next answers everything else.
+	Next http.Handler
+	last atomic.Int64 // when it was last asked, Unix seconds
+}
+
+// ServeHTTP implements http.Handler.
+func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != Path {
+		e.Next.ServeHTTP(w, r)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "the trust bundle is read only", http.StatusMethodNotAllowed)
+		return
+	}
+	doc, err := Document(e.CA)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	e.last.Store(time.Now().Unix())
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(doc)
+}
+
+// watched is how long somebody counts as following our bundle who has asked once.
+const watched = 24 * time.Hour
+
+// Dwell is how long each step of a change of our root must last so that those who
+// follow our bundle have seen it; 0 when nobody does.
+func (e *Endpoint) Dwell() time.Duration {
+	if time.Since(time.Unix(e.last.Load(), 0)) > watched {
+		return 0
+	}
+	return 2*Hint + Hint/2
+}
