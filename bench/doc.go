@@ -2,7 +2,7 @@
 // run on one machine: what a proxy costs depends so much on the machine that a
 // figure alone says little, and a ratio more.
 //
-//	bench [-quick] [-rounds N] [-seconds N] [-without PEER,...] [-calls] [TABLE ...]
+//	bench [-quick] [-rounds N] [-seconds N] [-without PEER,...] [-calls] [-profile DIR] [-long] [TABLE ...]
 //
 // The tables:
 //
@@ -22,6 +22,22 @@
 //	         has reached 200 proxies
 //	demo     the time until `tulle up --demo` is green, and of commands beside it
 //
+//	traffic-routes       1,000 rules on a service: a look-up, and CPU per request
+//	traffic-policies     CPU per request with the full stack of policies, and with none
+//	traffic-slow         one of ten endpoints late by half a second: p99
+//	traffic-failing      one of ten endpoints answers errors, then all: what clients
+//	                     see, how much more load tries again make, ejection
+//	traffic-overload     a workload under three times what it can do
+//	identity-handshakes  full handshakes per CPU second, X25519 and X25519MLKEM768;
+//	                     with -profile, what crypto/tls spends on them
+//	identity-storm       existing traffic beside as many handshakes as there is room for
+//	identity-access      1,000 access rules: a decision, and CPU per request
+//	identity-issue       5,000 proxies ask for a certificate at once
+//	identity-rotation    certificates renewed every minute, the root changed once,
+//	                     under load: five minutes, so only by its name or with -long
+//
+// "traffic" and "identity" are all tables of that group.
+//
 // How: every proxy has one thread and is pinned to CPU 0; the load generator
 // and the server behind (nginx, 100 bytes) are on the others. The proxies take
 // turns in each round, so that what disturbs the machine disturbs all of them;
@@ -29,8 +45,8 @@
 // /proc/PID/stat shows in ticks of 10 ms, in nanoseconds), divided by the
 // requests answered. Full load is wrk's, 50 connections, or h2load's, 10 with 10
 // streams each, before nghttpd; paced load is made by
-// this program (see package paced), which measures latency from the time a
-// request was due. Before anything is measured the mutual TLS of each pair is
+// this program (see paced.go; traffic_load.go where answers may be slow or errors),
+// which measures latency from the time a request was due. Before anything is measured the mutual TLS of each pair is
 // looked at on the wire: a difference in suite or group, a ticket, a
 // certificate that isn't asked for, ends the run.
 //

@@ -80,6 +80,10 @@ func handshakesMain(args []string) int {
 	ids := fs.String("identity", "", "directory with web.pem, web-key.pem and bundle.pem")
 	group := fs.Int("group", int(tls.X25519), "key exchange group, its number in TLS")
 	fs.Parse(args)
+	if err := setAffinity(otherCPUs()); err != nil {
+		fmt.Fprintln(os.Stderr, "handshakes:", err)
+		return 1
+	}
 	res, err := handshakes(*target, *ids, tls.CurveID(*group), *length)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "handshakes:", err)
@@ -93,9 +97,6 @@ func handshakesMain(args []string) int {
 // for a while.
 func handshakes(target, ids string, group tls.CurveID, length time.Duration) (handshakeResult, error) {
 	var res handshakeResult
-	if err := setAffinity(otherCPUs()); err != nil {
-		return res, err
-	}
 	cert, err := tls.LoadX509KeyPair(filepath.Join(ids, "web.pem"), filepath.Join(ids, "web-key.pem"))
 	if err != nil {
 		return res, err
@@ -240,8 +241,15 @@ func (r *rig) compareHandshakes(ctx context.Context, names []string, group tls.C
 	var hops []*hop
 	defer func() { stopAll(hops) }()
 	said := map[string]handshakeResult{}
-	for i, name := range names {
-		h, err := r.inboundProxy(ctx, name, group == tls.X25519MLKEM768)
+	hybrid := group == tls.X25519MLKEM768
+	for i, name := range append(names, reference) {
+		var h *hop
+		var err error
+		if name == reference {
+			h, err = r.referenceServer(ctx, hybrid)
+		} else {
+			h, err = r.inboundProxy(ctx, name, hybrid)
+		}
 		if err != nil {
 			return err
 		}
@@ -250,7 +258,7 @@ func (r *rig) compareHandshakes(ctx context.Context, names []string, group tls.C
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fmt.Printf("%-8s %v\n", name, res)
+		fmt.Printf("%-10s %v\n", name, res)
 		res.Done, res.Failed, res.Error = 0, 0, ""
 		said[name] = res
 		switch {
@@ -271,12 +279,12 @@ func (r *rig) compareHandshakes(ctx context.Context, names []string, group tls.C
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %-9s %24s %20s %14s\n", group, "handshakes/CPU second", "µs CPU of each", "handshakes/s")
+	fmt.Printf("%v (%s: a server that does nothing else, for what Tulle's cost is made of)\n  %-10s %24s %20s %14s\n", group, reference, "", "handshakes/CPU second", "µs CPU of each", "handshakes/s")
 	best := 0.0
 	for _, s := range all {
 		each := 1e6 / s.cpu()
-		fmt.Printf("  %-9s %24.0f %20.1f %14.0f\n", s.hop.name, each, s.cpu(), s.median(func(x sample) float64 { return x.rate }))
-		if s.hop.name != "tulle" {
+		fmt.Printf("  %-10s %24.0f %20.1f %14.0f\n", s.hop.name, each, s.cpu(), s.median(func(x sample) float64 { return x.rate }))
+		if s.hop.name != "tulle" && s.hop.name != reference {
 			best = max(best, each)
 		}
 	}

@@ -115,8 +115,7 @@ func (r *rig) joined(ctx context.Context, c *plane) (address string, proxies []*
 	if err != nil {
 		return "", nil, err
 	}
-	text := fmt.Sprintf(pairMesh, "http", port(r.address), ports[0], ports[1], multiplexed.tulle) + fmt.Sprintf("  certificateTTL: %s\n", rotationLife)
-	mesh, err := r.file("rotation/mesh.yaml", text)
+	mesh, err := r.file("rotation/mesh.yaml", rotationMesh(port(r.address), ports[0], ports[1]))
 	if err != nil {
 		return "", nil, err
 	}
@@ -158,4 +157,9 @@ func (r *rig) joined(ctx context.Context, c *plane) (address string, proxies []*
 			return "", proxies, fmt.Errorf("no request comes through the joined proxies (%v%s)\n%s\n%s", err, res.statuses(), proxies[0].said, proxies[len(proxies)-1].said)
 		}
 	}
+}
+
+// rotationMesh is pairMesh with certificates that live shortly.
+func rotationMesh(app, inbound, outbound int) string {
+	return fmt.Sprintf(pairMesh, "http", app, inbound, outbound, multiplexed.tulle) + fmt.Sprintf("  certificateTTL: %s\n", rotationLife)
 }

@@ -22,6 +22,7 @@ type rig struct {
 	settle  time.Duration // before one
 	without []string
 	calls   bool   // print which system calls
+	profile string // directory for CPU profiles; empty: none
 	tulle   string // bin/tulle
 	proxy   string // bin/tulle-proxy
 	dir     string // configuration, certificates; removed at the end
@@ -94,6 +95,7 @@ var children = map[string]func(args []string) int{
 	openCommand:       openMain,
 	serversCommand:    serversMain,
 	handshakesCommand: handshakesMain,
+	referenceCommand:  referenceMain,
 	issueCommand:      issueMain,
 }
 
@@ -115,6 +117,7 @@ func run(ctx context.Context) int {
 	flag.IntVar(&r.rounds, "rounds", 5, "interleaved rounds")
 	seconds := flag.Float64("seconds", 5, "length of one measurement")
 	flag.BoolVar(&r.calls, "calls", false, "print the system calls by name")
+	flag.StringVar(&r.profile, "profile", "", "`DIRECTORY` for CPU profiles of crypto/tls's handshakes")
 	without := flag.String("without", "", "peers to leave out, comma-separated: tulle, haproxy, nginx, envoy")
 	flag.StringVar(&r.tulle, "tulle", "bin/tulle", "the tulle program")
 	flag.StringVar(&r.proxy, "tulle-proxy", "bin/tulle-proxy", "the tulle-proxy program")
