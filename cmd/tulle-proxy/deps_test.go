@@ -17,6 +17,7 @@ var allowed = []string{
 	"google.golang.org/protobuf/internal/errors",
 
 	"tulle.dev/tulle/cmd/tulle-proxy",
+	"tulle.dev/tulle/internal/access",
 	"tulle.dev/tulle/internal/identity",
 	"tulle.dev/tulle/internal/policy",
 	"tulle.dev/tulle/internal/route",
