@@ -29,6 +29,13 @@ spec: {role: %s, namespaces: %s, tokens: [{sha256: "%s"}]}
 		t.Cleanup(c.Close)
 		return c
 	}
+	chief := as("eve", "Edit", "[]") // of all namespaces
+	r.apply(`
+apiVersion: tulle.dev/v1alpha1
+kind: Operator
+metadata: {name: robot}
+spec: {role: Admin, identities: ["spiffe://mesh.local/ns/shop/sa/robot"]}
+`)
 	viewer, editor, admin := as("vera", "View", "[]"), as("ed", "Edit", "[shop]"), as("ada", "Admin", "[]")
 	r.apply(`
 apiVersion: v1
@@ -66,6 +73,13 @@ stringData: {key: very secret}
 		{"edit changes the root", rotate(t, editor), false},
 		{"edit changes the mesh", refuse(t, editor), false},
 		{"edit reads the record", readRecord(t, editor), false},
+		{"edit makes a token for any workload", joinToken(t, chief, "bank/till"), true},
+		{"edit makes itself an administrator", joinToken(t, chief, "tulle/admin"), false},
+		{"edit makes itself an administrator, by SPIFFE id", joinToken(t, chief, "spiffe://mesh.local/ns/tulle/sa/admin"), false},
+		{"edit makes itself another operator", joinToken(t, editor, "shop/robot"), false},
+		{"edit signs an administrator's certificate", certificate(t, chief, "tulle/admin"), false},
+		{"edit signs another operator's certificate", certificate(t, editor, "spiffe://mesh.local/ns/shop/sa/robot"), false},
+		{"admin makes a token for an administrator", joinToken(t, admin, "tulle/admin"), true},
 		{"admin changes anything", put(admin, "bank"), true},
 		{"admin changes the mesh", refuse(t, admin), true},
 	} {
@@ -108,6 +122,13 @@ func askStatus(t *testing.T, c *client.Client) error {
 
 func joinToken(t *testing.T, c *client.Client, id string, services ...string) error {
 	_, err := c.CreateJoinToken(t.Context(), client.JoinTokenRequest{Identity: id, Services: services})
+	return err
+}
+
+// certificate asks for a certificate with a request that makes no sense: who may
+// ask for it is told that.
+func certificate(t *testing.T, c *client.Client, id string) error {
+	_, err := c.CreateCertificate(t.Context(), client.CertificateRequest{Identity: id, CSR: []byte("nonsense")})
 	return err
 }
 

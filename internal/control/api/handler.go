@@ -80,7 +80,7 @@ func (a *API) Handler() http.Handler {
 		if err := readJSON(w, r, &req); err != nil {
 			return nil, err
 		}
-		if err := mayGrant(r, req.Identity, nil); err != nil {
+		if err := a.mayGrant(r, req.Identity, nil); err != nil {
 			return nil, err
 		}
 		c, err := a.config.Mesh.CreateCertificate(r.Context(), req)
@@ -92,7 +92,7 @@ func (a *API) Handler() http.Handler {
 		if err := readJSON(w, r, &req); err != nil {
 			return nil, err
 		}
-		if err := mayGrant(r, req.Identity, req.Services); err != nil {
+		if err := a.mayGrant(r, req.Identity, req.Services); err != nil {
 			return nil, err
 		}
 		t, err := a.config.Mesh.CreateJoinToken(r.Context(), req)

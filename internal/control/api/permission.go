@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,16 +102,16 @@ func permitObject(r *http.Request, k *object.Kind, namespace string, change bool
 }
 
 // mayGrant says whether the caller may hand out an identity, "NAMESPACE/ACCOUNT"
-// or a SPIFFE id, and the right to serve services.
-func mayGrant(r *http.Request, id string, services []string) error {
+// or a SPIFFE id, and the right to serve services. Who has an administrator's or
+// another operator's identity may what that one may: only administrators give it.
+func (a *API) mayGrant(r *http.Request, id string, services []string) error {
 	w := operator.Of(r.Context())
-	namespace := ""
+	namespace, account, _ := strings.Cut(id, "/")
 	if rest, ok := strings.CutPrefix(id, "spiffe://"); ok {
+		namespace, account = "", ""
 		if _, path, ok := strings.Cut(rest, "/ns/"); ok {
-			namespace, _, _ = strings.Cut(path, "/")
+			namespace, account, _ = strings.Cut(path, "/sa/")
 		}
-	} else {
-		namespace, _, _ = strings.Cut(id, "/")
 	}
 	if err := w.May(operator.Edit, namespace); err != nil {
 		return err
@@ -121,6 +122,23 @@ func mayGrant(r *http.Request, id string, services []string) error {
 				return err
 			}
 		}
+	}
+	operates := namespace == adminNamespace
+	if !operates {
+		list, _, err := a.config.Objects.FetchAll(r.Context(), object.Operator, "")
+		if err != nil {
+			return err
+		}
+		for _, o := range list {
+			if op, ok := o.(*v1alpha1.Operator); ok {
+				operates = operates || slices.ContainsFunc(op.Spec.Identities, func(uri string) bool {
+					return strings.HasSuffix(uri, "/ns/"+namespace+"/sa/"+account)
+				})
+			}
+		}
+	}
+	if operates {
+		return w.May(operator.Administer, "")
 	}
 	return nil
 }

@@ -58,11 +58,14 @@ func Local(next http.Handler) http.Handler {
 // may use the API over TLS.
 const AdminAccount = "admin"
 
+// adminNamespace has the identities of the control plane and of AdminAccount.
+const adminNamespace = "tulle"
+
 // Remote lets in requests over TLS with the bearer token of which tokenSum is
 // the SHA-256 sum, with an administrator's certificate, or with what an Operator
 // has. A workload's certificate is not enough.
 func Remote(domain identity.TrustDomain, tokenSum [sha256.Size]byte, book *operator.Book, next http.Handler) http.Handler {
-	admin := identity.ID{TrustDomain: domain, Namespace: "tulle", ServiceAccount: AdminAccount}
+	admin := identity.ID{TrustDomain: domain, Namespace: adminNamespace, ServiceAccount: AdminAccount}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		sum := sha256.Sum256([]byte(token))
