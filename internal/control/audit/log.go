@@ -60,7 +60,7 @@ func Open(path string) (*Log, error) {
 }
 
 func (l *Log) open() error {
-	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("the audit log: %w", err)
 	}
@@ -70,6 +70,21 @@ func (l *Log) open() error {
 		return fmt.Errorf("the audit log: %w", err)
 	}
 	l.file, l.size = f, info.Size()
+	// A line that a crash has cut must not swallow the next one.
+	last := []byte{'\n'}
+	if l.size > 0 {
+		_, err = f.ReadAt(last, l.size-1)
+	}
+	if err == nil && last[0] != '\n' {
+		var n int
+		n, err = f.Write([]byte{'\n'})
+		l.size += int64(n)
+	}
+	if err != nil {
+		f.Close()
+		l.file = nil
+		return fmt.Errorf("the audit log: %w", err)
+	}
 	return nil
 }
 
@@ -96,6 +111,9 @@ func (l *Log) Write(e Entry) error {
 		}
 	}
 	n, err := l.file.Write(line)
+	if err != nil && n > 0 && l.file.Truncate(l.size) == nil { // the disk is full: no half lines
+		n = 0
+	}
 	l.size += int64(n)
 	if err == nil {
 		err = l.file.Sync()

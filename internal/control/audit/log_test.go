@@ -30,7 +30,7 @@ func TestLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.WriteString("{\"who\":\"al\n")
+	f.WriteString(`{"who":"al`) // no end of line either
 	f.Close()
 	l.Close()
 	l = open(t, path)
