@@ -486,8 +486,13 @@ func (c *h2Call) push() {
 	}
 }
 
-// lost is called when the stream was reset.
+// lost is called when the stream was reset. Of an answer that is complete only the
+// rest of the request is refused with that (RFC 9113, 8.1): what the client hasn't
+// taken yet still goes to it.
 func (c *h2Call) lost(code wire.Code) {
+	if c.complete && c.headRead {
+		return
+	}
 	x := c.x
 	err := c.client.now().Err()
 	whole := err == nil // the connection is
