@@ -132,3 +132,31 @@ func (p *Proxy) inspect(f func(*lane)) {
 		}
 	}
 }
+
+// Held tells what exchanges hold that they must give back: all is zero when none is
+// under way. It may be called only while no loop runs, as in a simulation.
+func (p *Proxy) Held() map[string]int {
+	held := make(map[string]int)
+	for _, n := range p.lanes {
+		n.http.Held(held)
+		for _, c := range n.clusters {
+			for _, e := range c.Endpoints() {
+				held["requests at endpoints"] += e.Pending()
+			}
+		}
+		for _, s := range n.ports {
+			if in, ok := s.layers.(*inbound); ok {
+				for _, e := range in.app.Endpoints() {
+					held["requests at programs"] += e.Pending()
+				}
+			}
+		}
+	}
+	p.services.Held(held)
+	p.bounds.mu.Lock()
+	defer p.bounds.mu.Unlock()
+	for _, g := range p.bounds.gates {
+		held["requests let in"] += g.Inflight()
+	}
+	return held
+}

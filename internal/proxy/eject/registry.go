@@ -250,3 +250,12 @@ func (r *Registry) Collect(w *meter.Writer, now int64) {
 		}
 	}
 }
+
+// Held adds what exchanges and connections hold of the services' limits.
+func (r *Registry) Held(held map[string]int) {
+	for _, s := range r.sorted() {
+		held["connections within limits"] += s.Connections.Held()
+		held["requests within limits"] += s.Requests.Held()
+		held["waiting within limits"] += s.Pending.Held()
+	}
+}

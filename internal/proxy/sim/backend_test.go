@@ -15,7 +15,8 @@ import (
 type backend struct {
 	run *run
 	*program
-	conns int
+	conns  int
+	mirror bool // it gets copies of requests
 }
 
 // impatience is how long an impatient backend waits for a connection's first
@@ -91,6 +92,11 @@ func (s *session) begin() bool {
 		return false
 	}
 	r := s.b.run.requests[id]
+	if s.b.mirror {
+		c := *r
+		c.busy = 0
+		r = &c
+	}
 	s.r = r
 	r.delivered++
 	if want := r.method + fmt.Sprintf(" /r/%d?q=1 HTTP/1.1", id); s.in.start != want {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -46,6 +47,7 @@ type run struct {
 	faulty     bool              // backends do things wrong
 	impatient  bool              // backends speak first where nobody else does
 	stormy     bool              // the network does
+	stack      *stack            // policies of all kinds; nil is none
 }
 
 // node is a proxy of the run.
@@ -98,6 +100,9 @@ func (r *run) startProxy(name string, host netip.Addr, v *view.View, loops int) 
 	n := &node{name: name, ports: len(v.Proxy.Listeners), view: v}
 	if v.Proxy.Listeners[0].Kind != view.Inbound {
 		v.Destinations[shopKey].Policy = r.policy
+	}
+	if r.stack != nil {
+		r.stack.apply(r, v)
 	}
 	m := meter.New(loops, "sim")
 	log := slog.New(slog.DiscardHandler)
@@ -152,6 +157,9 @@ func newRun(seed uint64, log io.Writer) *run {
 	if more := rand.New(rand.NewPCG(seed, 3)); more.IntN(2) == 0 {
 		r.policy, r.busy = newPolicy(more), more.IntN(2) == 0
 	}
+	if more := rand.New(rand.NewPCG(seed, 7)); more.IntN(2) == 0 {
+		r.plantStack(more)
+	}
 	r.peer = []view.PeerProtocol{view.PeerHTTP1, view.PeerHTTP2}[plan.IntN(2)]
 	http := func(p *program, at netip.AddrPort) {
 		b := &backend{run: r, program: p}
@@ -176,6 +184,7 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
 		r.plantClients("client", hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)], "inbound0")
 	case 6: // streams that begin with a request
+		r.stack, r.policy = nil, nil
 		method, protocol := "GET", view.HTTP
 		r.upgrades = plan.IntN(2) == 0
 		if !r.upgrades {
@@ -202,6 +211,9 @@ func newRun(seed uint64, log io.Writer) *run {
 		})
 		l := &in.Proxy.Listeners[0]
 		streams := plan.IntN(2) == 0
+		if streams {
+			r.stack = nil
+		}
 		if l.Protocol = []view.Protocol{view.Detect, view.HTTP}[plan.IntN(2)]; streams {
 			l.Protocol = []view.Protocol{view.Detect, view.TCP}[plan.IntN(2)]
 		}
@@ -219,6 +231,7 @@ func newRun(seed uint64, log io.Writer) *run {
 			r.plantClients("client", netip.MustParseAddr("10.0.2.1"), l.Address, "backend0")
 		}
 	default: // the same with opaque streams, with or without mutual TLS
+		r.stack, r.policy = nil, nil
 		r.greets = plan.IntN(3) == 0
 		v := sidecarView([]view.Protocol{view.TCP, view.Detect}[plan.IntN(2)])
 		r.backendsOf(v, n, plan.IntN(3) > 0, r.serveStreams)
@@ -226,6 +239,7 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.plantStreams(hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)])
 	}
 	r.plantNuisances()
+	r.plantChanges()
 	if r.drains {
 		r.draining = r.proxies[len(r.proxies)-1]
 		if plan.IntN(3) == 0 {
@@ -254,7 +268,7 @@ func (r *run) move() {
 		return // it doesn't listen to that any more
 	}
 	v := *first.view
-	some := &view.Endpoints{Key: shopKey}
+	some := &view.Endpoints{Key: shopKey, Policy: first.view.Endpoints[shopKey].Policy}
 	alive := false
 	for i, e := range first.view.Endpoints[shopKey].List {
 		if r.plan.IntN(2) == 0 {
@@ -266,7 +280,8 @@ func (r *run) move() {
 		return
 	}
 	r.world.Note("%s is told of %d endpoints", first.name, len(some.List))
-	v.Endpoints = map[string]*view.Endpoints{shopKey: some}
+	v.Endpoints = maps.Clone(v.Endpoints)
+	v.Endpoints[shopKey] = some
 	if err := first.told.Replace(&v); err != nil {
 		panic(err)
 	}
@@ -370,6 +385,7 @@ func (r *run) play() {
 		if n.pollers[0].Vanished() {
 			continue
 		}
+		r.leftOver(n)
 		if c := n.Connections(); c != 0 {
 			r.violate("%s still counts %d connections", n.name, c)
 		}
@@ -443,7 +459,7 @@ func (r *run) spares() bool {
 
 // mayFail says that a request may go without a good answer.
 func (r *run) mayFail(q *request) bool {
-	if r.stormy || r.timeout > 0 || q.fault != noFault || q.busy > 0 {
+	if r.stack != nil || r.stormy || r.timeout > 0 || q.fault != noFault || q.busy > 0 {
 		return true
 	}
 	if r.spares() {
