@@ -229,6 +229,11 @@ func settingsOf(s *view.Settings) map[string]any {
 	if s.PeerProtocol != view.PeerDefault {
 		out["peerProtocol"] = peerProtocols[s.PeerProtocol]
 	}
+	if s.MinBodyRate == view.AnyBodyRate {
+		out["minBodyRate"] = -1
+	} else if s.MinBodyRate != 0 {
+		out["minBodyRate"] = s.MinBodyRate
+	}
 	for name, n := range map[string]uint32{"maxHead": s.MaxHead, "maxFields": s.MaxFields, "maxConnections": s.MaxConnections} {
 		if n != 0 {
 			out[name] = n

@@ -20,6 +20,9 @@ const (
 	DefaultDrainTimeout = 30 * time.Second
 
 	DefaultMaxConnections = 50_000
+	// DefaultMinBodyRate, in bytes a second at edges, is less than what any
+	// network does that people upload over.
+	DefaultMinBodyRate = 500
 
 	// DrainNotice is how long a draining proxy keeps accepting when nobody
 	// says that its peers know.
@@ -60,5 +63,13 @@ func limits(s *view.Settings) l7http.Limits {
 		IdleTimeout: or(s.IdleTimeout, DefaultIdleTimeout),
 		PoolIdle:    or(s.PoolIdle, DefaultPoolIdle),
 		StreamIdle:  or(s.StreamIdle, DefaultStreamIdle),
+		MinBodyRate: minBodyRate(s),
 	}
+}
+
+func minBodyRate(s *view.Settings) int {
+	if s.MinBodyRate == view.AnyBodyRate {
+		return 0
+	}
+	return int(or(s.MinBodyRate, DefaultMinBodyRate))
 }

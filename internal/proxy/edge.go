@@ -173,6 +173,7 @@ func (e *edge) Route(x *l7http.Exchange) *l7http.Failure {
 	}
 	if x.Once(introduced) {
 		x.Introduce(e.config != nil, e.front)
+		x.Pace()
 	}
 	e.lane.current()
 	if f := e.routes.route(x, nil); f != nil {

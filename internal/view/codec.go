@@ -66,6 +66,7 @@ var settingsMessage = pb.Describe(
 	pb.Number(8, "max_fields", math.MaxUint32, func(s *Settings) *uint32 { return &s.MaxFields }),
 	pb.Number(9, "max_connections", math.MaxUint32, func(s *Settings) *uint32 { return &s.MaxConnections }),
 	pb.Enum(10, "peer_protocol", PeerHTTP2, func(s *Settings) *PeerProtocol { return &s.PeerProtocol }),
+	pb.Number(11, "min_body_rate", math.MaxUint32, func(s *Settings) *uint32 { return &s.MinBodyRate }),
 )
 
 var listenerMessage = pb.Describe(

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -76,7 +77,11 @@ type Settings struct {
 	MaxFields      uint32        // header fields of a head
 	MaxConnections uint32        // client connections of the whole proxy
 	PeerProtocol   PeerProtocol  // between proxies, for HTTP
+	MinBodyRate    uint32        // bytes a second of a body at edges, or AnyBodyRate
 }
+
+// AnyBodyRate is the MinBodyRate of who doesn't ask for any.
+const AnyBodyRate = math.MaxUint32
 
 // PeerProtocol is what proxies speak to each other for HTTP exchanges.
 type PeerProtocol uint8

@@ -241,8 +241,12 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 var proxyVersions = map[string]view.ProxyVersion{"v1": view.ProxyV1, "v2": view.ProxyV2}
 
 func settings(p *mesh.ProxySettings) view.Settings {
+	rate := uint32(max(p.MinBodyRate, 0))
+	if p.MinBodyRate < 0 {
+		rate = view.AnyBodyRate
+	}
 	return view.Settings{ConnectTimeout: p.ConnectTimeout, HeadTimeout: p.HeadTimeout, IdleTimeout: p.IdleTimeout,
 		PoolIdle: p.PoolIdle, StreamIdle: p.StreamIdle, DrainTimeout: p.DrainTimeout,
-		MaxHead: p.MaxHead, MaxFields: p.MaxFields, MaxConnections: p.MaxConnections,
+		MaxHead: p.MaxHead, MaxFields: p.MaxFields, MaxConnections: p.MaxConnections, MinBodyRate: rate,
 		PeerProtocol: map[string]view.PeerProtocol{"http1": view.PeerHTTP1, "http2": view.PeerHTTP2}[p.PeerProtocol]}
 }

@@ -142,9 +142,10 @@ type Conn struct {
 	peerSettings   bool // its first SETTINGS has come
 	settingsUnread bool // our SETTINGS is not acknowledged
 
-	sendWindow int64 // of the connection; bytes we may still send
-	recvWindow int64 // bytes the peer may still send
-	owed       int64 // consumed and not yet given back to the peer
+	sendWindow int64         // of the connection; bytes we may still send
+	recvWindow int64         // bytes the peer may still send
+	crampedAt  time.Duration // when that was last little; see Cramped
+	owed       int64         // consumed and not yet given back to the peer
 
 	// Input.
 	preface int // bytes of the client's preface seen, of a server

@@ -1,6 +1,10 @@
 package h2
 
-import wire "tulle.dev/tulle/internal/wire/h2"
+import (
+	"time"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
+)
 
 // Flow control (RFC 9113, 5.2 and 6.9), both directions.
 
@@ -34,6 +38,13 @@ func (c *Conn) giveBack(n int64) {
 		c.recvWindow += c.owed
 		c.owed = 0
 	}
+}
+
+// Cramped reports whether the peer's streams stand, or have stood since then, in
+// each other's way: most of the connection's window is taken by bodies that have
+// not moved on.
+func (c *Conn) Cramped(since time.Duration) bool {
+	return c.recvWindow < int64(c.cfg.ConnWindow)/4 || c.crampedAt != 0 && c.crampedAt >= since
 }
 
 // update returns credit for a stream's window, in few frames.

@@ -207,6 +207,9 @@ func (c *Conn) beginData(in []byte, h wire.Header) (int, error) {
 		return 0, wire.ConnectionError{Code: wire.FlowControlError, Reason: "DATA beyond the connection's window"}
 	}
 	c.recvWindow -= total
+	if c.recvWindow < int64(c.cfg.ConnWindow)/4 {
+		c.crampedAt = c.env.Now
+	}
 	if c.cfg.Shared {
 		c.giveBack(total)
 	}

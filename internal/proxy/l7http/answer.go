@@ -46,7 +46,13 @@ func (s *serverConn) writeHead(r *h1.Response, closes bool) h1.Framing {
 }
 
 // Room reports whether the client takes more.
-func (s *serverConn) Room() bool { return s.conn.Room() > 0 }
+func (s *serverConn) Room() bool {
+	if s.conn.Room() > 0 {
+		return true
+	}
+	s.stream.x.watchReader()
+	return false
+}
 
 // Body sends some of the answer's body.
 func (s *serverConn) Body(p []byte) {

@@ -183,7 +183,7 @@ func (x *Exchange) pause(d time.Duration, step func(*Exchange)) {
 
 // arm sets the timer to the first of the moments.
 func (x *Exchange) arm() {
-	at := first(first(x.deadline, x.tryEnd), first(x.hedgeAt, x.resume))
+	at := first(first(first(x.deadline, x.tryEnd), first(x.hedgeAt, x.resume)), x.paceAt)
 	if at == 0 {
 		x.timer.Clear()
 		return
@@ -220,6 +220,8 @@ func (x *Exchange) Expire(*loop.Timer) {
 	case come(&x.hedgeAt):
 		x.arm()
 		x.hedge()
+	case come(&x.paceAt):
+		x.paced()
 	default:
 		x.arm()
 	}

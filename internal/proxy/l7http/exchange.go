@@ -151,6 +151,7 @@ type exchangeState struct {
 	failed   dial.Tried // the endpoints that were tried in vain
 	times
 	filtering
+	pacing
 	spoiling
 	limiting
 	proving

@@ -56,8 +56,11 @@ var (
 
 // reason is how the failure is counted.
 func (f *Failure) reason() string {
-	if f == tooLate {
+	switch f {
+	case tooLate:
 		return "deadline_exceeded"
+	case bodyTooSlow:
+		return senderTooSlow
 	}
 	return f.Error
 }

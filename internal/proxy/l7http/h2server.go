@@ -248,6 +248,7 @@ func (st *h2Stream) finish() {
 func (st *h2Stream) data(p []byte, end bool) {
 	st.complete = st.complete || end
 	st.moved += uint64(len(p))
+	st.x.arrived += uint64(len(p))
 	if st.lossy && st.gone == len(st.body) {
 		if up := st.x.up; up != nil && up.Room() {
 			if len(p) > 0 {
@@ -273,6 +274,7 @@ func (st *h2Stream) trailing(h *h2.Head) {
 func (st *h2Stream) push() {
 	up := st.x.up
 	if up == nil || st.bodiless || st.ended || !up.Room() {
+		st.x.heldUp = true
 		return
 	}
 	if st.gone < len(st.body) {

@@ -248,6 +248,7 @@ func (s *serverConn) readBody() bool {
 	st, in := s.stream, s.conn.In()
 	up := st.x.up
 	if up == nil || !up.Room() {
+		st.x.heldUp = true
 		return false
 	}
 	data, n, done, e := st.body.Next(in.Bytes())
@@ -258,6 +259,7 @@ func (s *serverConn) readBody() bool {
 	in.Consume(n)
 	if len(data) > 0 {
 		s.watchStall()
+		st.x.arrived += uint64(len(data))
 		st.x.tee(data)
 		up.Body(data)
 	}

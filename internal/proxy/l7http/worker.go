@@ -23,6 +23,9 @@ type Limits struct {
 	// client's connection between requests; PoolIdle an upstream connection
 	// between requests; StreamIdle an exchange in which no byte moves.
 	HeadTimeout, IdleTimeout, PoolIdle, StreamIdle time.Duration
+	// MinBodyRate is how many bytes a second a client at an edge has to send of
+	// its request's body, and to take of its answer over HTTP/1.1; 0 is any.
+	MinBodyRate int
 }
 
 // Worker is what the HTTP connections of one loop share.
