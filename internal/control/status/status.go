@@ -218,6 +218,12 @@ func set(o object.Object, s *graph.Status, rejected string, now metav1.Time) boo
 		return setAncestors(&o.Status, s, now)
 	case *v1alpha1.FaultPolicy:
 		return setAncestors(&o.Status, s, now)
+	case *v1alpha1.AccessPolicy:
+		return setAncestors(&o.Status, s, now)
+	case *v1alpha1.AuthenticationPolicy:
+		return setAncestors(&o.Status, s, now)
+	case *v1alpha1.EgressPolicy:
+		return setAncestors(&o.Status, s, now)
 	}
 	return false
 }

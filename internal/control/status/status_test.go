@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -143,8 +144,11 @@ func TestRoutesAndPolicies(t *testing.T) {
 		Ancestors: []graph.ParentStatus{{Ref: ref("a"), Conditions: conditions}, {Ref: ref("b"), Conditions: conditions}}}
 	foreign := gatewayv1.RouteParentStatus{ParentRef: ref("a"), ControllerName: "example.com/another"}
 	now := metav1.Now()
-	for _, o := range []object.Object{&gatewayv1.HTTPRoute{}, &gatewayv1.GRPCRoute{}, &gatewayv1.TLSRoute{}, &gatewayv1.TCPRoute{},
-		&v1alpha1.TrafficPolicy{}, &v1alpha1.RateLimitPolicy{}, &v1alpha1.FaultPolicy{}} {
+	for _, k := range object.Kinds() {
+		if !strings.HasSuffix(k.Name, "Route") && !strings.HasSuffix(k.Name, "Policy") {
+			continue
+		}
+		o := k.New()
 		entries := func() (out [][]metav1.Condition, others int) {
 			data, err := json.Marshal(o)
 			if err != nil {
