@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		os.Exit(greetMain())
 	case "pieces":
 		os.Exit(piecesMain())
+	case "asks":
+		os.Exit(asksMain())
+	case "odd":
+		os.Exit(oddMain())
 	}
 	if bin = os.Getenv("TULLE_BIN"); bin != "" { // programs that are built already
 		os.Exit(m.Run())
