@@ -180,7 +180,7 @@ func (a *attempt) startTLS() {
 	config.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
 	a.handshake(config, func(agreed string) error {
 		if agreed != a.alpn {
-			return fmt.Errorf("the endpoint speaks no %s", a.alpn)
+			return fmt.Errorf("%w %s", errProtocol, a.alpn)
 		}
 		return nil
 	}, nil)

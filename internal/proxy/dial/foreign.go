@@ -22,12 +22,19 @@ type Foreign interface {
 // (RFC 7301, 3.2); crypto/tls tells of it by its text alone.
 var noProtocol = tls.AlertError(120).Error()
 
-// ErrProtocol says that a server outside the mesh speaks another protocol; the
-// next attempt will be made with that.
+// ErrProtocol says that a server speaks another protocol; the next attempt will be
+// made with that.
 var ErrProtocol = errors.New("the server speaks another application protocol")
 
 // errProtocol is a server that agreed to something else.
 var errProtocol = errors.New("the server doesn't speak the application protocol")
+
+// Unspoken reports whether an endpoint was reached that doesn't speak the
+// application protocol it was offered.
+func Unspoken(err error) bool {
+	var alert *net.OpError
+	return errors.Is(err, errProtocol) || errors.As(err, &alert) && alert.Err.Error() == noProtocol
+}
 
 // startForeign begins TLS with a server outside the mesh.
 func (a *attempt) startForeign(f Foreign) {
@@ -41,11 +48,8 @@ func (a *attempt) startForeign(f Foreign) {
 		}
 		return errProtocol
 	}, func(err error) error {
-		var alert *net.OpError
-		if err == errProtocol || errors.As(err, &alert) && alert.Err.Error() == noProtocol {
-			if f.Refused(a.alpn) {
-				return ErrProtocol
-			}
+		if Unspoken(err) && f.Refused(a.alpn) {
+			return ErrProtocol
 		}
 		return err
 	})

@@ -33,6 +33,17 @@ type mux struct {
 	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
 	conns    []*h2Client
+	// alone is until when the endpoint, another proxy, is known not to multiplex.
+	alone time.Duration
+}
+
+// aloneFor is how long a proxy that doesn't speak MuxALPN, as old ones don't, is
+// spoken to in ALPN before it is asked again.
+const aloneFor = 10 * time.Minute
+
+// multiplexes reports whether it is worth asking.
+func (m *mux) multiplexes() bool {
+	return m.alone == 0 || m.alone <= m.worker.Loop.Now()
 }
 
 // muxOf returns the endpoint's mux.
@@ -168,6 +179,10 @@ func (c *h2Client) Connected(err error) {
 	if err != nil {
 		c.done = true
 		c.mux.remove(c)
+		if c.peer() && dial.Unspoken(err) {
+			c.mux.alone = c.worker.Loop.Now() + aloneFor
+			err = &dial.TLSError{Err: dial.ErrProtocol}
+		}
 		c.failWaiting(err)
 		return
 	}

@@ -317,12 +317,13 @@ func (s *serverConn) http2() {
 }
 
 // overHTTP2 says whether the endpoint is spoken to in HTTP/2: another proxy
-// when exchanges are multiplexed or the client speaks it, a program when its
+// when exchanges are multiplexed or the client speaks it, unless it is one that
+// can't, a program when its
 // service says so or else the client speaks it, and whoever gets gRPC, which
 // HTTP/1.1 can't carry.
 func (x *Exchange) overHTTP2(e *balance.Endpoint) bool {
 	if e.Identity != "" {
-		return x.worker.Multiplex || x.HTTP2
+		return (x.worker.Multiplex || x.HTTP2) && (x.call || x.worker.muxOf(x.Cluster, e).multiplexes())
 	}
 	switch x.Cluster.Protocol {
 	case view.HTTP2:
