@@ -34,9 +34,10 @@ const (
 )
 
 // decode reads a message of its own, within MaxMessage.
-func decode[T any](m *pb.Message[T], b []byte) (*T, error) {
+func decode[P any](m *pb.Message[P], b []byte) (P, error) {
 	if len(b) > MaxMessage {
-		return nil, pb.Errorf("a message of %d bytes is too big, want at most %d", len(b), MaxMessage)
+		var none P
+		return none, pb.Errorf("a message of %d bytes is too big, want at most %d", len(b), MaxMessage)
 	}
 	return m.Decode(b)
 }

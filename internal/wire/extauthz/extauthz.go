@@ -222,15 +222,15 @@ var deniedMessage = pb.Describe(
 var answerMessage = pb.Describe(
 	pb.Struct(1, "status", pb.Describe(
 		pb.Number(1, "code", math.MaxUint64, func(r *result) *uint64 { return &r.code }),
-		skipped[result](3, "details"),
+		skipped[*result](3, "details"),
 	), func(a *CheckResponse) *result { return &a.result }),
 	pb.Pointer(2, "denied_response", deniedMessage, func(a *CheckResponse) **Denied { return &a.Denied }),
 	pb.Pointer(3, "ok_response", pb.Describe(
 		pb.Messages(2, "headers", maxFields, changeMessage, func(o *OK) *[]Change { return &o.Fields }),
 		pb.Strings(5, "headers_to_remove", maxFields, maxName, func(o *OK) *[]string { return &o.Remove }),
 		pb.Messages(6, "response_headers_to_add", maxFields, changeMessage, func(o *OK) *[]Change { return &o.Response }),
-		skipped[OK](7, "query_parameters_to_set"),
-		skipped[OK](8, "query_parameters_to_remove"),
+		skipped[*OK](7, "query_parameters_to_set"),
+		skipped[*OK](8, "query_parameters_to_remove"),
 	), func(a *CheckResponse) **OK { return &a.OK }),
 	pb.Pointer(5, "error_response", deniedMessage, func(a *CheckResponse) **Denied { return &a.Error }),
 ).Check(func(a *CheckResponse) error {
@@ -239,8 +239,8 @@ var answerMessage = pb.Describe(
 })
 
 // skipped is a field that may be there several times and that nobody looks at.
-func skipped[T any](number protowire.Number, name string) pb.Part[T] {
-	return pb.Custom(number, name, true, func(pb.Field, *T) error { return nil }, func(b []byte, _ *T) []byte { return b })
+func skipped[P any](number protowire.Number, name string) pb.Part[P] {
+	return pb.Custom(number, name, true, func(pb.Field, P) error { return nil }, func(b []byte, _ P) []byte { return b })
 }
 
 // Append appends the message.

@@ -187,7 +187,7 @@ func TestMessage(t *testing.T) {
 					t.Errorf("a field number %s is taken", name)
 				}
 			}()
-			var parts []Part[inner]
+			var parts []Part[*inner]
 			for _, n := range numbers {
 				parts = append(parts, String(n, "name", 5, func(i *inner) *string { return &i.name }))
 			}
