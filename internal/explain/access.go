@@ -67,6 +67,7 @@ func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	compile := compilerFor(s)
 	if service, every := strings.CutSuffix(q.To, ":*"); q.To == "" || every {
 		services := namesOf(s.Services)
 		if every {
@@ -79,7 +80,7 @@ func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
 		var out []AccessAnswer
 		for _, n := range services {
 			for _, p := range s.Services[n].Ports {
-				a, err := portAccess(s, n, &p, peer, nil)
+				a, err := portAccess(s, n, &p, peer, nil, compile)
 				if err != nil {
 					return nil, err
 				}
@@ -92,7 +93,7 @@ func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := portAccess(s, n, port, peer, &q)
+	a, err := portAccess(s, n, port, peer, &q, compile)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +101,24 @@ func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
 		a.Notes = append([]string{note}, a.Notes...)
 	}
 	return []AccessAnswer{*a}, nil
+}
+
+// compiler makes the rules of a port into a table.
+type compiler func(*access.Spec) (*access.Table, error)
+
+// compilerFor makes rules that many ports share into a table once.
+func compilerFor(s *mesh.Snapshot) compiler {
+	tables := map[*access.Spec]*access.Table{}
+	return func(spec *access.Spec) (*access.Table, error) {
+		if t := tables[spec]; t != nil {
+			return t, nil
+		}
+		t, err := access.Compile(*spec, s.Settings.TrustDomain)
+		if err == nil {
+			tables[spec] = t
+		}
+		return t, err
+	}
 }
 
 // callerOf finds out who is meant.
@@ -188,7 +207,7 @@ func calledPort(s *mesh.Snapshot, to string) (mesh.Name, *mesh.Port, error) {
 }
 
 // portAccess decides about one port; q is nil for the service as a whole.
-func portAccess(s *mesh.Snapshot, n mesh.Name, port *mesh.Port, peer access.Peer, q *AccessQuestion) (*AccessAnswer, error) {
+func portAccess(s *mesh.Snapshot, n mesh.Name, port *mesh.Port, peer access.Peer, q *AccessQuestion, compile compiler) (*AccessAnswer, error) {
 	mode := s.MutualTLSOf(n, port.Port)
 	out := &AccessAnswer{Caller: peer.ID.String(), To: portText(n, port.Port), MutualTLS: MutualTLS(mode)}
 	if peer.ID.IsZero() {
@@ -201,7 +220,7 @@ func portAccess(s *mesh.Snapshot, n mesh.Name, port *mesh.Port, peer access.Peer
 	var table *access.Table
 	if guard.Access != nil {
 		var err error
-		if table, err = access.Compile(*guard.Access, s.Settings.TrustDomain); err != nil {
+		if table, err = compile(guard.Access); err != nil {
 			return nil, fmt.Errorf("%s: its access rules: %w", out.To, err)
 		}
 	}
