@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 
 	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
@@ -317,5 +320,83 @@ func TestJWTAllocations(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.5 { // opening the client's connection allocates too
 		t.Errorf("%.2f allocations a request", per)
+	}
+}
+
+// held runs computations when it is told to.
+type held struct {
+	mu   sync.Mutex
+	open bool
+	list []func()
+}
+
+func (h *held) Run(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.open {
+		go f()
+		return
+	}
+	h.list = append(h.list, f)
+}
+
+func (h *held) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = true
+	for _, f := range h.list {
+		go f()
+	}
+}
+
+// TestJWTMany: more tokens than may wait to be verified are refused at once; the
+// log says what was refused, a few times a second.
+func TestJWTMany(t *testing.T) {
+	const room, more = 1 + 1024, 30 // one is being verified, the others wait
+	is := newTokens(t, "https://issuer.example", elliptic.P256(), jose.ES256)
+	v := edgeView(program(t, received))
+	v.Proxy.Listeners[0].Inbound = &policy.Inbound{Guard: &policy.Guard{JWT: &policy.JWT{Issuers: []policy.Issuer{is.policy(t)}}}}
+	steps, log := &held{}, &written{}
+	p := startWith(t, v, proxy.Config{Loops: 1, Steps: steps, Log: slog.New(slog.NewTextHandler(log, nil))})
+	c := client(t, true)
+	var all sync.WaitGroup
+	var refused, wrong atomic.Int64
+	for i := range room + more {
+		all.Go(func() {
+			r, _ := http.NewRequest("GET", "http://"+p.addr(t, "http")+"/x?secret", nil)
+			r.Header.Set("Authorization", fmt.Sprintf("Bearer a.b.%d", i))
+			resp, err := c.Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			switch resp.StatusCode {
+			case 401:
+				wrong.Add(1)
+			case 503:
+				if resp.Header.Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
+				if refused.Add(1) == more {
+					steps.release()
+				}
+			default:
+				t.Errorf("status %d", resp.StatusCode)
+			}
+		})
+	}
+	all.Wait()
+	if wrong.Load() != room || refused.Load() != more {
+		t.Errorf("%d were looked at, %d refused", wrong.Load(), refused.Load())
+	}
+	for outcome, n := range map[string]int{"malformed": room, "overload": more} {
+		if m, want := p.metrics(t), fmt.Sprintf(`tulle_jwt_total{direction="edge",service="",issuer="",outcome=%q} %d`, outcome, n); !strings.Contains(m, want) {
+			t.Errorf("no %s in\n%s", want, m)
+		}
+	}
+	comes(t, "a line in the log", func() bool { return strings.Contains(log.String(), "token refused") })
+	if got := log.String(); !strings.Contains(got, "outcome=malformed") || !strings.Contains(got, "path=/x ") || strings.Contains(got, "secret") || strings.Contains(got, "a.b.") || strings.Count(got, "\n") > 40 {
+		t.Errorf("%s", got)
 	}
 }

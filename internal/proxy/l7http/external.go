@@ -36,10 +36,11 @@ type vouching struct {
 	// External is who is asked; nil is nobody. The Router sets it.
 	External *External
 
-	ask        *ask // under way
-	opinion    *opinion
-	vouchedFor bool
-	typed      bool // Extra says what the content of an answer is
+	ask       *ask     // under way
+	opinion   *opinion // of opiner
+	opiner    *External
+	vouchedBy *External // who let it pass
+	typed     bool      // Extra says what the content of an answer is
 }
 
 // opinion is an answer. The zero value is none.
@@ -71,11 +72,12 @@ const deniedText = "Another program, which decides about requests, denies this o
 // vouched is the gate of who is asked.
 func (x *Exchange) vouched() *Failure {
 	e := x.External
-	if e == nil || x.vouchedFor {
+	if e == nil || x.vouchedBy == e {
 		return nil
 	}
 	w := x.worker
-	if x.opinion == nil {
+	if x.opinion == nil || x.opiner != e {
+		x.opinion, x.opiner = nil, e
 		if w.asks < maxAsks {
 			x.ask = newAsk(x, e)
 			return Later
@@ -87,11 +89,12 @@ func (x *Exchange) vouched() *Failure {
 	switch {
 	case !o.answered && !e.Policy.FailOpen:
 		x.Blame("external/" + e.Policy.Destination)
+		x.logRefused("nobody decided about a request", "asked", e.Policy.Destination)
 		return unanswered
 	case o.answered && !o.allowed:
 		return x.vetoed(o)
 	}
-	x.vouchedFor = true
+	x.vouchedBy = e
 	r := &x.Request
 	for _, name := range e.Policy.Take { // only who is asked says that
 		drop(r.Fields, strings.ToLower(name))
@@ -111,6 +114,7 @@ func (x *Exchange) vetoed(o *opinion) *Failure {
 	if x.trail != nil {
 		x.trail.told = deniedText
 	}
+	x.logRefused("request denied by another program", "asked", x.External.Policy.Destination, "status", o.status)
 	f := &Failure{o.status, "http_request_denied", o.body, false}
 	if f.Status < 200 || f.Status > 599 {
 		f.Status = denied.Status

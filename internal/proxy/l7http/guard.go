@@ -25,8 +25,9 @@ type guarding struct {
 
 	// plea is what was asked for, as it came: filters change the request. Its bytes
 	// are those of the head, or in memory.
-	plea   access.Request
-	passed bool
+	plea     access.Request
+	passed   bool
+	passedBy *access.Table // the rules of a route that let it pass
 }
 
 // GuardedRouter is the Router of one connection alone, of which it knows whose it
@@ -55,7 +56,7 @@ func (x *Exchange) authorised() *Failure {
 // permitted is what access rules say.
 func (x *Exchange) permitted() *Failure {
 	g := x.Guard
-	if g == nil || x.passed {
+	if g == nil || x.passed && x.passedBy == x.RouteAccess {
 		return nil
 	}
 	r := &x.plea
@@ -68,7 +69,7 @@ func (x *Exchange) permitted() *Failure {
 	refusal := g.Ask(r, x.RouteAccess, now)
 	r.Fields = nil
 	if refusal == nil {
-		x.passed = true
+		x.passed, x.passedBy = true, x.RouteAccess
 		return nil
 	}
 	id := ""
@@ -148,6 +149,9 @@ type passage struct {
 // tunnels notes that the exchange has become a tunnel, which end cuts off. The
 // caller calls the returned function, if any, when the tunnel has ended.
 func (w *Worker) tunnels(x *Exchange, r Router, end func()) (ended func()) {
+	if x.Tunnelled != nil {
+		return x.Tunnelled(end)
+	}
 	g, ok := r.(GuardedRouter)
 	if !ok || x.Guard == nil || !x.passed {
 		return nil

@@ -1,6 +1,7 @@
 package l7http
 
 import (
+	"bytes"
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/meter"
@@ -17,6 +18,8 @@ const (
 	// maxUnverified the tokens that wait for that. What comes over it is refused.
 	maxVerifying  = 1
 	maxUnverified = 1024
+	// maxUnverifiedBytes bounds their length in all.
+	maxUnverifiedBytes = 4 << 20
 	// maxCandidates bounds the tokens that one request may bear.
 	maxCandidates = 8
 )
@@ -45,7 +48,7 @@ type proving struct {
 	// Tokens says whose tokens are believed; nil looks for none. The Router sets it.
 	Tokens *Tokens
 
-	proven bool            // it was looked at, and nothing is wrong
+	proven *Tokens         // who found nothing wrong
 	judged *token.Verifier // who has said what follows
 	token  *token.Token
 	wrong  *token.Error
@@ -57,6 +60,7 @@ type verifying struct {
 	cache   token.Cache
 	running int
 	waiting []*verification
+	bytes   int                               // of those that run or wait
 	known   map[verificationKey]*verification // running, or waiting for it
 	// Memory that is used again.
 	candidates []token.Candidate
@@ -74,6 +78,7 @@ type verification struct {
 	verificationKey
 	list    []token.Candidate
 	at      time.Time
+	bytes   int
 	bearers []bearer
 
 	token *token.Token
@@ -90,7 +95,7 @@ type bearer struct {
 // identified is the gate of tokens.
 func (x *Exchange) identified() *Failure {
 	t := x.Tokens
-	if t == nil || x.proven {
+	if t == nil || x.proven == t {
 		return nil
 	}
 	w := x.worker
@@ -172,7 +177,7 @@ func (x *Exchange) prove(t *Tokens) *Failure {
 			}
 		}
 	}
-	x.proven = true
+	x.proven = t
 	if x.token == nil {
 		t.count("", token.Missing)
 		return nil
@@ -229,6 +234,7 @@ var (
 // unproven is the answer to who has no token that holds (RFC 6750, 3).
 func (x *Exchange) unproven(t *Tokens) *Failure {
 	t.count(x.wrong.Issuer, x.wrong.Outcome)
+	x.logRefused("token refused", "outcome", x.wrong.Outcome, "issuer", x.wrong.Issuer)
 	if x.wrong.Outcome == token.Missing {
 		x.extra(nameAuthenticate, valueBearer)
 		return needsToken
@@ -247,12 +253,14 @@ func (w *Worker) verify(x *Exchange, k verificationKey) *Failure {
 	v := &w.verifying
 	job := v.known[k]
 	if job == nil {
-		if v.running >= maxVerifying && len(v.waiting) >= maxUnverified {
+		if len(v.waiting) >= maxUnverified || v.bytes+len(v.text) > maxUnverifiedBytes {
 			x.Tokens.count("", "overload")
 			x.extra(nameRetryAfter, valueRetryAfter)
 			return unverified
 		}
 		job = &verification{verificationKey: k, at: w.Loop.Wall()}
+		job.bytes = len(v.text)
+		v.bytes += job.bytes
 		memory := make([]byte, 0, len(v.text))
 		for _, c := range v.candidates {
 			begin := len(memory)
@@ -278,7 +286,7 @@ func (w *Worker) verifyNext() {
 		v.waiting[0] = nil
 		v.waiting = v.waiting[1:]
 		if !job.wanted() {
-			delete(v.known, job.verificationKey)
+			v.forget(job)
 			continue
 		}
 		v.running++
@@ -287,6 +295,11 @@ func (w *Worker) verifyNext() {
 			w.Loop.Post(func() { w.verified(job) })
 		})
 	}
+}
+
+func (v *verifying) forget(job *verification) {
+	delete(v.known, job.verificationKey)
+	v.bytes -= job.bytes
 }
 
 // wanted reports whether somebody still waits.
@@ -312,7 +325,7 @@ func (w *Worker) run(f func()) {
 func (w *Worker) verified(job *verification) {
 	v := &w.verifying
 	v.running--
-	delete(v.known, job.verificationKey)
+	v.forget(job)
 	if job.err == nil {
 		v.cache.Put(job.verifier, job.sum, job.token, job.which)
 	}
@@ -346,4 +359,21 @@ next:
 		kept = append(kept, list[i])
 	}
 	return kept
+}
+
+// logRefused writes to the log that the request is refused.
+func (x *Exchange) logRefused(msg string, args ...any) {
+	if x.Guard == nil {
+		return
+	}
+	id := ""
+	if x.trail != nil {
+		x.storyField()
+		id = x.trail.id.String()
+	}
+	path := x.Request.Path
+	if i := bytes.IndexByte(path, '?'); i >= 0 {
+		path = path[:i]
+	}
+	x.Guard.Refused(x.worker.Loop.Now(), msg, id, x.Request.MethodName, path, args...)
 }
