@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"tulle.dev/tulle/internal/control/attest"
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -48,6 +49,9 @@ type Config struct {
 	EtcdCommand []string
 	// CAFiles brings an issuing CA along, instead of one that is made.
 	CAFiles CAFiles
+	// Kubernetes says whose service account tokens are; without a URL none are
+	// taken.
+	Kubernetes KubernetesConfig
 	// WrappingKey is a file that encrypts the CA's keys on disk; without, the
 	// systemd credential of that name, and without that they lie in the clear.
 	WrappingKey string
@@ -65,6 +69,12 @@ type Config struct {
 type EtcdConfig struct {
 	Endpoints                 []string // https://HOST:PORT
 	CAFile, CertFile, KeyFile string
+}
+
+// KubernetesConfig names a Kubernetes API server. The files default to those of a
+// pod.
+type KubernetesConfig struct {
+	URL, CAFile, TokenFile string
 }
 
 // CAFiles say what of the CA is brought along. All but Signer are PEM files.
@@ -125,6 +135,11 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("--etcd-endpoints: %q: want https://HOST:PORT (http only on loopback)", e)
 		}
 	}
+	if k := c.Kubernetes; k.URL != "" {
+		if err := attest.CheckURL(k.URL); err != nil {
+			return fmt.Errorf("--kubernetes-api: %w", err)
+		}
+	}
 	return c.CAFiles.check()
 }
 
@@ -134,6 +149,12 @@ func (c *Config) fill() error {
 	}
 	if c.Dashboard == "" {
 		c.Dashboard = DefaultDashboard
+	}
+	if c.Kubernetes.CAFile == "" {
+		c.Kubernetes.CAFile = attest.DefaultCA
+	}
+	if c.Kubernetes.TokenFile == "" {
+		c.Kubernetes.TokenFile = attest.DefaultToken
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -25,6 +25,7 @@ const (
 	maxCertificate   = 64 << 10
 	maxChain         = 8
 	maxToken         = 1024
+	maxAccountToken  = 16 << 10
 	maxSignature     = 4096
 	maxRegistrations = 1024
 	maxHeld          = 1 << 18
@@ -62,6 +63,7 @@ var certifyRequestMessage = pb.Describe(
 	pb.String(2, "join_token", maxToken, func(m *CertifyRequest) *string { return &m.JoinToken }),
 	pb.Blobs(3, "expired_chain", maxChain, maxCertificate, func(m *CertifyRequest) *[][]byte { return &m.ExpiredChain }),
 	pb.Bytes(4, "recovery_signature", maxSignature, func(m *CertifyRequest) *[]byte { return &m.RecoverySignature }),
+	pb.String(5, "kubernetes_token", maxAccountToken, func(m *CertifyRequest) *string { return &m.KubernetesToken }),
 )
 
 // EncodeCertifyRequest returns a CertifyRequest message.

@@ -35,7 +35,7 @@ var (
 	at     = netip.MustParseAddrPort("[fd00::1]:4143")
 	bundle = view.Bundle{Version: 2, Domains: []view.TrustDomain{{Name: "mesh.local", Roots: [][]byte{{1, 2}}}}}
 
-	certifyRequest  = &CertifyRequest{CSR: []byte{1}, JoinToken: "t", ExpiredChain: [][]byte{{2}, {3}}, RecoverySignature: []byte{4}}
+	certifyRequest  = &CertifyRequest{CSR: []byte{1}, JoinToken: "t", ExpiredChain: [][]byte{{2}, {3}}, RecoverySignature: []byte{4}, KubernetesToken: "a.b.c"}
 	certifyResponse = &CertifyResponse{Chain: [][]byte{{1}, {2}}, Bundle: bundle, Identity: "spiffe://a/ns/b/sa/c"}
 	proxyMessages   = []*ProxyMessage{
 		{Hello: &Hello{Name: "web", Namespace: "default", Version: "1", Role: view.Gateway, UID: "u", Admin: "1.2.3.4:5", Zone: "z",

@@ -18,6 +18,8 @@ type CertifyRequest struct {
 	JoinToken         string
 	ExpiredChain      [][]byte
 	RecoverySignature []byte
+	// KubernetesToken is a projected service account token of audience "tulle".
+	KubernetesToken string
 }
 
 // CertifyResponse carries an SVID.
