@@ -400,3 +400,29 @@ func TestJWTMany(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// TestJWTTrailers: what only the proxy may say isn't believed behind the content
+// either.
+func TestJWTTrailers(t *testing.T) {
+	is := newTokens(t, "https://issuer.example", elliptic.P256(), jose.ES256)
+	_, url := bearing(t, "edge", program(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, r.Trailer)
+	}), &policy.Guard{JWT: &policy.JWT{Issuers: []policy.Issuer{is.policy(t)}}}, 1)
+	for _, two := range []bool{false, true} {
+		r, err := http.NewRequest("POST", url, io.MultiReader(strings.NewReader("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Trailer = http.Header{"X-User": {"root"}, "X_roles": {"admin"}, "X-Mark": {"1"}}
+		resp, err := client(t, two).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if got := string(b); err != nil || strings.Contains(got, "root") || strings.Contains(got, "admin") || !strings.Contains(got, "X-Mark:[1]") {
+			t.Errorf("http2=%v: the program got %q, %v", two, got, err)
+		}
+	}
+}
