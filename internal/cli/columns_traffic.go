@@ -70,6 +70,31 @@ func (a *app) trafficColumns(kind *object.Kind) (columns, more []column) {
 			col("LIMITS", limits),
 			col("ACCEPTED", func(p *v1alpha1.RateLimitPolicy) string { return a.byAncestors(&p.Status) }),
 		}
+	case object.AccessPolicy:
+		columns = []column{
+			col("TARGETS", func(p *v1alpha1.AccessPolicy) string { return targets(p.Spec.TargetRefs) }),
+			col("ACTION", func(p *v1alpha1.AccessPolicy) string {
+				if p.Spec.Mode == v1alpha1.AccessAudit {
+					return string(p.Spec.Action) + " (audit)"
+				}
+				return string(p.Spec.Action)
+			}),
+			col("RULES", func(p *v1alpha1.AccessPolicy) string { return strconv.Itoa(len(p.Spec.Rules)) }),
+			col("ACCEPTED", func(p *v1alpha1.AccessPolicy) string { return a.byAncestors(&p.Status) }),
+		}
+		more = []column{col("DEFAULT", func(p *v1alpha1.AccessPolicy) string { return orDash(string(p.Spec.Default)) })}
+	case object.AuthenticationPolicy:
+		columns = []column{
+			col("TARGETS", func(p *v1alpha1.AuthenticationPolicy) string { return targets(p.Spec.TargetRefs) }),
+			col("MUTUAL_TLS", func(p *v1alpha1.AuthenticationPolicy) string { return orDash(string(p.Spec.MutualTLS)) }),
+			col("JWT", func(p *v1alpha1.AuthenticationPolicy) string {
+				if p.Spec.JWT == nil {
+					return "-"
+				}
+				return strconv.Itoa(len(p.Spec.JWT.Issuers)) + " issuers"
+			}),
+			col("ACCEPTED", func(p *v1alpha1.AuthenticationPolicy) string { return a.byAncestors(&p.Status) }),
+		}
 	case object.FaultPolicy:
 		columns = []column{
 			col("TARGETS", func(p *v1alpha1.FaultPolicy) string { return targets(p.Spec.TargetRefs) }),
