@@ -5,7 +5,7 @@
 #   make build        bin/tulle and bin/tulle-proxy
 #   make signer       bin/tulle-signer, with PKCS #11 (needs a C compiler)
 #   make check        formatting, vet, import rules, generated files
-#   make bench        every table of bench/; make bench-http1, bench-http2, ... for one
+#   make bench        every table of bench/; make bench-http1, bench-traffic, ... for one or a group
 #   make fuzz         each fuzz target for FUZZTIME
 #   make h2spec       HTTP/2's conformance suite; the last line is its own count
 #   make crds         api/crds, their reference and the embedded schemas, from api/v1alpha1

@@ -44,10 +44,10 @@
 // figures are medians of the rounds. CPU is the process's own clock (what
 // /proc/PID/stat shows in ticks of 10 ms, in nanoseconds), divided by the
 // requests answered. Full load is wrk's, 50 connections, or h2load's, 10 with 10
-// streams each, before nghttpd; paced load is made by
-// this program (see paced.go; traffic_load.go where answers may be slow or errors),
-// which measures latency from the time a request was due. Before anything is measured the mutual TLS of each pair is
-// looked at on the wire: a difference in suite or group, a ticket, a
+// streams each, before nghttpd; paced load is made by this program (paced.go, or
+// traffic_load.go where answers may be slow or errors), which measures latency
+// from the time a request was due. Before anything is measured the mutual TLS of
+// each pair is looked at on the wire: a difference in suite or group, a ticket, a
 // certificate that isn't asked for, ends the run.
 //
 // Each table ends with lines "ratio NAME VALUE limit LIMIT"; the exit code is
