@@ -40,10 +40,10 @@ func (c *call) target() netip.AddrPort {
 	return netip.AddrPortFrom(c.addr.Unmap(), c.port)
 }
 
-// String is what the call is for, for people.
+// String is what the call is for, for people and as a label.
 func (c *call) String() string {
 	if c.name == "" {
-		return c.target().String()
+		return c.target().Addr().String()
 	}
 	return c.name
 }
@@ -87,13 +87,13 @@ func (n *lane) allowed(p *egress.Place) {
 
 // kept counts a call that may not leave, or that is let out because the policy
 // only looks on. It reports whether it is to be refused.
-func (n *lane) kept(t *egress.Table, to, why string) bool {
+func (n *lane) kept(t *egress.Table, to string, port uint16, why string) bool {
 	decision := meter.Denied
 	if t.Audit {
 		decision = meter.Audit
 	}
 	n.shard.Egress(to, decision).Add(1)
-	n.proxy.refusals.Outside(n.loop.Now(), to, why, t.Audit)
+	n.proxy.refusals.Outside(n.loop.Now(), to, port, why, t.Audit)
 	return !t.Audit
 }
 
@@ -106,47 +106,70 @@ const (
 	otherName  = "the ClientHello asks for a name that no destination of the egress policy is for, or hides it"
 )
 
-// leave sends an exchange out of the mesh, if it may.
-func (n *lane) leave(x *l7http.Exchange, c call) *l7http.Failure {
+// leave sends an exchange out of the mesh, if it may, and tells by which exit if
+// that is for a name.
+func (n *lane) leave(x *l7http.Exchange, c call) (*l7http.Failure, *exit) {
 	t := n.egress()
 	if t == nil {
-		return n.free(x, &c)
+		return n.free(x, &c), nil
 	}
 	tunnel := x.Request.Method == h1.CONNECT
 	j := judge(t, &c)
 	switch {
 	case j.place == nil && t.Allow:
 		if f := n.free(x, &c); f != nil {
-			return f
+			return f, nil
 		}
 		n.allowed(nil)
-		return nil
+		n.tunnels(x, &c)
+		return nil, nil
 	case j.place == nil:
-		return n.keep(x, t, &c, notNamed)
+		return n.keep(x, t, &c, notNamed), nil
 	case j.place.Refused:
-		return n.keep(x, t, &c, notReady)
+		return n.keep(x, t, &c, notReady), nil
 	case j.name == "":
 		n.allowed(j.place)
 		x.Cluster = n.passThrough(c.target(), j.place.Label)
-		return nil
+		n.tunnels(x, &c)
+		return nil, nil
 	case tunnel && x.HTTP2:
-		return n.keep(x, t, &c, notOverTwo)
+		return n.keep(x, t, &c, notOverTwo), nil
 	}
 	e, ok := n.exit(t, j, c.port, tunnel, func() func() { return x.Resume() })
 	switch {
 	case !ok && x.Once(askName):
-		return l7http.Later
+		return l7http.Later, nil
 	case !ok || e.unknown:
-		return l7http.NoHost
+		return l7http.NoHost, nil
 	case e.cluster == nil:
-		return n.keep(x, t, &c, notThere)
+		return n.keep(x, t, &c, notThere), nil
 	}
-	n.allowed(j.place)
+	e.counted.Add(1)
 	x.Cluster = e.cluster
 	if tunnel {
 		x.Vet = n.vet(t, c.port)
+		n.tunnels(x, &c)
 	}
-	return nil
+	return nil, e
+}
+
+// outing is a tunnel that leaves the mesh.
+type outing struct {
+	call call
+	end  func()
+}
+
+// tunnels remembers what the exchange may become, for another policy to end.
+func (n *lane) tunnels(x *l7http.Exchange, c *call) {
+	if x.Request.Method != h1.CONNECT {
+		return
+	}
+	o := &outing{call: *c}
+	x.Tunnelled = func(end func()) func() {
+		o.end = end
+		n.outings[o] = struct{}{}
+		return func() { delete(n.outings, o) }
+	}
 }
 
 // keep refuses an exchange, unless the policy only looks on.
@@ -156,7 +179,7 @@ func (n *lane) keep(x *l7http.Exchange, t *egress.Table, c *call, why string) *l
 			return f // it waits, or leads nowhere
 		}
 	}
-	if n.kept(t, c.String(), why) {
+	if n.kept(t, c.String(), c.port, why) {
 		return x.NotOutside(why)
 	}
 	return nil
@@ -202,6 +225,7 @@ type exit struct {
 	cluster *dial.Cluster // nil: to nowhere that is allowed
 	addrs   []netip.Addr
 	unknown bool // there is no such name
+	counted *meter.Counter
 	until   time.Duration
 }
 
@@ -233,7 +257,7 @@ func (n *lane) exit(t *egress.Table, j judged, port uint16, tunnel bool, resume 
 		if e != nil && e.cluster != nil {
 			e.cluster.Update(&view.Endpoints{})
 		}
-		e = &exit{place: j.place}
+		e = &exit{place: j.place, counted: n.shard.Egress(j.place.Name, meter.Allowed)}
 		n.exits[k] = e
 	}
 	e.table, e.unknown, e.until = t, len(addrs) == 0, n.loop.Now()+resolvedFor
@@ -283,6 +307,7 @@ func (n *lane) forgetExits() {
 		if e.cluster != nil {
 			e.cluster.Update(&view.Endpoints{})
 		}
+		e.until = 0
 		delete(n.exits, k)
 	}
 }

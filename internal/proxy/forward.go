@@ -59,7 +59,8 @@ func (f *forward) Route(x *l7http.Exchange) *l7http.Failure {
 		}
 		return s.Route(x)
 	}
-	return f.lane.leave(x, call{name: name, addr: addr, port: port, known: h})
+	fail, _ := f.lane.leave(x, call{name: name, addr: addr, port: port, known: h})
+	return fail
 }
 
 // Forward says that clients take this listener for their proxy.

@@ -8,6 +8,7 @@ import (
 
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/dial"
+	"tulle.dev/tulle/internal/proxy/egress"
 	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/live"
@@ -40,6 +41,8 @@ type lane struct {
 	resolved   map[string]resolution
 	resolving  map[string][]func() // who waits for names that are asked for
 	exits      map[exitKey]*exit
+	outings    map[*outing]struct{}
+	restrained *egress.Table          // what connections out of the mesh were last judged by
 	incoming   map[*incoming]struct{} // those that no HTTP has taken over
 	admissions map[*overload.Gate]*l7http.Admission
 	greeting   greeting
@@ -76,6 +79,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 
 		resolving: make(map[string][]func()),
 		exits:     make(map[exitKey]*exit),
+		outings:   make(map[*outing]struct{}),
 		incoming:  make(map[*incoming]struct{}),
 	}
 	if i == 0 {
@@ -134,6 +138,10 @@ func (n *lane) settings(t *live.Table) {
 	n.http.Multiplex = multiplex(&t.Proxy.Settings)
 	n.http.Zone = t.Proxy.Zone
 	n.trust(t)
+	if t.Proxy.Egress != n.restrained {
+		n.restrained = t.Proxy.Egress
+		n.loop.Later(n.restrain)
+	}
 }
 
 // current returns the live table. When it is another one than before, the
@@ -142,9 +150,6 @@ func (n *lane) current() *live.Table {
 	t := n.proxy.config.Live.Table()
 	if now := n.loop.Now(); t != n.table || now-n.touched > touchEvery {
 		if n.touched = now; n.table != t {
-			if t.Proxy != nil && n.table != nil && n.table.Proxy != nil && n.table.Proxy.Egress != t.Proxy.Egress {
-				n.loop.Later(n.restrain)
-			}
 			n.table, n.caller = t, callerOf(t)
 		}
 		for k, c := range n.clusters {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"net/netip"
 
@@ -67,7 +68,7 @@ func (o *outbound) pass(c *incoming, t *egress.Table, to netip.AddrPort, how sni
 		switch {
 		case may(p):
 			label = p.Label
-		case (!t.Allow || p != nil) && o.lane.kept(t, to.Addr().String(), notNamed):
+		case (!t.Allow || p != nil) && o.lane.kept(t, to.Addr().String(), to.Port(), notNamed):
 			if early != nil {
 				early.Drop()
 			}
@@ -99,7 +100,7 @@ func (o *outbound) named(c *incoming, to netip.AddrPort, name string, how sniff.
 	if t == nil || j.name == "" {
 		if t != nil && j.place == nil && !t.Allow {
 			leaves.name, _ = egress.Name(name)
-			if n.kept(t, leaves.String(), otherName) {
+			if n.kept(t, leaves.String(), to.Port(), otherName) {
 				c.keepIn(true)
 				return
 			}
@@ -109,7 +110,7 @@ func (o *outbound) named(c *incoming, to netip.AddrPort, name string, how sniff.
 		return
 	}
 	if j.place.Refused {
-		if n.kept(t, j.name, notReady) {
+		if n.kept(t, j.name, to.Port(), notReady) {
 			c.keepIn(true)
 			return
 		}
@@ -124,7 +125,7 @@ func (o *outbound) named(c *incoming, to netip.AddrPort, name string, how sniff.
 		c.refuse("destination_not_found")
 		return
 	case e.cluster == nil:
-		if n.kept(t, j.name, notThere) {
+		if n.kept(t, j.name, to.Port(), notThere) {
 			c.keepIn(true)
 			return
 		}
@@ -170,7 +171,7 @@ func (n *lane) vet(t *egress.Table, port uint16) l4.Vet {
 		if v == tlshello.Done && (ok && may(t.Place(name, port)) || t.Allow) {
 			return l4.VetPass, nil
 		}
-		if n.kept(t, name, otherName) {
+		if n.kept(t, name, port, otherName) {
 			n.shard.Error(meter.Outbound, "", egressDenied)
 			return l4.VetRefuse, accessAlert
 		}
@@ -180,7 +181,7 @@ func (n *lane) vet(t *egress.Table, port uint16) l4.Vet {
 
 // restrain ends the connections that another policy doesn't let out any more.
 func (n *lane) restrain() {
-	t := n.egress()
+	t := n.restrained
 	if t == nil || t.Allow || t.Audit {
 		return
 	}
@@ -191,8 +192,19 @@ func (n *lane) restrain() {
 		}
 	}
 	for _, c := range list {
-		n.kept(t, c.leaves.String(), notNamed)
+		n.kept(t, c.leaves.String(), c.leaves.port, notNamed)
 		c.forbid()
+	}
+	var tunnels []*outing
+	for o := range n.outings {
+		if !may(judge(t, &o.call).place) {
+			tunnels = append(tunnels, o)
+		}
+	}
+	for _, o := range tunnels {
+		n.kept(t, o.call.String(), o.call.port, notNamed)
+		n.shard.Error(meter.Outbound, "", egressDenied)
+		o.end()
 	}
 }
 
@@ -201,6 +213,11 @@ type leaver struct {
 	lane *lane
 	to   netip.AddrPort
 	about
+
+	// last is the authority that the request before named, and exit where that
+	// leads; as long as both stay the same nothing is looked up.
+	last []byte
+	exit *exit
 }
 
 // Route sends a request to where its authority leads, if it may go there.
@@ -208,11 +225,19 @@ func (l *leaver) Route(x *l7http.Exchange) *l7http.Failure {
 	if x.Request.Method == h1.CONNECT {
 		return l7http.NotAProxy
 	}
+	n := l.lane
+	if e := l.exit; e != nil && e.table == n.egress() && n.loop.Now() < e.until && bytes.Equal(l.last, x.Request.Authority) {
+		e.counted.Add(1)
+		x.Cluster = e.cluster
+		return nil
+	}
 	host, port := h1.SplitAuthority(x.Request.Authority)
 	if port == 0 {
 		port = l.to.Port() // whatever the scheme's own is: it is where the program went
 	}
-	return l.lane.leave(x, call{name: string(host), port: port, to: l.to})
+	f, e := n.leave(x, call{name: string(host), port: port, to: l.to})
+	l.exit, l.last = e, append(l.last[:0], x.Request.Authority...)
+	return f
 }
 
 // Unrouted counts a request that led nowhere.

@@ -115,6 +115,9 @@ type exchangeState struct {
 	// Vet looks at what a client says in the tunnel that its CONNECT over HTTP/1.1
 	// asks for; nil lets everything pass. The Router sets it.
 	Vet l4.Vet
+	// Tunnelled, when not nil, is told that the exchange has become a tunnel, which
+	// end cuts off; what it returns is called when that is over. The Router sets it.
+	Tunnelled func(end func()) (over func())
 	// Serving says that the endpoint is the program beside this proxy.
 	Serving bool
 
