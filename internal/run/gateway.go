@@ -22,14 +22,35 @@ type GatewayConfig struct {
 	Say             func(format string, a ...any)
 }
 
+// dir makes the directory of the gateway's proxy, NAMESPACE_NAME: neither name can
+// have a "_". One that was called NAME or NAME.NAMESPACE by an earlier version is
+// taken over; where it could be two gateways' ("a.b" and b's "a"), the first one that
+// is started has it, and nothing is lost: what is kept there is made anew.
+func (g *GatewayConfig) dir() (string, error) {
+	all := filepath.Join(g.DataDir, "gateways")
+	dir := filepath.Join(all, g.Namespace+"_"+g.Name)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return dir, err
+	}
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return "", err
+	}
+	old := filepath.Join(all, g.Name)
+	if g.Namespace != "default" {
+		old += "." + g.Namespace
+	}
+	err := os.Rename(old, dir)
+	if errors.Is(err, os.ErrNotExist) {
+		err = os.Mkdir(dir, 0o700)
+	}
+	return dir, err
+}
+
 // StartGateway starts the proxy of a Gateway object and waits until it is
 // ready: its listeners are open. Its identity is the gateway's own.
 func StartGateway(ctx context.Context, g GatewayConfig) (*Proxy, error) {
-	dir := filepath.Join(g.DataDir, "gateways", g.Name)
-	if g.Namespace != "default" {
-		dir += "." + g.Namespace
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := g.dir()
+	if err != nil {
 		return nil, fail("", "the gateway's directory: %w", err)
 	}
 	asked, cancel := context.WithTimeout(ctx, askTimeout)
