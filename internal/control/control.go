@@ -34,6 +34,7 @@ import (
 	"tulle.dev/tulle/internal/control/trust"
 	"tulle.dev/tulle/internal/dashboard"
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/mesh"
 )
 
 const (
@@ -43,6 +44,9 @@ const (
 	// AuditFile is the file of the data directory with every change that was made
 	// over the API.
 	AuditFile = "audit.log"
+	// RootChangeFile is the file of the data directory in which it is kept, while the
+	// root is being changed, which proxies there are.
+	RootChangeFile = "root-change.json"
 	// IssuerKeysFile is the file of the data directory with the public keys of the
 	// issuers whose tokens are believed, as they were fetched last.
 	IssuerKeysFile = "issuer-keys.json"
@@ -147,7 +151,7 @@ func private(dir string) error {
 		return fmt.Errorf("the data directory: %w", err)
 	}
 	ours := map[string]bool{"lock": true, "ca": true, "etcd": true, "tsdb": true, "logs": true, "workloads": true, "gateways": true,
-		APITokenFile: true, AuditFile: true, IssuerKeysFile: true, ControlSocket: true, ProxySocket: true}
+		APITokenFile: true, AuditFile: true, RootChangeFile: true, IssuerKeysFile: true, ControlSocket: true, ProxySocket: true}
 	for _, e := range entries {
 		if !ours[e.Name()] {
 			return fmt.Errorf("the data directory %s is open to other users (%s) and holds other things (%s): choose a directory of its own with --data-dir, or close it with chmod 700", dir, info.Mode(), e.Name())
@@ -243,9 +247,16 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	replica := rand.Text()[:12]
 	elector := elect.New(p.store, replica)
 	writer := status.New(objects, elector.Leader, log)
+	writer.Alone = len(c.config.Etcd.Endpoints) == 0
 	var pusher *push.Server
 	foreign := federation.New(federation.Config{Store: p.store, Log: log, Changed: func() { pusher.BundleChanged() }})
-	pusher = push.New(push.Config{CA: p.authority, Foreign: foreign.Bundles, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
+	attestor, closeAttestor, err := c.attestor(p.authority.TrustDomain())
+	if err != nil {
+		return err
+	}
+	defer closeAttestor()
+	pusher = push.New(push.Config{CA: p.authority, Attestor: attestor, Foreign: foreign.Bundles, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject,
+		Standing: func(n mesh.Name, s push.Standing) { writer.Stands(n, s.Taken, s.Away, s.Lacks) }})
 	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
 	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log})
 	changes.judge(issuers)
@@ -257,6 +268,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	}
 	bundle := &federation.Endpoint{CA: p.authority}
 	root := trust.New(trust.Config{CA: p.authority, Proxies: pusher.Trust, Several: len(c.config.Etcd.Endpoints) > 0, Log: log, Dwell: bundle.Dwell,
+		File: filepath.Join(c.config.DataDir, RootChangeFile),
 		Changed: func() error {
 			defer pusher.BundleChanged()
 			return renewOwn(p.authority, own)

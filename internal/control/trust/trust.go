@@ -23,6 +23,9 @@ type Config struct {
 	CA *ca.CA
 	// Proxies says how far each proxy is.
 	Proxies func() []push.Trusting
+	// File is where it is kept which proxies there are while the root is being
+	// changed; empty is nowhere.
+	File string
 	// Changed is called after each step: the control plane renews its own
 	// certificate and tells the proxies.
 	Changed func() error
@@ -46,6 +49,11 @@ type Change struct {
 	// goes forward: the operator is told and may turn it again.
 	back  bool
 	since time.Time // of the stage
+	// known are the proxies that have been heard of during the change. lost says
+	// that they aren't known any more; until settled nothing is done.
+	known   known
+	lost    bool
+	settled time.Time
 }
 
 // New makes a Change; a stage that the CA is found in goes on.
@@ -53,7 +61,11 @@ func New(c Config) *Change {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Change{config: c, wake: make(chan struct{}, 1), since: c.Now()}
+	change := &Change{config: c, wake: make(chan struct{}, 1), since: c.Now()}
+	if c.CA != nil {
+		change.recall()
+	}
+	return change
 }
 
 // ErrSeveral says why the root can't be changed here.
@@ -67,11 +79,14 @@ func (c *Change) Rotate() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, _, stage := c.config.CA.Trust(); stage == ca.Steady {
+		if err := c.remember(c.config.Proxies()); err != nil {
+			return err
+		}
 		if err := c.step(c.config.CA.AddRoot); err != nil {
 			return err
 		}
 	}
-	c.back = false
+	c.back, c.lost = false, false // whoever asks again has looked after the proxies
 	c.poke()
 	return nil
 }
@@ -136,9 +151,18 @@ func (c *Change) advance() bool {
 	defer c.mu.Unlock()
 	r := c.report()
 	if r.Stage == ca.Steady {
+		c.forget()
 		return false
 	}
-	if c.config.Now().Sub(c.since) < c.dwell() || r.Waiting() > 0 {
+	list := make([]push.Trusting, 0, len(r.Proxies))
+	for i := range r.Proxies {
+		list = append(list, r.Proxies[i].Trusting)
+	}
+	if err := c.remember(list); err != nil {
+		c.config.Log.Error("the change of the root can't go on", "stage", string(r.Stage), "error", err)
+		return true
+	}
+	if now := c.config.Now(); c.lost || now.Before(c.settled) || now.Sub(c.since) < c.dwell() || r.Waiting() > 0 {
 		return true
 	}
 	var do func() error
@@ -202,13 +226,18 @@ func (c *Change) Report() Report {
 func (c *Change) report() Report {
 	roots, version, stage := c.config.CA.Trust()
 	r := Report{Stage: stage, Back: c.back && stage != ca.Steady, Version: version, Roots: roots}
-	for _, t := range c.config.Proxies() {
+	list := c.config.Proxies()
+	heard := len(list)
+	list = append(list, c.missing(list)...)
+	for i, t := range list {
 		p := Proxy{Trusting: t, Current: t.SignedBy(roots[0].KeyID)}
 		// Going on from Added needs the new root known; all other steps take a
 		// root away, and nobody may have a certificate of it.
 		leaves := stage == ca.Switched || stage == ca.Added && c.back
 		switch {
 		case stage == ca.Steady:
+		case i >= heard:
+			p.Waiting = "has not been heard of since the control plane started"
 		case !p.Bundle:
 			p.Waiting = "has not taken the newest roots"
 		case leaves && !p.Current:

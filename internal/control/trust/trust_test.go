@@ -2,7 +2,11 @@ package trust
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,6 +145,69 @@ func TestBack(t *testing.T) {
 			t.Error("the root isn't the one from before")
 		}
 	})
+}
+
+// A control plane that is killed at any stage goes on when it starts again, but not
+// before it has heard of every proxy that there was, or its certificate has ended:
+// nobody is left behind with roots or a certificate that count no more.
+func TestRestart(t *testing.T) {
+	for _, away := range []ca.Stage{ca.Added, ca.Switched} {
+		t.Run(string(away), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, f, stage := start(t, 2)
+				c.config.File = filepath.Join(t.TempDir(), "proxies.json")
+				for i := range f.proxies {
+					f.proxies[i].Ends = time.Now().Add(5 * time.Minute)
+				}
+				if err := c.Rotate(); err != nil {
+					t.Fatal(err)
+				}
+				if away == ca.Switched {
+					f.take(0)
+					f.take(1)
+					if s := stage(); s != ca.Switched {
+						t.Fatalf("at %s", s)
+					}
+				}
+				// It ends here, whatever it does: the next one has its files, and
+				// hears of nobody at first.
+				file := c.config.File
+				c.config.Proxies = func() []push.Trusting { return f.list()[:0] }
+				if _, err := os.Stat(file); err != nil {
+					t.Fatal(err)
+				}
+				next := New(Config{CA: f.ca, File: file, Proxies: func() []push.Trusting { return f.list()[:0] }, Changed: func() error { return nil }, Log: slog.New(slog.DiscardHandler)})
+				for range 100 {
+					time.Sleep(look)
+					next.advance()
+				}
+				if _, _, s := f.ca.Trust(); s != away {
+					t.Fatalf("it went on to %s with nobody there", s)
+				}
+				if r := next.Report(); r.Waiting() != 2 || r.Proxies[0].Waiting != "has not been heard of since the control plane started, and is away" {
+					t.Errorf("%+v", r.Proxies)
+				}
+				next.mu.Lock()
+				next.config.Proxies = func() []push.Trusting { return f.list()[:1] } // the other's certificate ends
+				next.mu.Unlock()
+				for range int(10 * time.Minute / look) {
+					time.Sleep(look)
+					f.take(0)
+					f.renew(0)
+					f.mu.Lock()
+					f.proxies[0].Ends = time.Now().Add(5 * time.Minute)
+					f.mu.Unlock()
+					next.advance()
+				}
+				if _, _, s := f.ca.Trust(); s != ca.Steady {
+					t.Errorf("it stays at %s", s)
+				}
+				if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("the list is still there: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestSeveral(t *testing.T) {
