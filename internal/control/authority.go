@@ -12,6 +12,8 @@ import (
 
 	"tulle.dev/tulle/internal/ca"
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/attest"
+	"tulle.dev/tulle/internal/control/push"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/signer"
 )
@@ -125,4 +127,17 @@ func (c *Control) caKeys(dir string) (ca.Keys, error) {
 		return nil, errors.Join(err, fmt.Errorf("the CA's keys in %s are encrypted: give --ca-wrapping-key FILE, or the systemd credential %s", dir, ca.CredentialName))
 	}
 	return ca.Files{Dir: dir}, nil
+}
+
+// attestor is who is asked about service account tokens; nil when nobody is.
+func (c *Control) attestor(domain identity.TrustDomain) (push.Attestor, func(), error) {
+	k := c.config.Kubernetes
+	if k.URL == "" {
+		return nil, func() {}, nil
+	}
+	a, err := attest.NewKubernetes(attest.Config{URL: k.URL, CAFile: k.CAFile, TokenFile: k.TokenFile, TrustDomain: domain})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--kubernetes-api: %w", err)
+	}
+	return a, a.Close, nil
 }

@@ -23,6 +23,7 @@ import (
 
 	"tulle.dev/tulle/internal/ca"
 	"tulle.dev/tulle/internal/ca/join"
+	"tulle.dev/tulle/internal/control/attest"
 	"tulle.dev/tulle/internal/control/graph"
 	"tulle.dev/tulle/internal/control/store"
 	"tulle.dev/tulle/internal/identity"
@@ -47,8 +48,12 @@ const (
 	ackTimeout   = 30 * time.Second
 	// maxAge is when a conversation is ended so that it begins again, perhaps
 	// with another replica; each has up to a fifth less.
-	maxAge       = time.Hour
-	certifyTime  = 10 * time.Second
+	maxAge      = time.Hour
+	certifyTime = 10 * time.Second
+	// joinsAtOnce bounds the join tokens that are looked up and spent at a time;
+	// others wait. Thousands of requests at once would all be late at the store,
+	// where some would spend their token and get nothing for it.
+	joinsAtOnce  = 64
 	keepaliveGap = 10 * time.Second
 )
 
@@ -57,6 +62,9 @@ type Config struct {
 	CA      *ca.CA
 	Tokens  *join.Tokens
 	Objects *store.Objects
+	// Attestor says whose a Kubernetes service account token is. May be nil: then
+	// none is taken.
+	Attestor Attestor
 	// Foreign are the roots of other trust domains, in order of their names. May be
 	// nil.
 	Foreign func() []view.TrustDomain
@@ -67,6 +75,16 @@ type Config struct {
 	// Rejected is called when what a proxy last said about its own resources
 	// (accepted, or the reason why not) changed. May be nil.
 	Rejected func(proxy mesh.Name, role string, reason string)
+	// Standing is called when it changed how a gateway stands with its proxy. It
+	// must not block. May be nil.
+	Standing func(gateway mesh.Name, s Standing)
+}
+
+// Attestor finds out who brings a proof that somebody else made. Safe for
+// concurrent use.
+type Attestor interface {
+	// Attest returns whose the proof is; attest.ErrRefused when it is nobody's.
+	Attest(ctx context.Context, proof string) (identity.ID, error)
 }
 
 // Server is the proxies' side of the control plane. Publish belongs to one
@@ -92,6 +110,7 @@ type Server struct {
 	lately   map[proxyKey]*record                      // proxies that are gone
 	ends     map[identity.ID]time.Time                 // when the last certificate of each ends; at most maxStreams
 	stopping bool
+	joins    chan struct{} // one for each token that is being redeemed
 	stop     chan struct{}
 	ready    chan struct{} // closed at the first snapshot
 }
@@ -117,7 +136,7 @@ func New(c Config) *Server {
 		config: c, replica: c.Replica, started: c.Now(),
 		streams: map[*stream]bool{}, byName: map[proxyKey]*stream{},
 		index: map[mesh.Name]map[*stream]map[string]bool{}, lately: map[proxyKey]*record{}, ends: map[identity.ID]time.Time{},
-		stop: make(chan struct{}), ready: make(chan struct{}),
+		joins: make(chan struct{}, joinsAtOnce), stop: make(chan struct{}), ready: make(chan struct{}),
 	}
 	s.registry.init(s)
 	s.greetings.init(s)
@@ -195,8 +214,8 @@ func peerOf(ctx context.Context) (id identity.ID, ends time.Time, root []byte) {
 
 // certify answers Certify: who the caller is comes from a join token, from an
 // old certificate and its key, or from the connection.
-func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, certifyTime)
+func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(caller, certifyTime)
 	defer cancel()
 	req, err := control.DecodeCertifyRequest(in)
 	if err != nil {
@@ -211,11 +230,20 @@ func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
 	switch {
 	case req.JoinToken != "":
 		how = "join token"
-		grant, err := s.config.Tokens.Redeem(ctx, req.JoinToken)
-		if err != nil {
-			return nil, storeStatus(err, codes.PermissionDenied)
+		if id, err = s.redeem(caller, req.JoinToken); err != nil {
+			return nil, err
 		}
-		id = grant.Identity
+	case req.KubernetesToken != "":
+		how = "service account token"
+		if s.config.Attestor == nil {
+			return nil, status.Error(codes.PermissionDenied, "service account tokens are not taken here: the control plane is started without --kubernetes-api")
+		}
+		switch id, err = s.config.Attestor.Attest(ctx, req.KubernetesToken); {
+		case errors.Is(err, attest.ErrRefused):
+			return nil, status.Error(codes.PermissionDenied, err.Error())
+		case err != nil:
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
 	case len(req.ExpiredChain) > 0:
 		how = "recovery"
 		if id, err = s.config.CA.Recover(req.ExpiredChain, req.CSR, req.RecoverySignature); err != nil {
@@ -244,6 +272,26 @@ func (s *Server) certify(ctx context.Context, in []byte) ([]byte, error) {
 	s.issued(id, chain[0])
 	s.config.Log.Debug("issued a certificate", "identity", id.String(), "by", how)
 	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: *s.bundle(s.snapshot.Load()), Identity: id.String()}), nil
+}
+
+// redeem spends a join token, when it is its turn, and says whom it is for.
+func (s *Server) redeem(ctx context.Context, token string) (identity.ID, error) {
+	select {
+	case s.joins <- struct{}{}:
+		defer func() { <-s.joins }()
+	case <-ctx.Done():
+	}
+	// Who has left keeps the token for the next try.
+	if ctx.Err() != nil {
+		return identity.ID{}, status.FromContextError(ctx.Err()).Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, certifyTime)
+	defer cancel()
+	grant, err := s.config.Tokens.Redeem(ctx, token)
+	if err != nil {
+		return identity.ID{}, storeStatus(err, codes.PermissionDenied)
+	}
+	return grant.Identity, nil
 }
 
 // issued notes when an identity's newest certificate ends: a proxy that renews
@@ -421,6 +469,7 @@ func (s *Server) remove(st *stream) {
 	if s.byName[st.key] == st {
 		delete(s.byName, st.key)
 		s.remember(st)
+		s.away(st.key.Name, st.key.gateway)
 	}
 	for key, sub := range st.subs {
 		s.unindex(st, key, sub.service)

@@ -38,22 +38,25 @@ type stream struct {
 	goneOnce sync.Once
 	draining bool // a drain has begun; under the server's mu
 
-	mu       sync.Mutex
-	subs     map[string]*subscription
-	held     map[string]uint64 // what the proxy said it holds and hasn't subscribed to yet
-	dirty    map[string]bool   // resources to look at again
-	marked   uint64            // grows with each mark
-	done     uint64            // what was marked up to here has been answered
-	status   control.Status
-	flight   *flight
-	nonce    uint64
-	sent     uint64 // snapshot versions
-	acked    uint64
-	rejected map[string]string // resource → why the proxy didn't take it
-	alone    []string          // resources of a rejected update, sent one by one
-	drained  bool              // Drained has to be sent
-	parts    map[string]uint64 // limit → its part, to be sent; nil: nothing
-	unsaved  bool              // status is still to be written into the workload
+	mu     sync.Mutex
+	subs   map[string]*subscription
+	held   map[string]uint64 // what the proxy said it holds and hasn't subscribed to yet
+	dirty  map[string]bool   // resources to look at again
+	marked uint64            // grows with each mark
+	done   uint64            // what was marked up to here has been answered
+	status control.Status
+	flight *flight
+	nonce  uint64
+	sent   uint64 // snapshot versions
+	acked  uint64
+	// Of a gateway's: it has taken its own resource, and what was last said of it.
+	configured bool
+	stood      Standing
+	rejected   map[string]string // resource → why the proxy didn't take it
+	alone      []string          // resources of a rejected update, sent one by one
+	drained    bool              // Drained has to be sent
+	parts      map[string]uint64 // limit → its part, to be sent; nil: nothing
+	unsaved    bool              // status is still to be written into the workload
 }
 
 // subscription is one resource a proxy is kept up to date about.
@@ -245,6 +248,7 @@ func (s *Server) handle(ctx context.Context, st *stream, m *control.ProxyMessage
 		st.mu.Lock()
 		st.status = *m.Status
 		st.mu.Unlock()
+		st.standing()
 		s.registry.status(ctx, st, *m.Status)
 	case m.Greets != nil:
 		s.greetings.heard(ctx, st, m.Greets.Ports)
@@ -383,6 +387,7 @@ func (st *stream) answered(a *control.Ack) {
 	if changed && st.server.config.Rejected != nil {
 		st.server.config.Rejected(st.key.Name, st.role(), reason)
 	}
+	st.standing()
 }
 
 // reason is one line about everything that is rejected. The caller holds mu.
@@ -512,6 +517,7 @@ func (st *stream) next() []byte {
 		}
 		st.mu.Unlock()
 	}
+	defer st.standing()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, key := range rest {

@@ -50,6 +50,7 @@ type world struct {
 	rejected map[string]string
 
 	shares map[string]func(*control.Shares) // by the names of proxies to come
+	hold   chan struct{}                    // of proxies to come
 }
 
 func newWorld(t *testing.T) *world {
@@ -232,7 +233,7 @@ func (w *world) connect(account, name string, options ...option) *proxy {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &proxy{w: w, conn: conn, cancel: cancel, done: make(chan struct{}), have: map[string]*control.Resource{}}
+	p := &proxy{w: w, conn: conn, cancel: cancel, done: make(chan struct{}), hold: w.hold, have: map[string]*control.Resource{}}
 	p.stream, err = conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, control.MethodDiscover)
 	if err != nil {
 		w.t.Fatal(err)

@@ -34,18 +34,23 @@ type Writer struct {
 	log     *slog.Logger
 	// Leader says whether this replica writes now.
 	leader func() bool
+	// Alone says that there can be no other replica: every proxy that is connected
+	// is connected here. It is set before anything else.
+	Alone bool
 
 	mu       sync.Mutex
 	wanted   map[graph.Ref]*graph.Status // the latest of each object
 	todo     map[graph.Ref]bool
 	rejected map[graph.Ref]string // by the object's own proxy
+	stands   map[graph.Ref]*standing
+	settled  bool // proxies have had the time to come
 	wake     chan struct{}
 }
 
 // New makes a writer.
 func New(objects *store.Objects, leader func() bool, log *slog.Logger) *Writer {
 	return &Writer{objects: objects, leader: leader, log: log, wanted: map[graph.Ref]*graph.Status{},
-		todo: map[graph.Ref]bool{}, rejected: map[graph.Ref]string{}, wake: make(chan struct{}, 1)}
+		todo: map[graph.Ref]bool{}, rejected: map[graph.Ref]string{}, stands: map[graph.Ref]*standing{}, wake: make(chan struct{}, 1)}
 }
 
 // Set gives objects their status.
@@ -69,6 +74,7 @@ func (w *Writer) Gone(ref graph.Ref) {
 	delete(w.wanted, ref)
 	delete(w.todo, ref)
 	delete(w.rejected, ref)
+	delete(w.stands, ref)
 }
 
 // Reject notes why a proxy doesn't take what it is told; empty when it does.
@@ -102,6 +108,7 @@ func (w *Writer) poke() {
 
 // Run writes until the context ends.
 func (w *Writer) Run(ctx context.Context) {
+	defer time.AfterFunc(settleTime, w.settle).Stop()
 	for {
 		ref, status, rejected, ok := w.next()
 		if !ok {
@@ -112,10 +119,15 @@ func (w *Writer) Run(ctx context.Context) {
 				continue
 			}
 		}
+		programmed := w.programmed(ref)
+		write := w.write
 		if !w.leader() {
-			continue
+			if programmed.known == unknown {
+				continue
+			}
+			write = w.writeProgrammed
 		}
-		if err := w.write(ctx, ref, status, rejected); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := write(ctx, ref, status, rejected, programmed); err != nil && !errors.Is(err, store.ErrNotFound) {
 			if ctx.Err() != nil {
 				return
 			}
@@ -142,7 +154,7 @@ func (w *Writer) next() (graph.Ref, *graph.Status, string, bool) {
 	return graph.Ref{}, nil, "", false
 }
 
-func (w *Writer) write(ctx context.Context, ref graph.Ref, s *graph.Status, rejected string) error {
+func (w *Writer) write(ctx context.Context, ref graph.Ref, s *graph.Status, rejected string, programmed programmed) error {
 	if s == nil {
 		return nil
 	}
@@ -153,13 +165,13 @@ func (w *Writer) write(ctx context.Context, ref graph.Ref, s *graph.Status, reje
 		if o.GetGeneration() != s.Generation {
 			return false // worked out for another version of it: the next one comes
 		}
-		return set(o, s, rejected, now)
+		return set(o, s, rejected, programmed, now)
 	})
 	return err
 }
 
 // set writes a status into an object and reports whether anything changed.
-func set(o object.Object, s *graph.Status, rejected string, now metav1.Time) bool {
+func set(o object.Object, s *graph.Status, rejected string, programmed programmed, now metav1.Time) bool {
 	switch o := o.(type) {
 	case *v1alpha1.Mesh:
 		return merge(&o.Status.Conditions, s.Conditions, s.Generation, now)
@@ -175,8 +187,8 @@ func set(o object.Object, s *graph.Status, rejected string, now metav1.Time) boo
 	case *gatewayv1.Gateway:
 		conditions := append([]graph.Condition(nil), s.Conditions...)
 		for i := range conditions {
-			if c := &conditions[i]; c.Type == "Programmed" && rejected != "" {
-				*c = graph.Condition{Type: "Programmed", Reason: "Invalid", Message: "its proxy rejected what it was told: " + rejected}
+			if c := &conditions[i]; c.Type == "Programmed" && c.True {
+				*c = programmed.condition(o.Status.Conditions, rejected)
 			}
 		}
 		changed := merge(&o.Status.Conditions, conditions, s.Generation, now)

@@ -78,7 +78,15 @@ func TestConditionsAreWritten(t *testing.T) {
 		synctest.Wait()
 		g := gateway()
 		first := g.Status.Conditions
-		if len(first) != 2 || first[1].Type != "Programmed" || first[1].Status != metav1.ConditionTrue || first[1].ObservedGeneration != 1 {
+		if len(first) != 2 || first[1].Type != "Programmed" || first[1].Status != metav1.ConditionFalse || first[1].Reason != "Pending" || first[1].ObservedGeneration != 1 {
+			t.Errorf("gateway without a proxy: %+v", first)
+		}
+		name := mesh.Name{Namespace: "default", Name: "edge"}
+		w.Stands(name, true, false, "")
+		synctest.Wait()
+		g = gateway()
+		first = g.Status.Conditions
+		if first[1].Status != metav1.ConditionTrue || first[1].Reason != "Programmed" || first[1].Message != "" {
 			t.Errorf("gateway: %+v", first)
 		}
 		if len(g.Status.Listeners) != 1 || g.Status.Listeners[0].AttachedRoutes != 1 || g.Status.Addresses[0].Value != "127.0.0.1" {
@@ -101,7 +109,6 @@ func TestConditionsAreWritten(t *testing.T) {
 		if gateway().ResourceVersion != version {
 			t.Error("written although nothing changed")
 		}
-		name := mesh.Name{Namespace: "default", Name: "edge"}
 		w.Reject(name, "gateway", "port taken")
 		synctest.Wait()
 		now := gateway().Status.Conditions
@@ -185,7 +192,7 @@ func TestRoutesAndPolicies(t *testing.T) {
 			o.Status.Ancestors = append(o.Status.Ancestors, gatewayv1.PolicyAncestorStatus{AncestorRef: ref("a"), ControllerName: "example.com/another"})
 		}
 		_, before := entries()
-		if !set(o, s, "", now) {
+		if !set(o, s, "", programmed{}, now) {
 			t.Errorf("%T: nothing was set", o)
 		}
 		got, others := entries()
@@ -197,11 +204,11 @@ func TestRoutesAndPolicies(t *testing.T) {
 				t.Errorf("%T: %+v", o, list)
 			}
 		}
-		if set(o, s, "", metav1.NewTime(now.Add(time.Hour))) {
+		if set(o, s, "", programmed{}, metav1.NewTime(now.Add(time.Hour))) {
 			t.Errorf("%T: the same again changes something", o)
 		}
 		fewer := &graph.Status{Generation: 8, Parents: s.Parents[1:], Ancestors: s.Ancestors[1:]}
-		if !set(o, fewer, "", now) {
+		if !set(o, fewer, "", programmed{}, now) {
 			t.Errorf("%T: a parent that went away changes nothing", o)
 		}
 		if got, others := entries(); len(got) != 1 || got[0][0].ObservedGeneration != 8 || others != before {
