@@ -69,6 +69,9 @@ func Egress(e *policy.Egress) []Field {
 				to += " with " + d.TLS.ServerName
 			}
 		}
+		if d.Refused {
+			to += ", refused as long as its Secrets aren't there"
+		}
 		f.add(d.Name, to)
 	}
 	return *f

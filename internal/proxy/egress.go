@@ -148,8 +148,8 @@ func (n *lane) leave(x *l7http.Exchange, c call) (*l7http.Failure, *exit) {
 	x.Cluster = e.cluster
 	if tunnel {
 		x.Vet = n.vet(t, c.port)
-		n.tunnels(x, &c)
 	}
+	n.tunnels(x, &c)
 	return nil, e
 }
 
@@ -161,7 +161,7 @@ type outing struct {
 
 // tunnels remembers what the exchange may become, for another policy to end.
 func (n *lane) tunnels(x *l7http.Exchange, c *call) {
-	if x.Request.Method != h1.CONNECT {
+	if x.Request.Method != h1.CONNECT && len(x.Request.Upgrade) == 0 {
 		return
 	}
 	o := &outing{call: *c}

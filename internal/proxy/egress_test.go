@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -325,6 +326,24 @@ func TestEgressOriginates(t *testing.T) {
 					}
 				}
 			}
+		}
+		var clear http.Protocols
+		clear.SetUnencryptedHTTP2(true)
+		for host, want := range map[string]string{"one.example": "one was asked for one.example", "two.example": "HTTP/2.0 for two.example"} {
+			client := &http.Client{Transport: &http.Transport{Protocols: &clear, DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return w.dial(t, p, "203.0.113.99:80"), nil
+			}}}
+			for range 3 {
+				resp, err := client.Get("http://" + host + "/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(resp.Body)
+				if err != nil || resp.ProtoMajor != 2 || string(b) != want {
+					t.Errorf("%s, by HTTP/2: got %q, %v, want %q", host, b, err, want)
+				}
+			}
+			client.CloseIdleConnections()
 		}
 		settled(t, p)
 		if m := p.metrics(t); !strings.Contains(m, `service="external/partners",peer="",tls="tls"`) {

@@ -226,7 +226,7 @@ func (l *leaver) Route(x *l7http.Exchange) *l7http.Failure {
 		return l7http.NotAProxy
 	}
 	n := l.lane
-	if e := l.exit; e != nil && e.table == n.egress() && n.loop.Now() < e.until && bytes.Equal(l.last, x.Request.Authority) {
+	if e := l.exit; e != nil && len(x.Request.Upgrade) == 0 && e.table == n.egress() && n.loop.Now() < e.until && bytes.Equal(l.last, x.Request.Authority) {
 		e.counted.Add(1)
 		x.Cluster = e.cluster
 		return nil
