@@ -24,6 +24,7 @@ type runFlags struct {
 	services       []string
 	ports          []string
 	protocols      []string
+	headers        []string
 	labels         []string
 	name           string
 	serviceAccount string
@@ -65,6 +66,7 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 		Example: `  tulle run --service cart --port 8080 -- ./cart --listen :8080
   tulle run --service web --port 80:3000 -- npm start
   tulle run --service db --port 5432 --app-protocol tcp -- postgres -D data
+  tulle run --service mail --port 25 --proxy-protocol v2 -- ./mail    # it sees who calls
   tulle run --service api --port 8080 --service metrics --port 9090 -- ./api
   tulle run -- curl http://cart:8080/      # a client: serves nothing
   tulle run -- bash                        # look around from inside the mesh`,
@@ -105,6 +107,7 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 	flags.StringArrayVarP(&f.services, "service", "s", nil, "service that the program serves, `NAME` or NAME.NAMESPACE; may be repeated")
 	flags.StringArrayVarP(&f.ports, "port", "p", nil, "`PORT` of the service, or SERVICE-PORT:PROGRAM-PORT; may be repeated")
 	flags.StringArrayVar(&f.protocols, "app-protocol", nil, "`PROTOCOL` of the ports: http, http2 (kubernetes.io/h2c), grpc or tcp; left out, the first bytes tell; for all ports, or one for each")
+	flags.StringArrayVar(&f.headers, "proxy-protocol", nil, "`VERSION` of the PROXY header with which each connection to the program begins, v1 or v2, or none: the program sees who calls; the ports carry TCP then; for all ports, or one for each")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label `KEY=VALUE` of the workload; may be repeated")
 	flags.StringVar(&f.name, "name", "", "`NAME` of the workload (default: the service's or the program's, with a number when it is taken)")
 	flags.StringVar(&f.serviceAccount, "service-account", "", "last part of its identity, a `NAME` (default: the service's name, else the workload's)")
@@ -117,8 +120,12 @@ couldn't do its part, 126 when the program can't be executed, 127 when there is 
 	_ = c.RegisterFlagCompletionFunc("service", a.completeServices)
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"auto", "netns", "explicit"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("app-protocol", cobra.FixedCompletions(run.Protocols, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("proxy-protocol", cobra.FixedCompletions(headerVersions, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
+
+// headerVersions are what --proxy-protocol may be.
+var headerVersions = []string{"v1", "v2", "none"}
 
 func (a *app) run(ctx context.Context, f runFlags, args []string) (int, error) {
 	c, err := a.runConfig(f, args)
@@ -140,7 +147,7 @@ func (a *app) run(ctx context.Context, f runFlags, args []string) (int, error) {
 
 // runConfig turns flags into a configuration. Its errors are of usage.
 func (a *app) runConfig(f runFlags, args []string) (*run.Config, error) {
-	ports, err := parsePorts(f.services, f.ports, f.protocols)
+	ports, err := parsePorts(f.services, f.ports, f.protocols, f.headers)
 	if err != nil {
 		return nil, err
 	}
@@ -213,8 +220,10 @@ func (a *app) proxyTarget(dir string) string {
 
 // parsePorts pairs --service, --port and --app-protocol: one service has all
 // the ports, several have one each.
-func parsePorts(services, ports, protocols []string) ([]run.Port, error) {
+func parsePorts(services, ports, protocols, headers []string) ([]run.Port, error) {
 	switch {
+	case len(services) == 0 && len(headers) > 0:
+		return nil, couldNot("say which with --service", "--proxy-protocol %s: of which service's ports?", headers[0])
 	case len(services) == 0 && len(ports) > 0:
 		return nil, couldNot("say which with --service", "--port %s: of which service?", ports[0])
 	case len(services) == 0:
@@ -225,6 +234,11 @@ func parsePorts(services, ports, protocols []string) ([]run.Port, error) {
 	for _, p := range protocols {
 		if !slices.Contains(run.Protocols, p) {
 			return nil, couldNot("", "--app-protocol %q: want %s", p, strings.Join(run.Protocols, ", "))
+		}
+	}
+	for _, h := range headers {
+		if !slices.Contains(headerVersions, h) {
+			return nil, couldNot("", "--proxy-protocol %q: want %s", h, strings.Join(headerVersions, ", "))
 		}
 	}
 	var all []run.Port
@@ -239,18 +253,35 @@ func parsePorts(services, ports, protocols []string) ([]run.Port, error) {
 				return nil, err
 			}
 		}
+		p.Protocol, p.ProxyProtocol = nth(protocols, i), nth(headers, i)
 		switch {
-		case len(protocols) == 1:
-			p.Protocol = protocols[0]
-		case i < len(protocols):
-			p.Protocol = protocols[i]
+		case p.ProxyProtocol == "" || p.ProxyProtocol == "none":
+			p.ProxyProtocol = ""
+		case p.Protocol == "":
+			p.Protocol = "tcp"
+		case p.Protocol != "tcp":
+			return nil, couldNot("leave --app-protocol out, or say tcp", "--proxy-protocol %s with --app-protocol %s: a connection that carries requests is of many callers", p.ProxyProtocol, p.Protocol)
 		}
 		all = append(all, p)
+	}
+	if len(headers) > 1 && len(headers) != len(all) {
+		return nil, couldNot("give one for all ports, or one for each", "%d ports and %d times --proxy-protocol", len(all), len(headers))
 	}
 	if len(protocols) > 1 && len(protocols) != len(all) {
 		return nil, couldNot("give one for all ports, or one for each", "%d ports and %d times --app-protocol", len(all), len(protocols))
 	}
 	return all, nil
+}
+
+// nth is what a flag that is given once for all ports, or for each, says of one.
+func nth(values []string, i int) string {
+	switch {
+	case len(values) == 1:
+		return values[0]
+	case i < len(values):
+		return values[i]
+	}
+	return ""
 }
 
 // parsePort reads "8080" or "80:8080".

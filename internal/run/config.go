@@ -38,6 +38,9 @@ type Port struct {
 	Port, App uint16
 	// Protocol is one of Protocols, or "" for what the Service says.
 	Protocol string
+	// ProxyProtocol is "v1" or "v2", the PROXY header with which each connection to
+	// the program begins, or "" for none. Protocol is "tcp" then.
+	ProxyProtocol string
 }
 
 // Config is one program to run.

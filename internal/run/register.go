@@ -50,7 +50,7 @@ func (c *Config) services(ctx context.Context) error {
 				return fail("say which: --service "+p.Service+" --port PORT", "there is no service %q yet, so its port isn't known", p.Service)
 			}
 			for _, sp := range have.Spec.Ports {
-				all = append(all, Port{Service: p.Service, Port: uint16(sp.Port), App: target(sp), Protocol: p.Protocol})
+				all = append(all, Port{Service: p.Service, Port: uint16(sp.Port), App: target(sp), Protocol: p.Protocol, ProxyProtocol: p.ProxyProtocol})
 			}
 			continue
 		}
@@ -177,7 +177,7 @@ func (c *Config) workload(mode Mode, families []sockets.Family, outbound []v1alp
 		if err != nil {
 			return nil, err
 		}
-		w.Spec.Ports = append(w.Spec.Ports, v1alpha1.WorkloadPort{Service: p.Service, Port: int32(p.Port), AppPort: int32(p.App), MeshPort: int32(port), Protocol: workloadProtocol(p.Protocol)})
+		w.Spec.Ports = append(w.Spec.Ports, v1alpha1.WorkloadPort{Service: p.Service, Port: int32(p.Port), AppPort: int32(p.App), MeshPort: int32(port), Protocol: workloadProtocol(p.Protocol), ProxyProtocol: p.ProxyProtocol})
 	}
 	if mode == Namespace {
 		for _, f := range families {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/run/namespace"
 )
 
@@ -161,6 +162,25 @@ func TestFreePorts(t *testing.T) {
 	}
 	if _, err := free.take(netip.MustParseAddr("192.0.2.1")); err == nil {
 		t.Error("an address that isn't ours: want an error")
+	}
+}
+
+// TestProxyProtocol: the workload says of its port what header its program is sent,
+// and its validation takes that.
+func TestProxyProtocol(t *testing.T) {
+	c := &Config{Name: "mail", Namespace: "default", Address: netip.MustParseAddr("127.0.0.1"), ServiceAccount: "mail",
+		Ports: []Port{{Service: "mail", Port: 25, App: 2525, Protocol: "tcp", ProxyProtocol: "v2"}, {Service: "mail", Port: 80, App: 8080}}}
+	free := new(freePorts)
+	defer free.release()
+	w, err := c.workload(Explicit, nil, nil, "", free)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := w.Spec.Ports; len(p) != 2 || p[0].ProxyProtocol != "v2" || p[1].ProxyProtocol != "" {
+		t.Errorf("ports: %+v", p)
+	}
+	if issues := object.Validate(w); len(issues) > 0 {
+		t.Errorf("not valid: %v", issues)
 	}
 }
 
