@@ -80,22 +80,28 @@ func (t *Tokens) Create(ctx context.Context, root []byte, g Grant, ttl time.Dura
 	return token, expires, nil
 }
 
-// Redeem takes a token, once: of several who try at the same time one gets the
-// grant, the others ErrRefused. The grant is kept for the identity.
-func (t *Tokens) Redeem(ctx context.Context, text string) (Grant, error) {
+// Found is a token that was found and isn't used up yet.
+type Found struct {
+	Grant  Grant
+	tokens *Tokens
+	item   store.Item
+}
+
+// Find looks a token up: what it would grant, or ErrRefused.
+func (t *Tokens) Find(ctx context.Context, text string) (*Found, error) {
 	token, err := identity.ParseJoinToken(text)
 	if err != nil {
-		return Grant{}, err
+		return nil, err
 	}
 	var r record
 	it, err := t.Store.Get(ctx, tokensPrefix+token.ID)
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(it.Value, &r); err != nil {
-			return Grant{}, fmt.Errorf("the stored token can't be read: %w", err)
+			return nil, fmt.Errorf("the stored token can't be read: %w", err)
 		}
 	case !errors.Is(err, store.ErrNotFound):
-		return Grant{}, err
+		return nil, err
 	}
 	// Compared even when there is no such token, so that both take as long.
 	sum := token.SecretSum()
@@ -104,20 +110,34 @@ func (t *Tokens) Redeem(ctx context.Context, text string) (Grant, error) {
 		kept = make([]byte, sha256.Size)
 	}
 	if subtle.ConstantTimeCompare(sum[:], kept) != 1 || it.Key == "" || t.Now().After(r.Expires) {
-		return Grant{}, ErrRefused
+		return nil, ErrRefused
 	}
 	id, err := identity.Parse(r.Identity)
 	if err != nil {
-		return Grant{}, err
+		return nil, err
 	}
-	if _, err := t.Store.Delete(ctx, it.Key, it.Revision); err != nil {
+	return &Found{Grant{Identity: id, Services: r.Services}, t, it}, nil
+}
+
+// Use uses the token up: of several who try at the same time one succeeds, the
+// others get ErrRefused. The grant is kept for the identity.
+func (f *Found) Use(ctx context.Context) error {
+	if _, err := f.tokens.Store.Delete(ctx, f.item.Key, f.item.Revision); err != nil {
 		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) {
-			return Grant{}, ErrRefused
+			return ErrRefused
 		}
+		return err
+	}
+	return f.tokens.keep(ctx, f.Grant)
+}
+
+// Redeem is Find and Use.
+func (t *Tokens) Redeem(ctx context.Context, text string) (Grant, error) {
+	f, err := t.Find(ctx, text)
+	if err != nil {
 		return Grant{}, err
 	}
-	g := Grant{Identity: id, Services: r.Services}
-	return g, t.keep(ctx, g)
+	return f.Grant, f.Use(ctx)
 }
 
 func grantKey(id identity.ID) string {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"tulle.dev/tulle/internal/ca/join"
 	"tulle.dev/tulle/internal/control/attest"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/view"
@@ -153,6 +154,25 @@ func TestForeignRoots(t *testing.T) {
 		eventually(t, "our own again", func() bool { return domains() == "mesh.local" })
 		if c, err := p.certify(t, func(*control.CertifyRequest) {}); err != nil || len(c.Bundle.Domains) != 1 {
 			t.Errorf("with a certificate: %v %v", c, err)
+		}
+	})
+}
+
+// A join token is good for another try where nothing could be issued for it.
+func TestTokenKeptWithoutCertificate(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		token, _, err := w.tokens.Create(t.Context(), w.ca.Roots()[0], join.Grant{Identity: id("cart")}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		away := errors.New("the signer is away")
+		for _, c := range []struct{ issue, want error }{{away, away}, {away, away}, {nil, nil}} {
+			if _, err := w.server.redeem(t.Context(), token.Reveal(), func(identity.ID) error { return c.issue }); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		}
+		if _, err := w.server.redeem(t.Context(), token.Reveal(), func(identity.ID) error { return nil }); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("a second certificate: %v", err)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func TestJoinsTakeTurns(t *testing.T) {
 		for range joiners {
 			text := token()
 			all.Go(func() {
-				if got, err := s.redeem(t.Context(), text); err != nil || got != id {
+				if got, err := s.redeem(t.Context(), text, func(identity.ID) error { return nil }); err != nil || got != id {
 					t.Errorf("it is %s, %v", got, err)
 				}
 			})
@@ -63,14 +63,14 @@ func TestJoinsTakeTurns(t *testing.T) {
 		late := token()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := s.redeem(ctx, late); status.Code(err) != codes.DeadlineExceeded {
+		if _, err := s.redeem(ctx, late, func(identity.ID) error { return nil }); status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("one whose time was over got %v", err)
 		}
 		all.Wait()
 		if most := slow.most.Load(); most != joinsAtOnce {
 			t.Errorf("%d at a time, want %d", most, joinsAtOnce)
 		}
-		if _, err := s.redeem(t.Context(), late); err != nil {
+		if _, err := s.redeem(t.Context(), late, func(identity.ID) error { return nil }); err != nil {
 			t.Errorf("its token is gone: %v", err)
 		}
 	})

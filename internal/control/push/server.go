@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
@@ -230,9 +231,12 @@ func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
 	switch {
 	case req.JoinToken != "":
 		how = "join token"
-		if id, err = s.redeem(caller, req.JoinToken); err != nil {
-			return nil, err
-		}
+		var chain [][]byte
+		id, err = s.redeem(caller, req.JoinToken, func(id identity.ID) (err error) {
+			chain, err = s.issue(csr.PublicKey, id, how)
+			return err
+		})
+		return s.certified(id, chain, err)
 	case req.KubernetesToken != "":
 		how = "service account token"
 		if s.config.Attestor == nil {
@@ -252,6 +256,20 @@ func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
 	case id.IsZero():
 		return nil, status.Error(codes.Unauthenticated, "nothing says who is asking: bring a join token, or a certificate of this mesh")
 	}
+	chain, err := s.issue(csr.PublicKey, id, how)
+	return s.certified(id, chain, err)
+}
+
+// certified is the answer to who got a certificate.
+func (s *Server) certified(id identity.ID, chain [][]byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: *s.bundle(s.snapshot.Load()), Identity: id.String()}), nil
+}
+
+// issue signs a certificate for who has proven to be id, how says by what.
+func (s *Server) issue(public crypto.PublicKey, id identity.ID, how string) ([][]byte, error) {
 	if denied(s.snapshot.Load(), id) {
 		return nil, status.Errorf(codes.PermissionDenied, "%s is denied: it is in the Mesh object's deniedIdentities", id)
 	}
@@ -262,7 +280,7 @@ func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
 	if snap := s.snapshot.Load(); snap != nil && snap.Settings.CertificateTTL > 0 {
 		ttl = snap.Settings.CertificateTTL
 	}
-	chain, err := s.config.CA.Issue(csr.PublicKey, id, ttl)
+	chain, err := s.config.CA.Issue(public, id, ttl)
 	if errors.Is(err, ca.ErrTooMany) {
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
@@ -271,11 +289,12 @@ func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
 	}
 	s.issued(id, chain[0])
 	s.config.Log.Debug("issued a certificate", "identity", id.String(), "by", how)
-	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: *s.bundle(s.snapshot.Load()), Identity: id.String()}), nil
+	return chain, nil
 }
 
-// redeem spends a join token, when it is its turn, and says whom it is for.
-func (s *Server) redeem(ctx context.Context, token string) (identity.ID, error) {
+// redeem spends a join token, when it is its turn and once something was issued
+// for it, and says whom it is for.
+func (s *Server) redeem(ctx context.Context, token string, issue func(identity.ID) error) (identity.ID, error) {
 	select {
 	case s.joins <- struct{}{}:
 		defer func() { <-s.joins }()
@@ -287,11 +306,20 @@ func (s *Server) redeem(ctx context.Context, token string) (identity.ID, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, certifyTime)
 	defer cancel()
-	grant, err := s.config.Tokens.Redeem(ctx, token)
+	found, err := s.config.Tokens.Find(ctx, token)
 	if err != nil {
 		return identity.ID{}, storeStatus(err, codes.PermissionDenied)
 	}
-	return grant.Identity, nil
+	// Only who has something for it pays: where nothing can be issued now the token
+	// is good for the next try.
+	id := found.Grant.Identity
+	if err := issue(id); err != nil {
+		return id, err
+	}
+	if err := found.Use(ctx); err != nil {
+		return id, storeStatus(err, codes.PermissionDenied)
+	}
+	return id, nil
 }
 
 // issued notes when an identity's newest certificate ends: a proxy that renews
