@@ -34,6 +34,7 @@ import (
 	"tulle.dev/tulle/internal/control/trust"
 	"tulle.dev/tulle/internal/dashboard"
 	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/mesh"
 )
 
 const (
@@ -246,9 +247,16 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	replica := rand.Text()[:12]
 	elector := elect.New(p.store, replica)
 	writer := status.New(objects, elector.Leader, log)
+	writer.Alone = len(c.config.Etcd.Endpoints) == 0
 	var pusher *push.Server
 	foreign := federation.New(federation.Config{Store: p.store, Log: log, Changed: func() { pusher.BundleChanged() }})
-	pusher = push.New(push.Config{CA: p.authority, Foreign: foreign.Bundles, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject})
+	attestor, closeAttestor, err := c.attestor(p.authority.TrustDomain())
+	if err != nil {
+		return err
+	}
+	defer closeAttestor()
+	pusher = push.New(push.Config{CA: p.authority, Attestor: attestor, Foreign: foreign.Bundles, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject,
+		Standing: func(n mesh.Name, s push.Standing) { writer.Stands(n, s.Taken, s.Away, s.Lacks) }})
 	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
 	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log})
 	changes.judge(issuers)
