@@ -71,7 +71,7 @@ Exit codes: 0 found, 1 no proxy knows the request, 2 couldn't ask.`,
 				answer, err = conn.Why(ctx, args[0])
 			}
 			if client.IsNotFound(err) {
-				return wrong("proxies keep the last few hundred only; `tulle why --last` lists them", "no proxy knows a request %q", args[0])
+				return wrong("a proxy keeps the last few hundred, and none when it has ended, as those of short commands have; `tulle why --last` lists them", "no proxy knows a request %q", args[0])
 			}
 			if err != nil {
 				return advise(err)

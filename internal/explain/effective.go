@@ -35,7 +35,7 @@ func ServicePolicies(s *mesh.Snapshot, n mesh.Name) []Effective {
 		out = append(out, Effective{At: at,
 			Request:  sourced(Request(svc.Request[p.Port]), sources, ""),
 			Upstream: sourced(Upstream(svc.Upstream[p.Port]), sources, ""),
-			Inbound:  sourced(append(portGuard(svc, p.Port), Inbound(svc.Inbound[p.Port])...), sources, ""),
+			Inbound:  sourced(append(mutualTLS(svc, p.Port), Inbound(svc.Inbound[p.Port])...), sources, ""),
 		})
 		specs := []route.Spec{svc.Routes[p.Port]}
 		for _, ns := range sortedKeys(svc.Consumers) {
@@ -88,7 +88,7 @@ func rulePolicies(at string, spec *route.Spec, sources []mesh.FieldSource, prefi
 			if r.Policy == nil || !strings.HasPrefix(r.Name, prefix) || slices.ContainsFunc(out, func(e Effective) bool { return e.Rule == r.Name }) {
 				continue
 			}
-			out = append(out, Effective{At: at, Rule: r.Name, Request: sourced(append(guardFields(r.Policy.Guard), Request(r.Policy)...), sources, r.Name)})
+			out = append(out, Effective{At: at, Rule: r.Name, Request: sourced(Request(r.Policy), sources, r.Name)})
 		}
 	}
 	return out

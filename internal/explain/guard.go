@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tulle.dev/tulle/internal/access"
+	"tulle.dev/tulle/internal/mesh"
 	"tulle.dev/tulle/internal/policy"
 )
 
@@ -29,10 +30,17 @@ func guard(f *fields, g *policy.Guard) {
 		f.add("jwt.issuers", join(issuers))
 	}
 	if a := g.Access; a != nil {
-		f.add("access.default", a.Default.String())
-		for i := range a.Rules {
-			*f.added("access.rules["+strconv.Itoa(i)+"]", access.Describe(&a.Rules[i])) = a.Rules[i].Name
+		// In the order in which they are asked.
+		at := 0
+		for _, action := range []access.Action{access.Deny, access.Allow} {
+			for i := range a.Rules {
+				if r := &a.Rules[i]; r.Action == action {
+					*f.added("access.rules["+strconv.Itoa(at)+"]", access.Describe(r)) = r.Name
+					at++
+				}
+			}
 		}
+		*f.added("access.default", a.Default.String()) = "what no rule decides"
 	}
 	if e := g.External; e != nil {
 		how := "HTTP " + e.Path
@@ -75,4 +83,12 @@ func Egress(e *policy.Egress) []Field {
 		f.add(d.Name, to)
 	}
 	return *f
+}
+
+// mutualTLS is what a policy says of a port; nothing where none does.
+func mutualTLS(s *mesh.Service, port uint16) []Field {
+	if m := s.MutualTLS[port]; m != 0 {
+		return []Field{{Name: "mutualTLS", Value: MutualTLS(m)}}
+	}
+	return nil
 }

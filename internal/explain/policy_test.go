@@ -78,8 +78,8 @@ limits[0]: 10 per 1s, burst 20, for all requests, each header x-user and caller 
 		}}), `
 jwt.required: true
 jwt.issuers: https://a for shop, https://b (no keys yet: nobody's token is valid)
-access.default: deny
 access.rules[0]: allow from web.default: GET (accesspolicy/default/cart#0)
+access.default: deny (what no rule decides)
 external: asks auth.default:80 (HTTP /check), within 1s, refused without an answer
 `},
 		"egress": {Egress(&policy.Egress{Destinations: []policy.EgressDestination{{Name: "bank", Hosts: []string{"api.bank.example"}, Networks: []string{"10.0.0.0/8"}, Ports: []uint16{443}, TLS: &policy.EgressTLS{ServerName: "bank"}}}}), `

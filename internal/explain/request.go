@@ -403,7 +403,7 @@ func (a *asker) backend(key string, share float64) Backend {
 		return out
 	}
 	out.Upstream = sourced(Upstream(svc.Upstream[k.Port]), svc.Sources[k.Port], "")
-	out.Inbound = sourced(append(portGuard(svc, k.Port), Inbound(svc.Inbound[k.Port])...), svc.Sources[k.Port], "")
+	out.Inbound = sourced(append(mutualTLS(svc, k.Port), Inbound(svc.Inbound[k.Port])...), svc.Sources[k.Port], "")
 	if set := a.snapshot.Endpoints[k]; set != nil {
 		for i := range set.Endpoints {
 			e := &set.Endpoints[i]
