@@ -135,6 +135,20 @@ func TestUnixSocket(t *testing.T) {
 			t.Errorf("%s: %d %q, want %q in it", path, code, body, want)
 		}
 	}
+	request, err := http.NewRequest("GET", "http://proxy/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0, text/plain;q=0.5")
+	response, err := c.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if media := response.Header.Get("Content-Type"); err != nil || media != "application/openmetrics-text; version=1.0.0; charset=utf-8" || !strings.HasSuffix(string(open), "\n# EOF\n") {
+		t.Errorf("metrics as OpenMetrics: %s %q, %v", media, open, err)
+	}
 	unready = errors.New("draining")
 	if code, body := get(t, c, "http://proxy/ready"); code != 503 || !strings.Contains(body, "draining") {
 		t.Errorf("not ready: %d %q", code, body)

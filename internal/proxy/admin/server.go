@@ -360,7 +360,7 @@ func (s *Server) answer(r *h1.Request) answer {
 		}
 		return verdict("alive", err)
 	case "/metrics":
-		return s.metrics()
+		return s.metrics(r)
 	case "/dump":
 		return s.json(s.dump())
 	case "/connections":
@@ -396,10 +396,4 @@ func (s *Server) ready() error {
 		return s.config.Ready()
 	}
 	return nil
-}
-
-func (s *Server) metrics() answer {
-	var b strings.Builder
-	s.config.Meter.WriteText(&b) // a Builder doesn't fail
-	return answer{status: 200, media: meter.ContentType, body: []byte(b.String())}
 }

@@ -112,3 +112,11 @@ func (r *Registry) WriteText(w io.Writer) error {
 	_, err := w.Write(out.b)
 	return err
 }
+
+// WriteOpenMetrics writes the same as OpenMetrics 1.0.
+func (r *Registry) WriteOpenMetrics(w io.Writer) error {
+	out := &Writer{open: true}
+	r.write(out)
+	_, err := w.Write(append(out.b, "# EOF\n"...))
+	return err
+}

@@ -148,7 +148,7 @@ func (r *Registry) writeRoutes(w *Writer) {
 		for i, n := range t.buckets {
 			cumulative += n
 			if i%2 == 0 || i == bounds {
-				w.count("_bucket", cumulative, t.pairs("le", boundLabels[i]))
+				w.count("_bucket", cumulative, t.pairs("le", w.bound(i)))
 			}
 		}
 		w.head("_sum", t.pairs())

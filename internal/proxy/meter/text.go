@@ -11,10 +11,12 @@ import (
 // ContentType is the media type of what WriteText writes.
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
-// Writer builds Prometheus text. Family comes first, then its samples.
+// Writer builds Prometheus text, or OpenMetrics. Family comes first, then its
+// samples. A counter's name ends in "_total".
 type Writer struct {
 	b    []byte
 	name string
+	open bool // it is OpenMetrics
 }
 
 // Kind is a metric's type as Prometheus names it.
@@ -30,6 +32,10 @@ const (
 // Family begins a metric.
 func (w *Writer) Family(name string, kind Kind, help string) {
 	w.name = name
+	if w.open {
+		w.openFamily(name, kind, help)
+		return
+	}
 	w.b = append(w.b, "# HELP "...)
 	w.b = append(w.b, name...)
 	w.b = append(w.b, ' ')
@@ -227,7 +233,7 @@ func (r *Registry) writeTraffic(w *Writer, totals []*total) {
 		var cumulative uint64
 		for i, b := range t.buckets {
 			cumulative += b
-			w.count("_bucket", cumulative, t.pairs("le", boundLabels[i]))
+			w.count("_bucket", cumulative, t.pairs("le", w.bound(i)))
 		}
 		w.head("_sum", t.pairs())
 		w.b = strconv.AppendFloat(w.b, float64(t.sum)/1e9, 'g', -1, 64)
