@@ -444,3 +444,77 @@ func TestEgressWithdrawn(t *testing.T) {
 		settled(t, p)
 	})
 }
+
+// helloOf is the record of a ClientHello that asks for a name.
+func helloOf(t testing.TB, sni string) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	go tls.Client(client, &tls.Config{ServerName: sni, InsecureSkipVerify: true}).Handshake()
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(server, head); err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, int(head[3])<<8|int(head[4]))
+	if _, err := io.ReadFull(server, body); err != nil {
+		t.Fatal(err)
+	}
+	return append(head, body...)
+}
+
+// fragmented is a record's content in records of n bytes each (RFC 8446, 5.1).
+func fragmented(record []byte, n int) (out []byte) {
+	for body := record[5:]; len(body) > 0; {
+		k := min(n, len(body))
+		out = append(append(out, 22, 3, 1, byte(k>>8), byte(k)), body[:k]...)
+		body = body[k:]
+	}
+	return out
+}
+
+// TestEgressHelloTricks: however a ClientHello comes, it is the name in it that
+// counts, and one that can't be read has none.
+func TestEgressHelloTricks(t *testing.T) {
+	good, evil := helloOf(t, "api.example"), helloOf(t, "evil.example")
+	twice := slices.Clone(evil)
+	if i := strings.Index(string(twice), "evil.example"); i > 0 {
+		copy(twice[i:], "evil.exampl\x00") // no name that a server takes
+	}
+	long := slices.Clone(good)
+	long[6], long[7] = 1, 0 // says that 64 KiB follow
+	ca := newWeb(t)
+	w := outsideWorld(t, ca.secure(t, &tls.Config{}, greets("api"), "api.example"), ca.secure(t, &tls.Config{}, greets("evil"), "evil.example"))
+	p := w.start(t, outsidePolicy(), 1)
+	for _, test := range []struct {
+		name string
+		send []byte
+		pass bool
+	}{
+		{"in one record", good, true},
+		{"in many records", fragmented(good, 7), true},
+		{"evil in one record", evil, false},
+		{"evil in many records", fragmented(evil, 7), false},
+		{"evil behind an empty record", append([]byte{22, 3, 1, 0, 0}, evil...), false},
+		{"evil behind an alert", append([]byte{21, 3, 1, 0, 2, 1, 0}, evil...), false},
+		{"a name with a zero byte", twice, false},
+		{"longer than is read", append(long, make([]byte, 32<<10)...), false},
+		{"a good one behind an evil one", append(slices.Clone(evil), good...), false},
+	} {
+		for _, piece := range []int{len(test.send), 100} {
+			c := w.dial(t, p, evilAddr+":443")
+			for b := test.send; len(b) > 0; b = b[min(piece, len(b)):] {
+				if _, err := c.Write(b[:min(piece, len(b))]); err != nil {
+					break // it was refused before the end
+				}
+			}
+			b := make([]byte, 6)
+			n, _ := io.ReadFull(c, b)
+			if passed := n == 6 && b[0] == 22 && b[5] == 2; passed != test.pass || len(w.reached()) > 0 != test.pass { // a ServerHello
+				t.Errorf("%s, %d bytes at a time: got %v, reached %v", test.name, piece, b[:n], w.reached())
+			}
+			c.Close()
+		}
+	}
+	settled(t, p)
+}
