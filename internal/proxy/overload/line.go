@@ -113,6 +113,11 @@ func (l *Line) Join(level uint8, now time.Duration, w Waiter) *Ticket {
 	*t = Ticket{next: head, prev: head.prev, owner: w, level: level, since: now}
 	t.prev.next, head.prev = t, t
 	l.waiting.Add(1)
+	if l.gate.inflight.Load() < l.gate.limit.Load() {
+		// Somebody on another loop has left since it tried to enter, and saw nobody
+		// waiting. Where it is the level that has no room this is in vain.
+		l.wake()
+	}
 	return t
 }
 

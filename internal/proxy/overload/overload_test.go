@@ -377,3 +377,30 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// The last one that was let in leaves, on another loop, between a request's attempt
+// to enter and its joining the line: it must not wait for somebody to leave.
+func TestNobodyLeftToWake(t *testing.T) {
+	g := New(&policy.Overload{Min: 1, Max: 1, Tolerance: 200, Queue: time.Second}, 0)
+	woken := 0
+	other, line := g.NewLine(0, func() {}), g.NewLine(0, func() { woken++ })
+	if !other.Enter(5, 0) || line.Enter(5, 0) {
+		t.Fatal("want one let in, and not the other")
+	}
+	other.Done(5, 0, 0, true)
+	w := &waits{}
+	if line.Join(5, 0, w) == nil || woken != 1 {
+		t.Fatalf("woken %d times, want once: there is room", woken)
+	}
+	if line.Serve(0); !w.in {
+		t.Error("not let in")
+	}
+	if line.Join(5, 0, &waits{}) == nil || woken != 1 {
+		t.Errorf("woken %d times, want once: there is no room", woken)
+	}
+}
+
+type waits struct{ in bool }
+
+func (w *waits) Admitted()   { w.in = true }
+func (w *waits) TurnedAway() {}
