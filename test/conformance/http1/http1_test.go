@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -145,6 +146,13 @@ func checkRequest(t *testing.T, o *origin, addr string, v vector, hops int) erro
 			return err
 		}
 	}
+	if hops > 1 { // the program is told who calls, once and by its own proxy
+		const who = "tulle-client-identity: "
+		if strings.Count(strings.ToLower(m.head), who) != 1 || m.field(who[:len(who)-2]) != "spiffe://mesh.local/ns/default/sa/web" {
+			return fmt.Errorf("who calls isn't told in %q", m.head)
+		}
+		m.head = dropLine(m.head, who)
+	}
 	if strings.Contains(v.head, "\r\nHost: \r\n") {
 		if m.field("Host") == "" {
 			return fmt.Errorf("forwarded without a host: %q", m.head)
@@ -195,6 +203,8 @@ func TestResponses(t *testing.T) {
 		}
 	}
 }
+
+var storyID = regexp.MustCompile("^[0-9a-f]{16}$")
 
 // checkResponse; loose is for a way over HTTP/2, which knows no reason phrases
 // and no case of names where the proxies don't tell each other.
@@ -253,6 +263,12 @@ func checkResponse(t *testing.T, o *origin, addr string, v vector, loose bool) e
 	got := dropLine(answer.head, "Date: ")
 	for _, version := range []string{"1.0", "1.1", "2"} {
 		got = dropLine(got, "Via: "+version+" tulle")
+	}
+	// The story of a failure can be asked for, and of an answer that was slow.
+	if id := answer.field("tulle-id"); storyID.MatchString(id) {
+		got = dropLine(got, "tulle-id: ")
+	} else if answer.status() >= 500 {
+		return fmt.Errorf("no id in %q", answer.head)
 	}
 	want = dropLine(want, "Date: ")
 	if strings.HasPrefix(v.asked, "minor=0") && strings.Contains(fields, "keep-alive") == false {
