@@ -131,6 +131,9 @@ func TestRuleInWords(t *testing.T) {
 		{`{"matches":[{"method":"POST","path":{"type":"Exact","value":"/buy"},"headers":[{"name":"beta","value":"yes"}]}]}`, "POST /buy beta: yes"},
 		{`{"matches":[{"method":"GET"},{"method":"HEAD"}]}`, "GET or HEAD"},
 		{`{"matches":[{"method":"GET"},{}]}`, ""},
+		{`{"matches":[{"path":{"type":"RegularExpression","value":"/v[0-9]/.*"}}]}`, "~ /v[0-9]/.*"},
+		{`{"matches":[{"queryParams":[{"name":"v","value":"2"}],"headers":[{"type":"RegularExpression","name":"ua","value":"x.*"}]}]}`, "?v=2 ua ~ x.*"},
+		{`{"matches":[{"method":{"type":"Exact","service":"shop.Cart"}},{"method":{"type":"RegularExpression","method":"A.*"}}]}`, "shop.Cart/… or ~ .*/A.*"},
 	}
 	for _, test := range tests {
 		var r rule

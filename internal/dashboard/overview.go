@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -68,8 +69,8 @@ type split struct {
 
 // The kinds the pages read, by their URLs.
 var (
-	kindService   = client.Resource{Version: "v1", Plural: "services", Namespaced: true}
-	kindHTTPRoute = client.Resource{Group: "gateway.networking.k8s.io", Version: "v1", Plural: "httproutes", Namespaced: true}
+	kindService = client.Resource{Version: "v1", Plural: "services", Namespaced: true}
+	routeKinds  = []string{"grpcroute", "httproute", "tcproute", "tlsroute"}
 )
 
 func (d *Dashboard) overviewJSON(ctx context.Context) []byte {
@@ -156,7 +157,7 @@ func (d *Dashboard) checked(ctx context.Context) (*verdict, error) {
 	return v, nil
 }
 
-// object is the part of a Service or HTTPRoute that is shown.
+// object is the part of a Service or route that is shown.
 type object struct {
 	Metadata struct {
 		Name      string `json:"name"`
@@ -170,6 +171,7 @@ type object struct {
 		} `json:"ports"`
 		ClusterIPs []string    `json:"clusterIPs"`
 		ParentRefs []reference `json:"parentRefs"`
+		Hostnames  []string    `json:"hostnames"`
 		Rules      []rule      `json:"rules"`
 	} `json:"spec"`
 }
@@ -197,13 +199,47 @@ type rule struct {
 			Type  string `json:"type"`
 			Value string `json:"value"`
 		} `json:"path"`
-		Method  *string `json:"method"`
-		Headers []struct {
-			Name  string `json:"name"`
-			Value string `json:"value"`
-		} `json:"headers"`
+		Method  method       `json:"method"`
+		Headers []fieldMatch `json:"headers"`
+		Query   []fieldMatch `json:"queryParams"`
 	} `json:"matches"`
 	BackendRefs []reference `json:"backendRefs"`
+}
+
+type fieldMatch struct {
+	Type  string `json:"type"`
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// words puts is between name and value, and marks an expression as one.
+func (f fieldMatch) words(is string) string {
+	if f.Type == "RegularExpression" {
+		return f.Name + " ~ " + f.Value
+	}
+	return f.Name + is + f.Value
+}
+
+// method is an HTTPRoute's method, "GET", or a GRPCRoute's, "shop.Cart/Add".
+type method string
+
+func (m *method) UnmarshalJSON(data []byte) error {
+	if data[0] != '{' {
+		return json.Unmarshal(data, (*string)(m))
+	}
+	var grpc struct{ Type, Service, Method string }
+	if err := json.Unmarshal(data, &grpc); err != nil {
+		return err
+	}
+	all := "…"
+	if grpc.Type == "RegularExpression" {
+		all = ".*"
+	}
+	*m = method(cmp.Or(grpc.Service, all) + "/" + cmp.Or(grpc.Method, all))
+	if grpc.Type == "RegularExpression" {
+		*m = "~ " + *m
+	}
+	return nil
 }
 
 // words says what a rule matches; "" when it is every request.
@@ -211,18 +247,25 @@ func (r rule) words() string {
 	var any []string
 	for _, m := range r.Matches {
 		var all []string
-		if m.Method != nil {
-			all = append(all, *m.Method)
+		if m.Method != "" {
+			all = append(all, string(m.Method))
 		}
 		if m.Path != nil && (m.Path.Type == "Exact" || m.Path.Value != "/") {
 			value := m.Path.Value
-			if m.Path.Type != "Exact" {
+			switch m.Path.Type {
+			case "Exact":
+			case "RegularExpression":
+				value = "~ " + value
+			default:
 				value = strings.TrimSuffix(value, "/") + "/…"
 			}
 			all = append(all, value)
 		}
+		for _, q := range m.Query {
+			all = append(all, "?"+q.words("="))
+		}
 		for _, h := range m.Headers {
-			all = append(all, h.Name+": "+h.Value)
+			all = append(all, h.words(": "))
 		}
 		if len(all) == 0 {
 			return ""
@@ -320,32 +363,46 @@ func (s *service) count(e *client.Endpoints) {
 // splits lists the backends of every route, by "Service/NAME.NAMESPACE" or
 // "Gateway/NAME.NAMESPACE" of its parents.
 func (d *Dashboard) splits(ctx context.Context) (map[string][]split, error) {
-	routes, err := d.objects(ctx, kindHTTPRoute)
-	if err != nil {
-		return nil, err
-	}
 	out := make(map[string][]split)
-	for _, route := range routes {
-		namespace := route.Metadata.Namespace
-		for _, parent := range route.Spec.ParentRefs {
-			kind := "Gateway"
-			if parent.Kind != nil {
-				kind = *parent.Kind
-			}
-			key := kind + "/" + parent.key(namespace)
-			for i, rule := range route.Spec.Rules {
-				for _, backend := range rule.BackendRefs {
-					weight := int32(1)
-					if backend.Weight != nil {
-						weight = *backend.Weight
-					}
-					out[key] = append(out[key], split{
-						Route: "httproute/" + namespace + "/" + route.Metadata.Name, Rule: i, Match: rule.words(),
-						To: backend.key(namespace), Weight: weight,
-					})
-				}
-			}
+	for _, kind := range routeKinds {
+		routes, err := d.objects(ctx, client.Resource{Group: "gateway.networking.k8s.io", Version: "v1", Plural: kind + "s", Namespaced: true})
+		if err != nil {
+			return nil, err
+		}
+		for _, route := range routes {
+			route.splits(kind, out)
 		}
 	}
 	return out, nil
+}
+
+// splits adds the backends of a route.
+func (o *object) splits(kind string, out map[string][]split) {
+	namespace := o.Metadata.Namespace
+	for _, parent := range o.Spec.ParentRefs {
+		of := "Gateway"
+		if parent.Kind != nil {
+			of = *parent.Kind
+		}
+		key := of + "/" + parent.key(namespace)
+		for i, rule := range o.Spec.Rules {
+			match := rule.words()
+			switch kind {
+			case "tcproute":
+				match = "every connection"
+			case "tlsroute":
+				match = "connections for " + cmp.Or(strings.Join(o.Spec.Hostnames, ", "), "any name")
+			}
+			for _, backend := range rule.BackendRefs {
+				weight := int32(1)
+				if backend.Weight != nil {
+					weight = *backend.Weight
+				}
+				out[key] = append(out[key], split{
+					Route: kind + "/" + namespace + "/" + o.Metadata.Name, Rule: i, Match: match,
+					To: backend.key(namespace), Weight: weight,
+				})
+			}
+		}
+	}
 }
