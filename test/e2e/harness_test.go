@@ -70,6 +70,8 @@ type mesh struct {
 	t   *testing.T
 	dir string
 	env []string
+	// flags are more flags of the control plane.
+	flags []string
 	// control is the control plane's process.
 	control *process
 	// started is every process, in the order of their start.
@@ -79,11 +81,17 @@ type mesh struct {
 // newMesh starts a control plane, and nothing else.
 func newMesh(t *testing.T, objects ...string) *mesh {
 	t.Helper()
+	return newMeshWith(t, nil, objects...)
+}
+
+// newMeshWith is newMesh with more flags for the control plane.
+func newMeshWith(t *testing.T, flags []string, objects ...string) *mesh {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "mesh") // short: Unix sockets are in it
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mesh{t: t, dir: dir, env: append(os.Environ(), "TULLE_DATA_DIR="+dir, "NO_COLOR=1")}
+	m := &mesh{t: t, dir: dir, flags: flags, env: append(os.Environ(), "TULLE_DATA_DIR="+dir, "NO_COLOR=1")}
 	t.Cleanup(func() {
 		m.stop()
 		if t.Failed() {
@@ -116,7 +124,7 @@ func (m *mesh) write(objects string) string {
 
 func (m *mesh) startControl() {
 	m.t.Helper()
-	m.control = m.start(controlPlane, filepath.Join(bin, "tulle"), "control-plane", "--listen", "127.0.0.1:0", "--dashboard", "127.0.0.1:0")
+	m.control = m.start(controlPlane, filepath.Join(bin, "tulle"), append([]string{"control-plane", "--listen", "127.0.0.1:0", "--dashboard", "127.0.0.1:0"}, m.flags...)...)
 	m.control.await("control plane ready")
 }
 
