@@ -231,7 +231,7 @@ type accessPart struct {
 
 // maxAccessRules bounds the rules for one target: those of all levels fit in a
 // view. What is over denies everything, for a Deny may be among it.
-const maxAccessRules = access.MaxRules / 8
+const maxAccessRules = access.MaxRules / 4
 
 // tooMany stands in for the rules of a target that has more than it may.
 var tooMany = accessPart{accessRules: &accessRules{}, rules: []access.Rule{{Name: "accesspolicy/too-many-rules", Action: access.Deny}}}
