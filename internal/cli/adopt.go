@@ -20,6 +20,8 @@ func (a *app) adoptCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "adopt",
 		Short: "Bring services to mutual TLS and access rules, one by one",
+		Example: `  tulle adopt status
+  tulle adopt strict cart`,
 	}
 	c.AddCommand(a.adoptStatus(), a.adoptStrict())
 	return c

@@ -17,6 +17,9 @@ func (a *app) authCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "auth",
 		Short: "Who may call what: ask, test, and write the policy",
+		Example: `  tulle auth can-i --from web --to payment POST /charge
+  tulle auth generate --for payment > payment-access.yaml
+  tulle auth test access-cases.yaml -f payment-access.yaml -f services.yaml`,
 	}
 	c.AddCommand(a.authCanI(), a.authTest(), a.authGenerate())
 	return c
@@ -98,6 +101,7 @@ Exit codes: 0 yes, 1 no, 2 couldn't ask.`,
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	_ = c.MarkFlagRequired("from")
 	_ = c.RegisterFlagCompletionFunc("to", a.completeServices)
+	_ = c.RegisterFlagCompletionFunc("from", a.completeCaller)
 	a.namespaceFlag(c)
 	completeFormats(c, formatJSON, formatYAML)
 	return c

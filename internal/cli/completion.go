@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -125,3 +126,31 @@ func contextFor(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 	}
 	return context.WithTimeout(ctx, completionTimeout)
 }
+
+// completeCaller completes --from with a workload or gateway, whatever else the
+// command line has.
+func (a *app) completeCaller(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.completeProxies(cmd, nil, prefix)
+}
+
+// completeStories completes the id of a request that went badly of late.
+func (a *app) completeStories(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	conn, err := a.connect()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := contextFor(cmd)
+	defer cancel()
+	answer, err := conn.WhyLast(ctx, "", lastListed)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var ids []string
+	for _, s := range answer.Stories {
+		ids = append(ids, fmt.Sprintf("%s\t%d %s %s", s.ID, s.Status, s.Method, s.Path))
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// lastListed is how many requests are offered.
+const lastListed = 20

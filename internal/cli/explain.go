@@ -15,6 +15,8 @@ func (a *app) explainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain",
 		Short: "What would become of a request, and why",
+		Example: `  tulle explain request --from web GET http://cart:8080/items
+  tulle explain request --from web POST http://cart/items -H 'x-user: 7' -o json`,
 	}
 	c.AddCommand(a.explainRequest())
 	return c
@@ -90,7 +92,7 @@ or there is no such proxy, 2 couldn't ask.`,
 	c.Flags().StringArrayVarP(&headers, "header", "H", nil, "`HEADER` of the request, 'NAME: VALUE'; may be repeated")
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	_ = c.MarkFlagRequired("from")
-	_ = c.RegisterFlagCompletionFunc("from", a.completeProxies)
+	_ = c.RegisterFlagCompletionFunc("from", a.completeCaller)
 	a.namespaceFlag(c)
 	completeFormats(c, formatWide, formatJSON, formatYAML)
 	return c

@@ -24,6 +24,8 @@ func (a *app) operatorCommand() *cobra.Command {
 		Long: `An Operator object says who may use the API over the network, by certificate, token
 or OpenID Connect, in which role (View, Edit, Admin) and for which namespaces. The user
 who runs the control plane needs none. "tulle get operators" lists them.`,
+		Example: `  tulle operator token alice --role Edit --for-namespace shop > alice.token
+  tulle get operators`,
 	}
 	c.AddCommand(a.operatorTokenCommand())
 	return c
@@ -155,6 +157,13 @@ func (a *app) auditCommand() *cobra.Command {
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	c.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "only of objects in this `NAMESPACE`")
 	_ = c.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
+	_ = c.RegisterFlagCompletionFunc("kind", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		for _, k := range object.Kinds() {
+			names = append(names, k.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
 	completeFormats(c, formatJSON, formatYAML)
 	return c
 }

@@ -51,6 +51,7 @@ Exit codes: 0 found, 1 no proxy knows the request, 2 couldn't ask.`,
 			}
 			return nil
 		},
+		ValidArgsFunction: a.completeStories,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
 				return err
