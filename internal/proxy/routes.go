@@ -104,6 +104,10 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 	if s := x.FrontScheme(); s != "" {
 		scheme, port = s, 0 // the client knows another port
 	}
+	drawn := -1
+	if x.Rule == rule { // it has waited for what was to be known of that backend
+		drawn = x.Backend
+	}
 	x.Rule, x.Backend, x.Timeout = rule, -1, rule.Timeout
 	if r.access != nil {
 		x.RouteAccess = r.access[rule.Index]
@@ -119,6 +123,9 @@ func (r *routes) route(x *l7http.Exchange, otherwise *dial.Cluster) *l7http.Fail
 		}
 	}
 	i := p.sticky(x, rule)
+	if i < 0 {
+		i = drawn
+	}
 	if i < 0 {
 		i = rule.Pick(r.lane.loop.Rand.Uint64())
 	}
