@@ -277,9 +277,14 @@ func decide(out *AccessAnswer, s *mesh.Snapshot, guard *policy.Guard, table *acc
 		out.Reason = "refused: the mesh trusts this identity no more (spec.deniedIdentities)"
 		return
 	}
+	foreign := !peer.ID.IsZero() && peer.ID.TrustDomain != s.Settings.TrustDomain
 	opaque := port.Protocol == mesh.TCP
 	if q != nil && guard.JWT != nil && guard.JWT.Required && q.Claims == nil && !opaque {
 		out.Reason = "denied: a token is required, and there is none (401)"
+		return
+	}
+	if table == nil && foreign { // and if the trust domain isn't federated, no rule helps
+		out.Reason = "denied: no rule allows it, and the caller is of another trust domain"
 		return
 	}
 	if table == nil {
