@@ -87,6 +87,17 @@ func newMesh(t *testing.T, objects ...string) *mesh {
 // newMeshWith is newMesh with more flags for the control plane.
 func newMeshWith(t *testing.T, flags []string, objects ...string) *mesh {
 	t.Helper()
+	m := bare(t, flags...)
+	m.startControl()
+	for _, o := range objects {
+		m.apply(o)
+	}
+	return m
+}
+
+// bare is a mesh whose control plane isn't started yet.
+func bare(t *testing.T, flags ...string) *mesh {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "mesh") // short: Unix sockets are in it
 	if err != nil {
 		t.Fatal(err)
@@ -99,10 +110,6 @@ func newMeshWith(t *testing.T, flags []string, objects ...string) *mesh {
 		}
 		os.RemoveAll(dir)
 	})
-	m.startControl()
-	for _, o := range objects {
-		m.apply(o)
-	}
 	return m
 }
 

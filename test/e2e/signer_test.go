@@ -104,24 +104,6 @@ func (h *token) serve(m *mesh) *process {
 	return p
 }
 
-// bare is a mesh without a control plane yet.
-func bare(t *testing.T, flags ...string) *mesh {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "mesh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mesh{t: t, dir: dir, flags: flags, env: append(os.Environ(), "TULLE_DATA_DIR="+dir, "NO_COLOR=1")}
-	t.Cleanup(func() {
-		m.stop()
-		if t.Failed() {
-			m.logs()
-		}
-		os.RemoveAll(dir)
-	})
-	return m
-}
-
 func (m *mesh) rootPin() string {
 	m.t.Helper()
 	var out struct {
