@@ -100,6 +100,7 @@ func (n *lane) kept(t *egress.Table, to string, port uint16, why string) bool {
 // Why calls may not leave.
 const (
 	notNamed   = "no destination of the egress policy is for it"
+	notKnown   = "the proxy's resolver doesn't know the name"
 	notThere   = "the name leads to addresses inside, and no network of the egress policy has them"
 	notReady   = "what its TLS needs isn't there: the policy's status says what"
 	notOverTwo = "CONNECT over HTTP/2 can't be looked into: use HTTP/1.1"
@@ -139,6 +140,8 @@ func (n *lane) leave(x *l7http.Exchange, c call) (*l7http.Failure, *exit) {
 	switch {
 	case !ok && x.Once(askName):
 		return l7http.Later, nil
+	case ok && e.unknown && t.Audit:
+		return n.keep(x, t, &c, notKnown), nil
 	case !ok || e.unknown:
 		return l7http.NoHost, nil
 	case e.cluster == nil:
@@ -246,7 +249,7 @@ func (n *lane) exit(t *egress.Table, j judged, port uint16, tunnel bool, resume 
 	}
 	var may []netip.Addr
 	for _, a := range addrs {
-		if egress.Public(a) || t.Address(netip.AddrPortFrom(a, port)) != nil {
+		if t.Allow || egress.Public(a) || t.Address(netip.AddrPortFrom(a, port)) != nil {
 			may = append(may, a)
 		}
 	}

@@ -360,7 +360,8 @@ func TestEgressAudit(t *testing.T) {
 	p := w.start(t, e, 1)
 	for _, test := range []struct{ to, host, want string }{
 		{apiAddr + ":80", "api.example", "api was asked for api.example"}, {evilAddr + ":80", "evil.example", "evil was asked for evil.example"},
-		{evilAddr + ":8080", "api.example", "evil was asked for api.example"},
+		{evilAddr + ":8080", "api.example", "evil was asked for api.example"}, {evilAddr + ":80", "gone.example", "evil was asked for gone.example"},
+		{evilAddr + ":80", "rebind.example", "evil was asked for rebind.example"},
 	} {
 		c := w.dial(t, p, test.to)
 		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", test.host)
@@ -517,4 +518,34 @@ func TestEgressHelloTricks(t *testing.T) {
 		}
 	}
 	settled(t, p)
+}
+
+// TestEgressRefusedPlace: a place whose Secrets aren't there is refused whatever the
+// default, and never called in plaintext.
+func TestEgressRefusedPlace(t *testing.T) {
+	for _, allow := range []bool{false, true} {
+		w := outsideWorld(t, saying("api"), saying("evil"))
+		w.name("broken.example", apiAddr)
+		w.at("198.51.100.9:80", serve(t, saying("broken")))
+		p := w.start(t, &policy.Egress{Allow: allow, Destinations: []policy.EgressDestination{
+			{Name: "broken", Hosts: []string{"broken.example"}, Networks: []string{"198.51.100.9/32"}, Ports: []uint16{80, 443, 5432}, Refused: true}}}, 1)
+		for _, to := range []string{apiAddr + ":80", "198.51.100.9:80"} {
+			c := w.dial(t, p, to)
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: broken.example\r\nConnection: close\r\n\r\n")
+			if b, _ := io.ReadAll(c); !strings.HasPrefix(string(b), "HTTP/1.1 403 ") || len(w.reached()) > 0 {
+				t.Errorf("allow %v, %s: got %q, reached %v", allow, to, b, w.reached())
+			}
+		}
+		c := w.dial(t, p, "198.51.100.9:5432")
+		io.WriteString(c, "SSH-2.0-x\r\n")
+		if b, err := io.ReadAll(c); err == nil || len(w.reached()) > 0 {
+			t.Errorf("allow %v, opaque: got %q, %v, reached %v", allow, b, err, w.reached())
+		}
+		_, err := shake(t, w.dial(t, p, apiAddr+":443"), "broken.example", "")
+		checkShake(t, "TLS", "", "", err)
+		if got := talk(t, p.addr(t, "forward"), "CONNECT broken.example:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 403 ") {
+			t.Errorf("allow %v, CONNECT: got %q", allow, got)
+		}
+		settled(t, p)
+	}
 }

@@ -35,11 +35,11 @@ func (o *outbound) outside(c *incoming, to netip.AddrPort) {
 		return
 	}
 	m := meet{silence: clientSilence}
-	label, ok := "", t.Allow || t.Audit
-	if p := t.Address(to); may(p) {
-		label, ok = p.Label, true
+	label, p := "", t.Address(to)
+	if may(p) {
+		label = p.Label
 	}
-	if ok { // its server may speak first
+	if may(p) || p == nil && t.Allow || t.Audit { // its server may speak first
 		m.server = func(then func(*dial.Cluster)) { then(o.lane.passThrough(to, label)) }
 	}
 	c.meet(m, func(v verdict) {
@@ -121,11 +121,15 @@ func (o *outbound) named(c *incoming, to netip.AddrPort, name string, how sniff.
 	switch {
 	case !ok:
 		return
-	case e.unknown:
+	case e.unknown && !t.Audit:
 		c.refuse("destination_not_found")
 		return
 	case e.cluster == nil:
-		if n.kept(t, j.name, to.Port(), notThere) {
+		why := notThere
+		if e.unknown {
+			why = notKnown
+		}
+		if n.kept(t, j.name, to.Port(), why) {
 			c.keepIn(true)
 			return
 		}
