@@ -26,7 +26,7 @@ func (a *app) ask(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 
 func (a *app) getCommand() *cobra.Command {
 	var output, selector string
-	var all bool
+	var all, watch bool
 	c := &cobra.Command{
 		Use:   "get KIND [NAME...] | get KIND/NAME...",
 		Short: "List objects, or show some of them",
@@ -38,6 +38,7 @@ several kinds may be given with commas.`,
   tulle get svc,wl -A
   tulle get workloads -l app=cart
   tulle get httproute shop -o yaml
+  tulle get workloads --watch              # and every change, until Ctrl-C
   tulle get service -o name | xargs -n1 tulle describe`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeObjects,
@@ -63,12 +64,16 @@ several kinds may be given with commas.`,
 			if err != nil {
 				return err
 			}
+			if watch {
+				return a.watch(cmd.Context(), conn, wanted, namespace, output, only)
+			}
 			return a.get(ctx, conn, wanted, namespace, output, only)
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json, yaml or name")
 	c.Flags().StringVarP(&selector, "selector", "l", "", "only those with these labels, `KEY=VALUE,...`")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on with every change, a line for each, until interrupted")
 	a.namespaceFlag(c)
 	completeFormats(c, formatWide, formatJSON, formatYAML, formatName)
 	return c

@@ -327,6 +327,8 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	localAPI.ConnContext = api.LocalContext
 	bundle.Next = api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), book, handler.Handler())
 	remoteAPI := httpServer(bundle, log)
+	localAPI.RegisterOnShutdown(handler.Stop)
+	remoteAPI.RegisterOnShutdown(handler.Stop)
 	webServer := httpServer(board, log)
 	serving, stopping := errgroup.WithContext(ctx)
 	var splits []*split

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
@@ -67,11 +68,16 @@ type Config struct {
 // API answers the control API's questions: over HTTP (Handler), and as the
 // dashboard asks them. Safe for concurrent use.
 type API struct {
-	config Config
+	config   Config
+	watches  chan struct{} // one for each watch under way
+	stop     chan struct{} // closed by Stop
+	stopOnce sync.Once
 }
 
 // New makes an API.
-func New(c Config) *API { return &API{config: c} }
+func New(c Config) *API {
+	return &API{config: c, watches: make(chan struct{}, maxWatches), stop: make(chan struct{})}
+}
 
 // appliedWait bounds how long a write waits until proxies are told about it.
 const appliedWait = time.Second

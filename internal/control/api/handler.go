@@ -30,6 +30,9 @@ func (a *API) Handler() http.Handler {
 			if err == nil {
 				v, err = h(w, r)
 			}
+			if err == errAnswered {
+				return
+			}
 			if err != nil {
 				s := statusOf(err)
 				if s.Code >= 500 && r.Context().Err() == nil {
@@ -187,13 +190,20 @@ func place(r *http.Request) (k *object.Kind, namespace, name string, err error) 
 	return k, namespace, name, nil
 }
 
-func (a *API) list(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (a *API) list(w http.ResponseWriter, r *http.Request) (any, error) {
 	k, namespace, _, err := place(r)
 	if err != nil {
 		return nil, err
 	}
 	if err := permitObject(r, k, namespace, false); err != nil {
 		return nil, err
+	}
+	switch v := r.URL.Query().Get("watch"); v {
+	case "", "0", "false":
+	case "1", "true":
+		return nil, a.watch(w, r, k, namespace)
+	default:
+		return nil, failure(http.StatusBadRequest, client.ReasonBadRequest, "watch=%q: want 1 or true", v)
 	}
 	return a.List(r.Context(), client.Resource{Group: k.Group, Version: k.Version, Plural: k.Plural}, namespace)
 }

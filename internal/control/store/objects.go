@@ -63,6 +63,15 @@ func kindPrefix(k *object.Kind) string {
 	return ObjectsPrefix + group + "/" + k.Plural + "/"
 }
 
+// Prefix begins the keys of a kind's objects, in one namespace or with "" in all.
+func Prefix(k *object.Kind, namespace string) string {
+	prefix := kindPrefix(k)
+	if namespace != "" {
+		prefix += namespace + "/"
+	}
+	return prefix
+}
+
 func orDash(namespace string) string {
 	if namespace == "" {
 		return "-"
@@ -113,11 +122,7 @@ func (o *Objects) Fetch(ctx context.Context, k *object.Kind, namespace, name str
 
 // FetchAll returns the objects of a kind, of one namespace or (with "") of all.
 func (o *Objects) FetchAll(ctx context.Context, k *object.Kind, namespace string) ([]object.Object, int64, error) {
-	prefix := kindPrefix(k)
-	if namespace != "" {
-		prefix += namespace + "/"
-	}
-	items, revision, err := o.List(ctx, prefix)
+	items, revision, err := o.List(ctx, Prefix(k, namespace))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -45,6 +45,8 @@ const (
 	ReasonUnavailable  = "ServiceUnavailable"
 	ReasonInternal     = "InternalError"
 	ReasonStorageFull  = "InsufficientStorage"
+	ReasonExpired      = "Expired"
+	ReasonTooMany      = "TooManyRequests"
 )
 
 // Error returns the message and its causes, one a line.
