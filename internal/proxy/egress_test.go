@@ -330,9 +330,8 @@ func TestEgressOriginates(t *testing.T) {
 		var clear http.Protocols
 		clear.SetUnencryptedHTTP2(true)
 		for host, want := range map[string]string{"one.example": "one was asked for one.example", "two.example": "HTTP/2.0 for two.example"} {
-			client := &http.Client{Transport: &http.Transport{Protocols: &clear, DialContext: func(context.Context, string, string) (net.Conn, error) {
-				return w.dial(t, p, "203.0.113.99:80"), nil
-			}}}
+			c := w.dial(t, p, "203.0.113.99:80")
+			client := &http.Client{Transport: &http.Transport{Protocols: &clear, DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}}
 			for range 3 {
 				resp, err := client.Get("http://" + host + "/")
 				if err != nil {
@@ -343,7 +342,7 @@ func TestEgressOriginates(t *testing.T) {
 					t.Errorf("%s, by HTTP/2: got %q, %v, want %q", host, b, err, want)
 				}
 			}
-			client.CloseIdleConnections()
+			c.Close()
 		}
 		settled(t, p)
 		if m := p.metrics(t); !strings.Contains(m, `service="external/partners",peer="",tls="tls"`) {

@@ -48,7 +48,8 @@ func (o *outbound) outside(c *incoming, to netip.AddrPort) {
 			v.drop()
 			c.found(v.kind.String(), v.how)
 			c.http(&leaver{lane: o.lane, to: to, about: c.about}, nil)
-		case v.kind == sniff.TLS && v.early == nil:
+		case v.kind == sniff.TLS:
+			v.drop() // it was the client who spoke
 			c.asked(func(name []byte) { o.named(c, to, string(name), v.how) })
 		default:
 			o.pass(c, o.lane.egress(), to, v.how, opaqueName(v.kind), v.early)
