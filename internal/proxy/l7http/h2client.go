@@ -212,10 +212,12 @@ func (c *h2Client) serveWaiting() {
 
 var errGoingAway = errors.New("the endpoint closes the connection")
 
+// failWaiting ends the wait of all exchanges. What becomes of one may end the wait
+// of others, such as its copies: they are looked up anew each time.
 func (c *h2Client) failWaiting(err error) {
-	list := c.waiting
-	c.waiting = nil
-	for _, call := range list {
+	for n := len(c.waiting); n > 0 && len(c.waiting) > 0; n-- {
+		call := c.waiting[0]
+		c.waiting = c.waiting[1:]
 		x := call.x
 		call.x, x.up = nil, nil
 		c.worker.putH2Call(call)
