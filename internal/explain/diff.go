@@ -260,6 +260,9 @@ func (d *differ) gateway(n mesh.Name) error {
 		if err := d.compare(at, &x, &y, "any.example"); err != nil {
 			return fmt.Errorf("%s: %w", at.At, err)
 		}
+		if was[p] != nil && is[p] != nil {
+			d.fields(PolicyChange{At: at.At}, Inbound(was[p].Inbound), Inbound(is[p].Inbound))
+		}
 		d.streams(at, xs, ys)
 	}
 	return nil
