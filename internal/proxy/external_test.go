@@ -313,7 +313,7 @@ func TestExternalHTTP(t *testing.T) {
 				{"/error", 403, "Whoever decides about this request did not answer.\n"},
 				{"/long", 403, "Another program, which decides about requests, denies this one.\n"},
 			} {
-				code, h, body := askWith(t, c, url+test.path, "X-User: root", "X-Secret: s", "X-Told: t")
+				code, h, body := askWith(t, c, url+test.path, "X-User: root", "X_user: root", "X-Secret: s", "X-Told: t")
 				body = strings.TrimSuffix(body, "Tulle-Client-Identity="+webID+";")
 				if code != test.code || body != test.body && test.path != "/login" {
 					t.Errorf("%s: %d %q, want %d %q", test.path, code, body, test.code, test.body)

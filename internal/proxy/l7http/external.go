@@ -97,7 +97,12 @@ func (x *Exchange) vouched() *Failure {
 	x.vouchedBy = e
 	r := &x.Request
 	for _, name := range e.Policy.Take { // only who is asked says that
-		drop(r.Fields, strings.ToLower(name))
+		dropAlike(r.Fields, name, false)
+	}
+	for i := range o.request {
+		if c := &o.request[i]; c.Action == extauthz.Set {
+			dropAlike(r.Fields, c.Name, true)
+		}
 	}
 	r.Fields = changed(r.Fields, o.request)
 	for _, name := range o.remove {
@@ -178,6 +183,17 @@ func changed(fields []h1.Field, changes []extauthz.Change) []h1.Field {
 		}
 	}
 	return fields
+}
+
+// dropAlike leaves out all fields whose name programs may take for that one: also
+// with "_" for "-". but spares those with the very name.
+func dropAlike(fields []h1.Field, name string, but bool) {
+	lower := strings.ToLower(name)
+	for i := range fields {
+		if f := &fields[i]; len(f.Name) == len(lower) && alikeString(f.Name, lower) && !(but && h1.EqualFold(f.Name, lower)) {
+			f.Drop = true
+		}
+	}
 }
 
 // forget gives up what is asked.
