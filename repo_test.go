@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"go/build/constraint"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
@@ -367,6 +369,16 @@ func TestDependencies(t *testing.T) {
 	for _, p := range list(t) {
 		for _, i := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
 			imported[i] = true
+		}
+		// What only a build tag brings in.
+		for _, f := range p.IgnoredGoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range file.Imports {
+				imported[strings.Trim(i.Path.Value, `"`)] = true
+			}
 		}
 	}
 	for line := range strings.Lines(string(mod)) {
