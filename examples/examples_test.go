@@ -38,6 +38,36 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// TestFiles: every example of traffic and access is accepted, says in a comment
+// what it does, and is listed in the document of its subject.
+func TestFiles(t *testing.T) {
+	for dir, document := range map[string]string{"traffic": "../docs/traffic.md", "access": "../docs/security.md"} {
+		files, err := filepath.Glob(dir + "/*")
+		if err != nil || len(files) < 8 {
+			t.Fatalf("%d examples of %s: %v", len(files), dir, err)
+		}
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if docs, err := object.Decode(file, data); err != nil || len(docs) == 0 {
+				t.Errorf("%s: %d objects: %v", file, len(docs), err)
+			}
+			if !bytes.HasPrefix(data, []byte("# ")) {
+				t.Errorf("%s doesn't begin with what it does", file)
+			}
+			if !bytes.Contains(text, []byte("(../examples/"+file+")")) {
+				t.Errorf("%s isn't listed in %s", file, document)
+			}
+		}
+	}
+}
+
 // TestDocuments: the objects that the documents show are ones that Tulle
 // accepts too.
 func TestDocuments(t *testing.T) {
