@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -119,8 +120,8 @@ func (w *Writer) programmed(ref graph.Ref) programmed {
 
 // condition is a gateway's that nothing else is wrong with; have are those that are
 // written there.
-func (p programmed) condition(have []metav1.Condition, rejected string) graph.Condition {
-	c := graph.Condition{Type: string(gatewayv1.GatewayConditionProgrammed), Reason: string(gatewayv1.GatewayReasonPending), Message: noProxy}
+func (p programmed) condition(have []metav1.Condition, rejected string) own {
+	c := own{Type: string(gatewayv1.GatewayConditionProgrammed), Reason: string(gatewayv1.GatewayReasonPending), Message: noProxy}
 	switch {
 	case rejected != "":
 		c.Reason, c.Message = "Invalid", "its proxy rejected what it was told: "+rejected
@@ -130,6 +131,21 @@ func (p programmed) condition(have []metav1.Condition, rejected string) graph.Co
 		c.Message = p.lacks
 	}
 	return c
+}
+
+// own is whether a gateway that nothing else is wrong with is Programmed.
+type own graph.Condition
+
+// into puts it in the place of what a gateway's conditions, or a listener's, say
+// where nothing is wrong.
+func (c own) into(conditions []graph.Condition) []graph.Condition {
+	out := slices.Clone(conditions)
+	for i := range out {
+		if out[i].Type == c.Type && out[i].True {
+			out[i] = graph.Condition(c)
+		}
+	}
+	return out
 }
 
 // writeProgrammed writes that condition alone, for a replica that isn't the leader.
@@ -145,21 +161,35 @@ func (w *Writer) writeProgrammed(ctx context.Context, ref graph.Ref, s *graph.St
 		if !ok || g.Generation != s.Generation {
 			return false
 		}
-		for _, c := range s.Conditions {
-			if c.Type != string(gatewayv1.GatewayConditionProgrammed) || !c.True {
-				continue
-			}
-			want := p.condition(g.Status.Conditions, rejected)
-			if old := meta.FindStatusCondition(g.Status.Conditions, want.Type); old != nil {
-				conditions := []graph.Condition{want}
-				one := []metav1.Condition{*old}
-				if merge(&one, conditions, s.Generation, now) {
-					*old = one[0]
-					return true
+		own := p.condition(g.Status.Conditions, rejected)
+		changed := own.only(&g.Status.Conditions, s.Conditions, s.Generation, now)
+		for i := range g.Status.Listeners {
+			for _, l := range s.Listeners {
+				if have := &g.Status.Listeners[i]; string(have.Name) == l.Name {
+					changed = own.only(&have.Conditions, l.Conditions, s.Generation, now) || changed
 				}
 			}
 		}
-		return false
+		return changed
 	})
 	return err
+}
+
+// only brings that condition alone, of those that are written, to what is wanted.
+func (c own) only(have *[]metav1.Condition, wanted []graph.Condition, generation int64, now metav1.Time) bool {
+	old := meta.FindStatusCondition(*have, c.Type)
+	if old == nil {
+		return false // the leader writes all first
+	}
+	for _, w := range c.into(wanted) {
+		if w.Type != c.Type {
+			continue
+		}
+		one := []metav1.Condition{*old}
+		if merge(&one, []graph.Condition{w}, generation, now) {
+			*old = one[0]
+			return true
+		}
+	}
+	return false
 }

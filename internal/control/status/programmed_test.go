@@ -99,7 +99,16 @@ func TestProgrammed(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					c := meta.FindStatusCondition(g.(*gatewayv1.Gateway).Status.Conditions, "Programmed")
+					status := g.(*gatewayv1.Gateway).Status
+					c := meta.FindStatusCondition(status.Conditions, "Programmed")
+					for _, l := range status.Listeners {
+						if lc := meta.FindStatusCondition(l.Conditions, "Programmed"); lc == nil || lc.Status != c.Status || lc.Message != c.Message {
+							t.Errorf("step %d: listener %s: %+v, its gateway: %+v", i, l.Name, lc, c)
+						}
+					}
+					if len(status.Listeners) != 1 {
+						t.Errorf("step %d: %d listeners", i, len(status.Listeners))
+					}
 					if c == nil || c.Reason+" "+c.Message != step.want || (c.Status == "True") != (step.want == yes) {
 						t.Errorf("step %d: %+v, want %q", i, c, step.want)
 					}

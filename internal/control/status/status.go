@@ -185,13 +185,8 @@ func set(o object.Object, s *graph.Status, rejected string, programmed programme
 		}
 		return merge(&o.Status.Conditions, conditions, s.Generation, now)
 	case *gatewayv1.Gateway:
-		conditions := append([]graph.Condition(nil), s.Conditions...)
-		for i := range conditions {
-			if c := &conditions[i]; c.Type == "Programmed" && c.True {
-				*c = programmed.condition(o.Status.Conditions, rejected)
-			}
-		}
-		changed := merge(&o.Status.Conditions, conditions, s.Generation, now)
+		own := programmed.condition(o.Status.Conditions, rejected)
+		changed := merge(&o.Status.Conditions, own.into(s.Conditions), s.Generation, now)
 		var addresses []gatewayv1.GatewayStatusAddress
 		kind := gatewayv1.IPAddressType
 		for _, a := range s.Addresses {
@@ -209,7 +204,7 @@ func set(o object.Object, s *graph.Status, rejected string, programmed programme
 					out.Conditions = old.Conditions
 				}
 			}
-			changed = merge(&out.Conditions, l.Conditions, s.Generation, now) || changed
+			changed = merge(&out.Conditions, own.into(l.Conditions), s.Generation, now) || changed
 			listeners = append(listeners, out)
 		}
 		if !reflect.DeepEqual(addresses, o.Status.Addresses) || !reflect.DeepEqual(listeners, o.Status.Listeners) {
