@@ -162,7 +162,7 @@ type movable interface{ moveTo(*Exchange) }
 // take makes the copy's try the exchange's own.
 func (x *Exchange) take(c *Exchange) {
 	x.up, x.endpoint, x.ticket = c.up, c.endpoint, c.ticket
-	x.sent, x.reused = c.sent, c.reused
+	x.sent, x.reused, x.unsent = c.sent, c.reused, c.unsent
 	x.race.failure = nil
 	x.attempt = c.attempt
 	c.up, c.endpoint = nil, nil
