@@ -134,7 +134,8 @@ proxy that is away is waited for until its certificate ends.
 
 It goes on in the control plane, whether or not somebody watches, and after a restart.
 --back turns it round for as long as the old root is trusted. Join tokens that were made
-before the new root signs don't work afterwards.`,
+before the new root signs don't work afterwards. Where another mesh follows our bundle,
+each step lasts long enough for it to see.`,
 		Example: `  tulle trust rotate --watch
   tulle trust rotate --back --watch`,
 		Args: cobra.NoArgs,

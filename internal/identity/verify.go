@@ -46,6 +46,12 @@ func (b *Bundle) Denied(id ID) bool {
 	return denied
 }
 
+// Trusts reports whether an id can be proven now: its trust domain has roots, and it
+// isn't denied.
+func (b *Bundle) Trusts(id ID) bool {
+	return b != nil && b.pools[id.TrustDomain] != nil && !b.Denied(id)
+}
+
 // AllDenied returns the ids that are trusted no more, in order.
 func (b *Bundle) AllDenied() []ID {
 	if b == nil {

@@ -66,7 +66,7 @@ func (n *lane) recheck() {
 			if e.Identity == "" {
 				continue
 			}
-			if id, err := identity.Parse(e.Identity); err == nil && n.keeper.Bundle.Denied(id) {
+			if id, err := identity.Parse(e.Identity); err == nil && n.keeper.Bundle != nil && !n.keeper.Bundle.Trusts(id) {
 				dial.PoolOf(e).Drop() // no new request goes there: the handshake fails
 			}
 		}

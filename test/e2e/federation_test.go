@@ -140,8 +140,20 @@ spec:
 	// The end of it, in the first mesh: nobody of the other is let in any more, and
 	// its workloads aren't believed.
 	first, second := meshes[0], meshes[1]
+	var open []*process
+	each(func(m, other *mesh, domain string) { // on connections that there are
+		p := m.serve("--name", "steady", "--", "env", "E2E_ROLE=load", "E2E_URL=http://far:8080/", "E2E_RATE="+strconv.Itoa(rate), "E2E_FOR=6s", self(t))
+		p.await("load begins")
+		open = append(open, p)
+	})
+	time.Sleep(time.Second)
 	first.apply("apiVersion: tulle.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {}\n")
 	eventually(second, "http://far:8080/", "5")
 	eventually(first, "http://far:8080/", "5")
+	for i, p := range open {
+		if r := p.result(time.Minute); r.OK < rate/2 || r.Failed < 2*rate {
+			t.Errorf("from %s %d requests succeeded and %d failed, want some and then none", domains[i], r.OK, r.Failed)
+		}
+	}
 	first.ask("own-still", "http://echo:8080/", 3).all(t, "200", 3)
 }
