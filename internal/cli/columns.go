@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,13 +217,4 @@ func pairs(m map[string]string) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, ",")
-}
-
-// loopbackPort shows an address without the loopback address in front.
-func loopbackPort(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err == nil && host == "127.0.0.1" {
-		return ":" + port
-	}
-	return address
 }

@@ -18,10 +18,6 @@ type scanner struct {
 	lines   []line
 }
 
-func (s *scanner) reset() {
-	*s = scanner{lines: s.lines[:0]}
-}
-
 // next finds the line being read: buf[start:end], without its CR LF. end is -1
 // when it isn't whole yet.
 func (s *scanner) next(buf []byte) (start, end int, f fault) {

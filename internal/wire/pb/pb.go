@@ -61,15 +61,6 @@ func InElement(field string, i int, err error) error {
 // Set is a set of field numbers from 1 to 63.
 type Set uint64
 
-// Repeated makes a Set.
-func Repeated(numbers ...protowire.Number) Set {
-	var s Set
-	for _, n := range numbers {
-		s |= 1 << n
-	}
-	return s
-}
-
 // Field is one field of a message. Its accessors fail when the field has
 // another type on the wire.
 type Field struct {
