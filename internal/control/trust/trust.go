@@ -78,6 +78,7 @@ func (c *Change) Rotate() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.poke() // also when a step was taken that nobody could be told of yet
 	if _, _, stage := c.config.CA.Trust(); stage == ca.Steady {
 		if err := c.remember(c.config.Proxies()); err != nil {
 			return err
@@ -87,7 +88,6 @@ func (c *Change) Rotate() error {
 		}
 	}
 	c.back, c.lost = false, false // whoever asks again has looked after the proxies
-	c.poke()
 	return nil
 }
 

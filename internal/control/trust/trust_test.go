@@ -210,6 +210,27 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A step that was taken, and of which the proxies couldn't be told at once, is one
+// of a change that goes on.
+func TestToldLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, f, stage := start(t, 1)
+		c.mu.Lock()
+		c.config.Changed = func() error {
+			c.config.Changed = func() error { return nil }
+			return errors.New("the disk is full")
+		}
+		c.mu.Unlock()
+		if c.Rotate() == nil {
+			t.Fatal("no error")
+		}
+		f.take(0)
+		if s := stage(); s != ca.Switched {
+			t.Errorf("at %s", s)
+		}
+	})
+}
+
 func TestSeveral(t *testing.T) {
 	if err := New(Config{Several: true}).Rotate(); err != ErrSeveral {
 		t.Error(err)
