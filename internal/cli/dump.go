@@ -72,9 +72,13 @@ type dumpRoutes struct {
 		Matches []struct {
 			Path    string
 			Prefix  string `json:"path_prefix"`
+			Regex   string `json:"path_expression"`
+			GRPC    string `json:"grpc_method"`
 			Method  string
 			Headers map[string]string
+			Query   map[string]string
 		}
+		Filters  []string
 		Backends []struct {
 			Destination string
 			Weight      uint32
@@ -224,6 +228,15 @@ func (a *app) printRoutes(of string, routes []dumpRoutes) {
 				if m.Prefix != "" {
 					parts = append(parts, strings.TrimSuffix(m.Prefix, "/")+"/*")
 				}
+				if m.Regex != "" {
+					parts = append(parts, "~ "+m.Regex)
+				}
+				if m.GRPC != "" {
+					parts = append(parts, "*/"+m.GRPC)
+				}
+				for _, name := range sortedNames(m.Query) {
+					parts = append(parts, "?"+name+"="+m.Query[name])
+				}
 				for _, name := range sortedNames(m.Headers) {
 					parts = append(parts, name+"="+m.Headers[name])
 				}
@@ -233,7 +246,12 @@ func (a *app) printRoutes(of string, routes []dumpRoutes) {
 				matches = append(matches, strings.Join(parts, " "))
 			}
 			for _, b := range r.Backends {
-				backends = append(backends, fmt.Sprintf("%s=%d", b.Destination, b.Weight))
+				if b.Destination != "" {
+					backends = append(backends, fmt.Sprintf("%s=%d", b.Destination, b.Weight))
+				}
+			}
+			if len(r.Filters) > 0 {
+				backends = append(backends, "("+strings.Join(r.Filters, ", ")+")")
 			}
 			t.row(strings.Join(h.Hostnames, ","), orDash(strings.Join(matches, " | ")), orDash(strings.Join(backends, " ")), orDash(r.Timeout), orDash(r.Name))
 		}

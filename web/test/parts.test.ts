@@ -30,8 +30,8 @@ describe('a dump', () => {
   })
   it('writes routes in words', () => {
     const backends = [{ destination: 'v1.default:80', weight: 80 }, { destination: 'v2.default:80', weight: 20 }]
-    expect(rules([{ hostnames: ['*'], rules: [{ backends }, { matches: [{ method: 'GET', path_prefix: '/a/' }, { path: '/b', headers: { x: 'y' } }], backends: [] }] }])).toEqual([
-      '→ v1.default:80 80 %, v2.default:80 20 %', 'GET /a/… or /b x: y → no backend',
+    expect(rules([{ hostnames: ['*'], rules: [{ backends }, { matches: [{ method: 'GET', path_prefix: '/a/' }, { path: '/b', headers: { x: 'y' } }], backends: [] }, { matches: [{ path_expression: '/v[0-9]', query: { a: '1' } }], filters: ['redirect'], backends: [] }] }])).toEqual([
+      '→ v1.default:80 80 %, v2.default:80 20 %', 'GET /a/… or /b x: y → no backend', '~ /v[0-9] ?a=1 → (redirect)',
     ])
   })
   it('brings inner lists out', () => {

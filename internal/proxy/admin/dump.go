@@ -276,6 +276,7 @@ type routeHost struct {
 type ruleDump struct {
 	Name     string        `json:"name,omitempty"`
 	Matches  []matchDump   `json:"matches,omitempty"`
+	Filters  []string      `json:"filters,omitempty"`
 	Backends []backendDump `json:"backends"`
 	Timeout  string        `json:"timeout,omitempty"`
 }
@@ -283,8 +284,11 @@ type ruleDump struct {
 type matchDump struct {
 	Path    string            `json:"path,omitempty"`
 	Prefix  string            `json:"path_prefix,omitempty"`
+	Regex   string            `json:"path_expression,omitempty"`
+	GRPC    string            `json:"grpc_method,omitempty"`
 	Method  string            `json:"method,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	Query   map[string]string `json:"query,omitempty"`
 }
 
 type backendDump struct {
@@ -319,16 +323,41 @@ func dumpRule(r *route.Rule) ruleDump {
 			x.Path = m.Path.Value
 		case route.PathPrefix:
 			x.Prefix = m.Path.Value
+		case route.PathRegex:
+			x.Regex = m.Path.Value
+		case route.PathGRPCMethod:
+			x.GRPC = m.Path.Value
 		}
-		for _, h := range m.Headers {
-			if x.Headers == nil {
-				x.Headers = make(map[string]string)
-			}
-			x.Headers[h.Name] = h.Value
-		}
+		x.Headers, x.Query = dumpFields(m.Headers), dumpFields(m.Query)
 		d.Matches = append(d.Matches, x)
 	}
+	f := &r.Filters
+	for _, does := range []struct {
+		there bool
+		name  string
+	}{{f.Redirect != nil, "redirect"}, {f.CORS != nil, "cors"}, {f.Request != nil, "request header"}, {f.Response != nil, "response header"},
+		{f.Rewrite != nil, "rewrite"}, {len(f.Mirrors) > 0, "mirror"}} {
+		if does.there {
+			d.Filters = append(d.Filters, does.name)
+		}
+	}
 	return d
+}
+
+// dumpFields marks expressions with "~ ".
+func dumpFields(list []route.Field) map[string]string {
+	var out map[string]string
+	for _, f := range list {
+		if out == nil {
+			out = make(map[string]string, len(list))
+		}
+		value := f.Value
+		if f.Regex {
+			value = "~ " + value
+		}
+		out[f.Name] = value
+	}
+	return out
 }
 
 type destinationDump struct {

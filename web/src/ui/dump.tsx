@@ -19,17 +19,20 @@ export function words(name: string): string {
 
 const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/
 
-interface Rule { matches?: Entry[]; backends: { destination: string; weight: number }[] }
+interface Rule { matches?: Entry[]; filters?: string[]; backends: { destination: string; weight: number }[] }
 
 /** rules writes a route table in words: "/api/… → cart.default:8080". */
 export function rules(hosts: { hostnames: string[]; rules: Rule[] }[]): string[] {
   return hosts.flatMap((h) =>
     h.rules.map((r) => {
       const host = h.hostnames.filter((n) => n !== '*').join(', ')
-      const matches = (r.matches ?? []).map((m) => [m.method, m.path ?? (m.path_prefix && m.path_prefix !== '/' ? `${String(m.path_prefix).replace(/\/$/, '')}/…` : ''), ...Object.entries((m.headers as Entry) ?? {}).map(([k, x]) => `${k}: ${x}`)].filter(Boolean).join(' ')).filter(Boolean)
+      const matches = (r.matches ?? []).map((m) => [m.method, m.path ?? (m.path_prefix && m.path_prefix !== '/' ? `${String(m.path_prefix).replace(/\/$/, '')}/…` : ''), m.path_expression ? `~ ${m.path_expression}` : '', m.grpc_method ? `…/${m.grpc_method}` : '', ...Object.entries((m.query as Entry) ?? {}).map(([k, x]) => `?${k}=${x}`), ...Object.entries((m.headers as Entry) ?? {}).map(([k, x]) => `${k}: ${x}`)].filter(Boolean).join(' ')).filter(Boolean)
+      // One match that any request meets makes the others pointless.
+      const any = matches.length < (r.matches ?? []).length
       const whole = r.backends.reduce((n, b) => n + b.weight, 0)
-      const to = r.backends.map((b) => (r.backends.length > 1 ? `${b.destination} ${Math.round((b.weight / whole) * 100)} %` : b.destination)).join(', ')
-      return [host, matches.join(' or '), '→', to || 'no backend'].filter(Boolean).join(' ')
+      const to = r.backends.map((b) => (r.backends.length > 1 ? `${b.destination} ${whole > 0 ? Math.round((b.weight / whole) * 100) : 0} %` : b.destination)).filter(Boolean).join(', ')
+      const does = (r.filters ?? []).join(', ')
+      return [host, any ? '' : matches.join(' or '), '→', to, does && `(${does})`, !to && !(r.filters ?? []).includes('redirect') && 'no backend'].filter(Boolean).join(' ')
     }),
   )
 }
@@ -37,7 +40,7 @@ export function rules(hosts: { hostnames: string[]; rules: Rule[] }[]): string[]
 const isRoutes = (v: Value): v is Parameters<typeof rules>[0] => Array.isArray(v) && v.length > 0 && v.every((x) => isObject(x) && Array.isArray(x.rules))
 
 export function show(v: Value): ComponentChildren {
-  if (isRoutes(v)) return rules(v).map((line) => <div class="mono">{line}</div>)
+  if (isRoutes(v)) return rules(v).map((line) => <div class="mono lines">{line}</div>)
   if (v === null || v === undefined || v === '') return <span class="quiet">–</span>
   if (typeof v === 'boolean') return v ? 'yes' : 'no'
   if (typeof v === 'number') return v.toLocaleString('en', { maximumFractionDigits: 3 })
