@@ -215,6 +215,7 @@ func TestRestart(t *testing.T) {
 func TestToldLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, f, stage := start(t, 1)
+		stage() // it rests
 		c.mu.Lock()
 		c.config.Changed = func() error {
 			c.config.Changed = func() error { return nil }
