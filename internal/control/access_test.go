@@ -79,7 +79,7 @@ spec:
 		list, err := r.client.ServicePolicies(t.Context(), "cart.default")
 		for i := range list {
 			for _, f := range list[i].Inbound {
-				guard = guard || f.Name == "jwt" && f.Value == issuer.URL
+				guard = guard || f.Name == "jwt.issuers" && f.Value == issuer.URL
 			}
 		}
 		return err == nil && guard
