@@ -389,3 +389,18 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// An id is trusted while its domain has roots and nobody has denied it.
+func TestTrusts(t *testing.T) {
+	home, other := identitytest.New(t, "mesh.local"), identitytest.New(t, "partner.example")
+	b := identitytest.Bundle(t, home)
+	for _, c := range []struct {
+		b    *identity.Bundle
+		id   identity.ID
+		want bool
+	}{{b, home.ID("cart"), true}, {b, other.ID("cart"), false}, {b.Deny([]identity.ID{home.ID("cart")}), home.ID("cart"), false}, {nil, home.ID("cart"), false}} {
+		if got := c.b.Trusts(c.id); got != c.want {
+			t.Errorf("%s: %v, want %v", c.id, got, c.want)
+		}
+	}
+}
