@@ -155,10 +155,15 @@ func TestRestart(t *testing.T) {
 		t.Run(string(away), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, f, stage := start(t, 2)
-				c.config.File = filepath.Join(t.TempDir(), "proxies.json")
+				file := filepath.Join(t.TempDir(), "proxies.json")
+				c.mu.Lock()
+				c.config.File = file
+				c.mu.Unlock()
+				f.mu.Lock()
 				for i := range f.proxies {
 					f.proxies[i].Ends = time.Now().Add(5 * time.Minute)
 				}
+				f.mu.Unlock()
 				if err := c.Rotate(); err != nil {
 					t.Fatal(err)
 				}
@@ -171,8 +176,9 @@ func TestRestart(t *testing.T) {
 				}
 				// It ends here, whatever it does: the next one has its files, and
 				// hears of nobody at first.
-				file := c.config.File
+				c.mu.Lock()
 				c.config.Proxies = func() []push.Trusting { return f.list()[:0] }
+				c.mu.Unlock()
 				if _, err := os.Stat(file); err != nil {
 					t.Fatal(err)
 				}
