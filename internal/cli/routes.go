@@ -3,11 +3,14 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/telemetry"
 )
 
@@ -51,6 +54,17 @@ where the rule was met.`,
 				}
 			}
 			answer.Routes = kept
+			for _, s := range args {
+				if slices.ContainsFunc(kept, func(r telemetry.Route) bool { return a.concerns(&r, []string{s}) }) {
+					continue
+				}
+				name, namespace, _ := strings.Cut(a.qualified(s), ".")
+				if _, err := conn.Get(ctx, resource(object.Service), namespace, name); client.IsNotFound(err) {
+					return wrong("`tulle get services -A` lists them all", "there is no service %q in namespace %q", name, namespace)
+				} else if err != nil {
+					return advise(err)
+				}
+			}
 			if output == formatJSON || output == formatYAML {
 				data, err := json.Marshal(answer)
 				if err != nil {
