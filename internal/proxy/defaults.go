@@ -27,6 +27,9 @@ const (
 	// DrainNotice is how long a draining proxy keeps accepting when nobody
 	// says that its peers know.
 	DrainNotice = 15 * time.Second
+	// HandshakeSettle is how long a draining proxy waits for clients on other
+	// machines to end the TCP handshakes that they have begun.
+	HandshakeSettle = 300 * time.Millisecond
 
 	// handshakesPerLoop bounds the TLS handshakes in flight.
 	handshakesPerLoop = 4

@@ -14,7 +14,8 @@ import (
 //  1. The control plane is told, and its peers' proxies by it, that nothing new
 //     should come; until they say that they know, connections are accepted as ever.
 //  2. Answers say that they are the last of their connection; connections that
-//     stay idle are ended, listeners closed.
+//     stay idle are ended; listeners let the handshakes that are under way end,
+//     and are closed.
 //  3. When no connection is left, or the settings' DrainTimeout is over, the
 //     loops end.
 //
@@ -26,8 +27,13 @@ func (p *Proxy) Drain(ctx context.Context) {
 		p.config.Log.Warn("draining without notice", "error", err)
 	}
 	cancel()
+	settle := p.settle()
 	for _, n := range p.lanes {
-		n.loop.Post(n.drain)
+		n.loop.Post(func() { n.drain(settle) })
+	}
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
 	}
 	limit := DefaultDrainTimeout
 	if t := p.config.Live.Table(); t.Proxy != nil {
@@ -59,12 +65,23 @@ func (p *Proxy) awaitEnd(ctx context.Context, limit time.Duration) {
 	}
 }
 
+// settle is how long clients may take to end the handshakes they have begun: no
+// time on this machine, where nothing is ever on its way.
+func (p *Proxy) settle() time.Duration {
+	for _, at := range p.Bound() {
+		if !at.Addr().IsLoopback() {
+			return HandshakeSettle
+		}
+	}
+	return 0
+}
+
 // drain is the lane's part: it takes what waits to be accepted, then no more.
-func (n *lane) drain() {
+func (n *lane) drain(settle time.Duration) {
 	n.http.Drain()
 	for _, name := range slices.Sorted(maps.Keys(n.ports)) { // in an order that repeats
 		if a := n.ports[name].acceptor; a != nil {
-			a.Finish()
+			a.Finish(settle)
 		}
 	}
 }

@@ -95,8 +95,6 @@ func TestDrainLosesNothing(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		p.Drain(context.Background())
 		clients.Wait()
-		// A connection that the kernel had established and nobody accepted yet is
-		// reset with its listener; Finish leaves microseconds for that.
 		if lost.Load() > 0 {
 			t.Errorf("%d of %d requests were lost", lost.Load(), sent.Load())
 		}

@@ -131,7 +131,7 @@ func (p *Proxy) close(name string) {
 		n.loop.Post(func() {
 			if port := n.ports[name]; port != nil {
 				if port.acceptor != nil {
-					port.acceptor.Finish() // nobody in its queue is reset
+					port.acceptor.Finish(0) // its port may be wanted again at once
 				}
 				delete(n.ports, name)
 			}

@@ -20,6 +20,6 @@ func (p *Proxy) Step() ([]*loop.Loop, error) {
 func (p *Proxy) StepDrain() {
 	p.draining.Store(true)
 	for _, n := range p.lanes {
-		n.loop.Post(n.drain)
+		n.loop.Post(func() { n.drain(HandshakeSettle) })
 	}
 }

@@ -47,6 +47,8 @@ type Acceptor struct {
 	serve func(fd poll.FD, peer netip.AddrPort)
 	fault func(error)
 	timer loop.Timer
+	// last says that Finish was called: the timer is its.
+	last bool
 }
 
 // New accepts connections on fd, a listening socket that the poller watches.
@@ -63,8 +65,14 @@ func New(l *loop.Loop, fd poll.FD, limit *Limit, serve func(poll.FD, netip.AddrP
 // Ready is called by the loop: there are connections.
 func (a *Acceptor) Ready(poll.Ready) { a.accept() }
 
-// Expire ends a rest.
-func (a *Acceptor) Expire(*loop.Timer) { a.accept() }
+// Expire ends a rest, or the time that Finish gave.
+func (a *Acceptor) Expire(*loop.Timer) {
+	if a.last {
+		a.finish()
+		return
+	}
+	a.accept()
+}
 
 func (a *Acceptor) accept() {
 	for range burst {
@@ -72,7 +80,7 @@ func (a *Acceptor) accept() {
 			return
 		}
 		if !a.limit.Take() {
-			a.timer.Set(pause) // connections wait in the kernel's queue
+			a.rest() // connections wait in the kernel's queue
 			return
 		}
 		fd, peer, err := a.loop.Accept(a.fd)
@@ -85,16 +93,42 @@ func (a *Acceptor) accept() {
 			if a.fault != nil {
 				a.fault(err)
 			}
-			a.timer.Set(pause) // out of descriptors, mostly
+			a.rest() // out of descriptors, mostly
 		}
 		return
 	}
 	a.loop.Post(a.accept) // the rest in the next turn
 }
 
-// Finish accepts what waits in the socket's queue, then closes. The limit
-// doesn't hold for these: they would be reset, and there will be no more.
-func (a *Acceptor) Finish() {
+// rest has accept called again in a while, unless finish will be.
+func (a *Acceptor) rest() {
+	if !a.last {
+		a.timer.Set(pause)
+	}
+}
+
+// Finish ends listening so that nobody is reset who believes to be connected: new
+// connections are refused, those whose handshake ends within settle are accepted,
+// and then the socket is closed. The limit doesn't hold for them: there will be
+// no more.
+func (a *Acceptor) Finish(settle time.Duration) {
+	if a.fd == poll.None {
+		return
+	}
+	if p, ok := a.loop.Poller.(interface{ Refuse(poll.FD) }); ok {
+		p.Refuse(a.fd)
+	}
+	a.last = true
+	if settle > 0 {
+		a.timer.Set(settle)
+		a.accept()
+		return
+	}
+	a.finish()
+}
+
+// finish accepts what waits in the socket's queue, then closes.
+func (a *Acceptor) finish() {
 	for a.fd != poll.None {
 		a.limit.open.Add(1)
 		fd, peer, err := a.loop.Accept(a.fd)

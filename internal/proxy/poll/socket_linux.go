@@ -3,6 +3,7 @@ package poll
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -94,6 +95,26 @@ func claim(addr netip.AddrPort) error {
 		return fmt.Errorf("bind %s: %w", addr, err)
 	}
 	return nil
+}
+
+// Refuse lets a listening socket take no new connections; handshakes that are
+// under way end, and Accept returns theirs. Closing the socket would reset them,
+// and any that came between the last Accept and the close.
+//
+// A filter drops the segments that ask for a connection (SYN without ACK). Who
+// sent one repeats it after a second, and is told then that nobody listens.
+func (p *epoll) Refuse(listener FD) {
+	const flags, syn, ack = 13, 0x02, 0x10 // RFC 9293, section 3.1: byte and bits of the header
+	filter := [...]unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: syn | ack},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: syn},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32},
+	}
+	// Where the kernel doesn't take it, the last few may be reset.
+	unix.SetsockoptSockFprog(int(listener), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }
 
 // tune makes a connection's socket fit for a proxy: what is written leaves at

@@ -188,6 +188,9 @@ func (p *Poller) Listen(addr netip.AddrPort, _ bool) (poll.FD, netip.AddrPort, e
 	return s.fd, addr, nil
 }
 
+// Refuse lets no new connections in; who asks for one tries again in a second.
+func (p *Poller) Refuse(listener poll.FD) { p.get(listener).refuses = true }
+
 // Add does nothing: every socket here is watched.
 func (p *Poller) Add(poll.FD) error { return nil }
 

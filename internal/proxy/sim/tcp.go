@@ -19,6 +19,7 @@ type socket struct {
 	local, remote, original netip.AddrPort
 
 	listening bool
+	refuses   bool // takes no new connections
 	backlog   []*socket
 
 	connecting bool
@@ -138,8 +139,8 @@ func (s *socket) reach(l *socket) {
 	case l.fd == poll.None:
 		w.At(s.arrival(s.owner), s.refused)
 		return
-	case len(l.backlog) >= w.Weather.Backlog:
-		w.note("%s #%d finds the backlog full", s.owner.Host, s.serial)
+	case l.refuses || len(l.backlog) >= w.Weather.Backlog:
+		w.note("%s #%d isn't let in", s.owner.Host, s.serial)
 		w.After(time.Second, func() {
 			if s.connecting && s.fd != poll.None {
 				s.syn()
