@@ -186,7 +186,12 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 		c.Budget = n.proxy.budgets.Of(d, key)
 		if d != meter.Mirror { // what becomes of copies says nothing to requests, and takes no room of theirs
 			shared := n.proxy.services.Service(key)
-			shared.Gives(func() { n.loop.Post(func() { c.GiveUp() }) })
+			shared.Gives(func() bool {
+				return n.loop.Post(func() {
+					c.GiveUp()
+					shared.Gave(int64(n.loop.Now()))
+				})
+			})
 			c.Share(shared)
 			c.Checked = func() { n.proxy.healthOf(k) }
 		}

@@ -11,9 +11,9 @@ import (
 // the limit is reached the loops are asked to give up one that rests, and the
 // attempt waits for that.
 const (
-	// reclaimWait is how long an attempt waits for one; reclaimPause is how long
-	// nobody is asked again after that was in vain, unless an exchange ends: all are
-	// in use.
+	// reclaimWait is how long an attempt waits for one when all loops have answered;
+	// reclaimPause is how long nobody is asked again after that was in vain, unless
+	// an exchange ends: all are in use.
 	reclaimWait  = 10 * time.Millisecond
 	reclaimPause = 50 * time.Millisecond
 )

@@ -62,8 +62,10 @@ type Service struct {
 	policy     atomic.Pointer[policy.Upstream]
 	generation atomic.Uint64
 
-	asked  atomic.Int64 // when the loops were last asked for a connection
-	givers []func()     // under mu
+	asked    atomic.Int64  // when the loops were last asked for a connection
+	owed     atomic.Int32  // how many of them haven't answered
+	answered atomic.Int64  // when the last one did
+	givers   []func() bool // under mu
 
 	mu        sync.Mutex
 	endpoints map[name]*Endpoint
@@ -133,29 +135,47 @@ func (s *Service) Enter(v *view.Endpoint) *Endpoint {
 }
 
 // Gives adds a loop that can be asked to give up a connection that rests: f is
-// called from any goroutine and must not block.
-func (s *Service) Gives(f func()) {
+// called from any goroutine and must not block. When it returns true, Gave is
+// called once.
+func (s *Service) Gives(f func() bool) {
 	s.mu.Lock()
 	s.givers = append(s.givers, f)
 	s.mu.Unlock()
 }
 
+// Gave is a loop's answer: it has given up what it could.
+func (s *Service) Gave(now int64) {
+	s.answered.Store(now)
+	s.owed.Add(-1)
+}
+
 // Reclaim asks all loops to give up a connection that rests, and reports whether
-// it makes sense to wait for that: for wait after they were asked. Then nobody is
-// asked until pause is over too. Times are nanoseconds.
+// it makes sense to wait for that: until all have answered, however busy they are,
+// and for wait after that. Then nobody is asked until pause is over too. Times are
+// nanoseconds.
 func (s *Service) Reclaim(now, wait, pause int64) bool {
-	asked := s.asked.Load()
-	switch {
-	case asked != 0 && now < asked+wait:
+	if asked := s.asked.Load(); asked != 0 {
+		done := max(asked, s.answered.Load())
+		switch {
+		case s.owed.Load() > 0, now < done+wait:
+			return true
+		case now < done+wait+pause:
+			return false
+		}
+		if !s.asked.CompareAndSwap(asked, max(now, 1)) {
+			return true // another loop asks
+		}
+	} else if !s.asked.CompareAndSwap(0, max(now, 1)) {
 		return true
-	case asked != 0 && now < asked+wait+pause, !s.asked.CompareAndSwap(asked, max(now, 1)):
-		return false
 	}
 	s.mu.Lock()
 	givers := s.givers
 	s.mu.Unlock()
+	s.owed.Add(int32(len(givers)))
 	for _, f := range givers {
-		f()
+		if !f() {
+			s.Gave(now)
+		}
 	}
 	return true
 }
