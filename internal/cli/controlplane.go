@@ -26,6 +26,8 @@ func (f *controlFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.config.Listen, "listen", control.DefaultListen, "`ADDRESS` where proxies and remote CLIs connect (TLS); port 0 takes a free one, none for sockets only")
 	flags.StringVar(&f.config.Dashboard, "dashboard", control.DefaultDashboard, "`ADDRESS` of the dashboard and the Prometheus query API, or none")
 	flags.StringSliceVar(&f.config.DashboardHosts, "dashboard-host", nil, "further names under which a browser may ask for the dashboard (localhost always may)")
+	flags.StringVar(&f.config.DashboardCertificate, "dashboard-certificate", "", "PEM `FILE` with a certificate that browsers trust: the dashboard speaks TLS, at any address")
+	flags.StringVar(&f.config.DashboardKey, "dashboard-key", "", "PEM `FILE` with the key of --dashboard-certificate")
 	flags.StringVar(&f.config.TrustDomain, "trust-domain", "", "trust `DOMAIN` of a new mesh (default mesh.local)")
 	flags.StringSliceVar(&f.config.Etcd.Endpoints, "etcd-endpoints", nil, "`URLS` of an etcd cluster of yours, instead of the embedded one")
 	flags.StringVar(&f.config.Etcd.CAFile, "etcd-ca", "", "PEM `FILE` with the roots of that etcd")
@@ -43,6 +45,14 @@ func (f *controlFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.config.WrappingKey, "ca-wrapping-key", "", "`FILE` with 32 random bytes that encrypt the CA's keys on disk; without, the systemd credential "+ca.CredentialName+", if there is one")
 	flags.DurationVar(&f.config.Retention, "retention", 6*time.Hour, "how long metrics are kept")
 	flags.StringVar(&f.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
+}
+
+// dashboardURL is where a browser finds the dashboard.
+func (f *controlFlags) dashboardURL(at control.Addresses) string {
+	if f.config.DashboardCertificate != "" {
+		return "https://" + at.Dashboard + "/"
+	}
+	return "http://" + at.Dashboard + "/"
 }
 
 func (f *controlFlags) level() (slog.Level, error) {
@@ -83,7 +93,7 @@ Everything it keeps is in --data-dir; one control plane runs in each.`,
 					fmt.Fprintf(a.Out, "proxies and CLIs:    %s\n", at.Listen)
 				}
 				if at.Dashboard != "" {
-					fmt.Fprintf(a.Out, "dashboard:           http://%s/\n", at.Dashboard)
+					fmt.Fprintf(a.Out, "dashboard:           %s\n", f.dashboardURL(at))
 				}
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)

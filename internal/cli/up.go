@@ -199,7 +199,7 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 		return err
 	}
 	if at.Dashboard != "" {
-		m.board.done("dashboard", "http://"+at.Dashboard+"/")
+		m.board.done("dashboard", m.dashboard(ctx, at))
 	}
 	switch {
 	case m.shop != nil && len(m.gateways.failed) > 0:
@@ -213,6 +213,16 @@ func (m *upMesh) serve(ctx, hurry context.Context, at control.Addresses, documen
 	}
 	m.board.done("stop", "Ctrl-C")
 	return m.watch(ctx, ended)
+}
+
+// dashboard says where the dashboard is, and how one gets in.
+func (m *upMesh) dashboard(ctx context.Context, at control.Addresses) string {
+	page := m.flags.dashboardURL(at)
+	operators, err := m.conn.List(ctx, resource(object.Operator), "")
+	if err == nil && len(operators.Items) > 0 {
+		page += " (there are operators: log in with " + m.hint("dashboard") + ")"
+	}
+	return page
 }
 
 // page is where the sample shop is.

@@ -39,6 +39,9 @@ type Config struct {
 	// DashboardHosts are names, besides those of the loopback interface, under
 	// which a browser may ask for the dashboard: behind a reverse proxy.
 	DashboardHosts []string
+	// DashboardCertificate and DashboardKey are PEM files of a certificate that
+	// browsers trust: with them the dashboard speaks TLS.
+	DashboardCertificate, DashboardKey string
 	// TrustDomain is used when the CA is first made; default mesh.local. A CA
 	// that exists must be of that one.
 	TrustDomain string
@@ -139,6 +142,9 @@ func (c *Config) Validate() error {
 		if err := attest.CheckURL(k.URL); err != nil {
 			return fmt.Errorf("--kubernetes-api: %w", err)
 		}
+	}
+	if err := c.checkWebFiles(); err != nil {
+		return err
 	}
 	return c.CAFiles.check()
 }

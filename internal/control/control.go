@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,8 +96,12 @@ func (c *Control) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer closeListener(web)
-	if web != nil && len(c.config.DashboardHosts) == 0 && !web.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		return fmt.Errorf("--dashboard %s: the dashboard asks nobody who they are, so it listens on loopback addresses only; put a reverse proxy that does ask in front, and name the host it serves with --dashboard-host", c.config.Dashboard)
+	shown, err := c.config.openWeb()
+	if err != nil {
+		return err
+	}
+	if err := c.config.checkWeb(web, shown); err != nil {
+		return err
 	}
 	local, err := listenUnix(filepath.Join(dir, ControlSocket))
 	if err != nil {
@@ -129,7 +134,7 @@ func (c *Control) Run(ctx context.Context) (err error) {
 	if err := c.agreeOnRoot(ctx, s, authority); err != nil {
 		return err
 	}
-	return c.serve(ctx, &parts{authority: authority, signs: signs, store: s, tcp: tcp, web: web, local: local, proxies: proxies, token: token})
+	return c.serve(ctx, &parts{authority: authority, signs: signs, store: s, tcp: tcp, web: web, shown: shown, local: local, proxies: proxies, token: token})
 }
 
 // private makes the data directory, or one that is there, the user's alone. A
@@ -202,6 +207,7 @@ type parts struct {
 	store                    store.Store
 	tcp, web, local, proxies net.Listener
 	token                    string
+	shown                    *webCertificate // nil without TLS
 }
 
 func (c *Control) openStore(ctx context.Context) (store.Store, error) {
@@ -294,9 +300,11 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		return err
 	}
 	defer record.Close()
-	handler := api.New(api.Config{Objects: objects, Mesh: f, Stories: f, Signals: m.engine, Audit: record, Log: log})
-	book := &operator.Book{Operators: operators(objects), Now: time.Now}
-	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Hosts: c.config.DashboardHosts, Logger: log})
+	book := &operator.Book{Operators: operators(objects), Now: time.Now, Holder: sha256.Sum256([]byte(p.token)), Admin: api.Admin(p.authority.TrustDomain())}
+	sessions := &operator.Sessions{Book: book}
+	handler := api.New(api.Config{Objects: objects, Mesh: f, Stories: f, Signals: m.engine, Audit: record, Log: log, Logins: c.config.logins(f.at.Dashboard, p.shown, sessions)})
+	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Logger: log,
+		Hosts: slices.Concat(c.config.DashboardHosts, p.shown.names()), Door: &dashboard.Door{Book: book, Sessions: sessions, LoggedIn: handler.LoggedIn}})
 
 	// Two groups: what serves (stopped first), and what it stands on.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
@@ -325,7 +333,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	tlsConfig := own.JoinServerConfig(protocolHTTP, protocolGRPC)
 	localAPI := httpServer(api.Local(handler.Handler()), log)
 	localAPI.ConnContext = api.LocalContext
-	bundle.Next = api.Remote(p.authority.TrustDomain(), sha256.Sum256([]byte(p.token)), book, handler.Handler())
+	bundle.Next = api.Remote(book, handler.Handler())
 	remoteAPI := httpServer(bundle, log)
 	localAPI.RegisterOnShutdown(handler.Stop)
 	remoteAPI.RegisterOnShutdown(handler.Stop)
@@ -343,7 +351,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	}
 	serving.Go(func() error { return ignoreClosed(localAPI.Serve(p.local)) })
 	if p.web != nil {
-		serving.Go(func() error { return ignoreClosed(webServer.Serve(p.web)) })
+		serving.Go(func() error { return ignoreClosed(p.shown.serve(webServer, p.web, own)) })
 	}
 	first, cancel := context.WithTimeout(stopping, firstTimeout)
 	changes.await(first, 1)

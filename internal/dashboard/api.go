@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/telemetry"
 )
 
 func (d *Dashboard) serveOverview(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), gatherLimit)
 	defer cancel()
-	body := d.overviewJSON(ctx)
-	writeJSON(w, http.StatusOK, json.RawMessage(body))
+	writeJSON(w, http.StatusOK, d.overview(ctx).scope(operator.Of(ctx)))
 }
 
 func (d *Dashboard) serveCheck(w http.ResponseWriter, r *http.Request) {
@@ -25,7 +25,7 @@ func (d *Dashboard) serveCheck(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		report, err := d.config.Mesh.Check(ctx)
-		return map[string]any{"status": status, "report": report}, err
+		return map[string]any{"status": status, "report": scopeReport(operator.Of(ctx), report)}, err
 	})
 }
 
@@ -35,7 +35,8 @@ func (d *Dashboard) serveStat(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return d.config.Signals.Stat(ctx, span)
+		out, err := d.config.Signals.Stat(ctx, span)
+		return scopeStat(operator.Of(ctx), out), err
 	})
 }
 
@@ -45,13 +46,17 @@ func (d *Dashboard) serveEdges(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return d.config.Signals.Edges(ctx, span)
+		out, err := d.config.Signals.Edges(ctx, span)
+		return scopeEdges(operator.Of(ctx), out), err
 	})
 }
 
 // serveService is one service: its ports with their endpoints, and its routes.
 func (d *Dashboard) serveService(w http.ResponseWriter, r *http.Request) {
 	answer(w, r, func(ctx context.Context) (any, error) {
+		if err := within(ctx, r.PathValue("namespace")); err != nil {
+			return nil, err
+		}
 		return d.config.Mesh.Endpoints(ctx, r.PathValue("name")+"."+r.PathValue("namespace"))
 	})
 }
@@ -61,6 +66,9 @@ func (d *Dashboard) serveService(w http.ResponseWriter, r *http.Request) {
 func (d *Dashboard) serveProxy(w http.ResponseWriter, r *http.Request) {
 	answer(w, r, func(ctx context.Context) (any, error) {
 		namespace, name := r.PathValue("namespace"), r.PathValue("name")
+		if err := within(ctx, namespace); err != nil {
+			return nil, err
+		}
 		list, err := d.config.Mesh.Proxies(ctx)
 		if err != nil {
 			return nil, err
@@ -90,10 +98,16 @@ func (d *Dashboard) serveChart(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		q := r.URL.Query()
-		return d.config.Signals.Chart(ctx, telemetry.Chart{
-			Subject: q.Get("subject"), Name: q.Get("chart"), Span: span,
-			Of: telemetry.Peer{Name: q.Get("name"), Namespace: q.Get("namespace")},
-		})
+		chart := telemetry.Chart{Subject: q.Get("subject"), Name: q.Get("chart"), Span: span, Of: telemetry.Peer{Name: q.Get("name"), Namespace: q.Get("namespace")}}
+		all := chart.Subject == "services"
+		if err := within(ctx, chart.Of.Namespace); err != nil && !all {
+			return nil, err
+		}
+		out, err := d.config.Signals.Chart(ctx, chart)
+		if err == nil && all {
+			out = scopeSeries(operator.Of(ctx), out)
+		}
+		return out, err
 	})
 }
 

@@ -93,11 +93,48 @@ func TestDashboardBrowser(t *testing.T) {
 	t.Logf("%d steps", steps)
 }
 
+// TestLoginBrowser logs in to a dashboard with operators. The steps are in
+// web/test/login.mjs.
+func TestLoginBrowser(t *testing.T) {
+	chromium := need(t, "chromium", "chromium-browser", "google-chrome")
+	node := need(t, "node")
+	web := webFolder(t)
+	folder := *screenshots
+	if folder == "" {
+		folder = t.TempDir()
+	}
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, withToken("ben", "View", "token-of-ben", "billing"))
+	h.door.Book.Now, h.door.LoggedIn = time.Now, nil
+	who, err := h.door.Book.Token(t.Context(), "token-of-ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, _ := serveDashboard(t, h.d)
+	code, _ := h.door.Sessions.Invite(who)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, node, filepath.Join(web, "test", "login.mjs"), address, folder, chromium, code, "token-of-ben")
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 10 * time.Second
+	out, err := command.CombinedOutput()
+	if err != nil || strings.Count(string(out), "ok ") < 10 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // serve serves a dashboard over the fake mesh. The function it returns makes the
 // server cut every connection and take no new one, or be well again.
 func serve(t *testing.T, mesh *fakeMesh) (address string, silence func(bool)) {
 	t.Helper()
-	d := New(Config{Mesh: mesh, Signals: fakeSignals{mesh}, Refresh: 500 * time.Millisecond})
+	return serveDashboard(t, New(Config{Mesh: mesh, Signals: fakeSignals{mesh}, Refresh: 500 * time.Millisecond}))
+}
+
+func serveDashboard(t *testing.T, d *Dashboard) (address string, silence func(bool)) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

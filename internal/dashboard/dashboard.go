@@ -33,6 +33,8 @@ type Signals interface {
 type Config struct {
 	Mesh    Mesh
 	Signals Signals
+	// Door says who somebody is; nil lets in whoever reaches the address.
+	Door *Door
 	// Prometheus serves /api/v1/, Prometheus' query API; none when nil.
 	Prometheus http.Handler
 	// Hosts are names, besides those of the loopback interface, under which a
@@ -74,9 +76,11 @@ func New(c Config) *Dashboard {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Dashboard{config: c}
-	d.live = newLive(c.Refresh, d.overviewJSON)
+	d.live = newLive(c.Refresh, func(ctx context.Context) *event { return &event{whole: d.overview(ctx)} })
+	d.live.who = c.Door.who
 
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/me", d.serveMe)
 	mux.HandleFunc("GET /api/overview", d.serveOverview)
 	mux.HandleFunc("GET /api/events", d.live.serve)
 	mux.HandleFunc("GET /api/check", d.serveCheck)
@@ -86,13 +90,18 @@ func New(c Config) *Dashboard {
 	mux.HandleFunc("GET /api/proxies/{namespace}/{name}", d.serveProxy)
 	mux.HandleFunc("GET /api/chart", d.serveChart)
 	if c.Prometheus != nil {
-		mux.Handle("/api/v1/", c.Prometheus)
+		mux.Handle("/api/v1/", whole(c.Prometheus))
 	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, r.Method+" "+r.URL.Path+" is not part of the dashboard's API")
 	})
-	mux.Handle("/", assets())
-	d.handler = guard{hosts: c.Hosts, next: mux}
+	// The pages themselves are the same for everybody, and in them one logs in.
+	all := http.NewServeMux()
+	all.HandleFunc("POST /api/login", d.serveLogin)
+	all.HandleFunc("POST /api/logout", d.serveLogout)
+	all.Handle("/api/", d.door(mux))
+	all.Handle("/", assets())
+	d.handler = guard{hosts: c.Hosts, next: all}
 	return d
 }
 

@@ -284,11 +284,11 @@ func TestLiveUpdates(t *testing.T) {
 func TestLiveSlowViewer(t *testing.T) {
 	l := newLive(time.Hour, nil)
 	slow := l.join()
-	for _, event := range []string{"1", "2", "3"} {
-		l.send([]byte(event))
+	for at := range int64(3) {
+		l.send(&event{whole: &overview{At: at + 1}})
 	}
-	if got := string(<-slow); got != "3" {
-		t.Errorf("got event %s, want 3", got)
+	if got := (<-slow).whole.At; got != 3 {
+		t.Errorf("got event %d, want 3", got)
 	}
 	for range maxViewers - 1 {
 		if l.join() == nil {
@@ -299,7 +299,7 @@ func TestLiveSlowViewer(t *testing.T) {
 		t.Errorf("more than %d viewers", maxViewers)
 	}
 	l.leave(slow)
-	if late := l.join(); late == nil || string(<-late) != "3" {
+	if late := l.join(); late == nil || (<-late).whole.At != 3 {
 		t.Error("who comes late gets the last event at once")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"tulle.dev/tulle/internal/control/operator"
 )
 
 // live sends every open page the same overview, again and again. Its loop (run)
@@ -13,18 +15,19 @@ import (
 // slow misses updates, never delays others.
 type live struct {
 	pace   time.Duration
-	gather func(context.Context) []byte
-	wake   chan struct{} // a first viewer came
+	gather func(context.Context) *event
+	who    func(*http.Request) (*operator.Who, error) // who looks, still
+	wake   chan struct{}                              // a first viewer came
 
 	mu      sync.Mutex
-	viewers map[chan []byte]struct{}
-	last    []byte
+	viewers map[chan *event]struct{}
+	last    *event
 	lastAt  time.Time
 	ended   bool
 }
 
-func newLive(pace time.Duration, gather func(context.Context) []byte) *live {
-	return &live{pace: pace, gather: gather, wake: make(chan struct{}, 1), viewers: make(map[chan []byte]struct{})}
+func newLive(pace time.Duration, gather func(context.Context) *event) *live {
+	return &live{pace: pace, gather: gather, wake: make(chan struct{}, 1), viewers: make(map[chan *event]struct{})}
 }
 
 func (l *live) run(ctx context.Context) {
@@ -55,16 +58,16 @@ func (l *live) watched() bool {
 	return len(l.viewers) > 0
 }
 
-func (l *live) send(event []byte) {
+func (l *live) send(e *event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last, l.lastAt = event, time.Now()
+	l.last, l.lastAt = e, time.Now()
 	for v := range l.viewers {
 		select {
 		case <-v: // take back what wasn't read
 		default:
 		}
-		v <- event
+		v <- e
 	}
 }
 
@@ -80,13 +83,13 @@ func (l *live) end() {
 
 // join adds a viewer; nil when there are too many or all is over. What was sent
 // lately comes at once.
-func (l *live) join() chan []byte {
+func (l *live) join() chan *event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended || len(l.viewers) >= maxViewers {
 		return nil
 	}
-	v := make(chan []byte, 1)
+	v := make(chan *event, 1)
 	l.viewers[v] = struct{}{}
 	if l.last != nil && time.Since(l.lastAt) < l.pace {
 		v <- l.last
@@ -99,7 +102,7 @@ func (l *live) join() chan []byte {
 	return v
 }
 
-func (l *live) leave(v chan []byte) {
+func (l *live) leave(v chan *event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.viewers, v)
@@ -134,14 +137,16 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-beat.C:
-			if !write([]byte(": still here\n\n")) {
+			if _, err := l.who(r); err != nil || !write([]byte(": still here\n\n")) {
 				return
 			}
-		case event, ok := <-events:
+		case e, ok := <-events:
 			if !ok {
 				return
 			}
-			if !write(bytes.Join([][]byte{[]byte("event: overview\ndata: "), event, []byte("\n\n")}, nil)) {
+			// A stream outlives neither its session nor what its operator may see.
+			who, err := l.who(r)
+			if err != nil || !write(bytes.Join([][]byte{[]byte("event: overview\ndata: "), e.bytes(who), []byte("\n\n")}, nil)) {
 				return
 			}
 		}

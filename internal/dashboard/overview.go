@@ -73,15 +73,6 @@ var (
 	routeKinds  = []string{"grpcroute", "httproute", "tcproute", "tlsroute"}
 )
 
-func (d *Dashboard) overviewJSON(ctx context.Context) []byte {
-	body, err := json.Marshal(d.overview(ctx))
-	if err != nil {
-		d.config.Logger.Error("dashboard: overview can't be encoded", "error", err)
-		return []byte(`{"problems":["the overview can't be encoded"]}`)
-	}
-	return body
-}
-
 // overview gathers every part; one that fails doesn't spoil the others.
 func (d *Dashboard) overview(ctx context.Context) *overview {
 	o := &overview{At: time.Now().UnixMilli(), Problems: []string{}, Services: []service{}, Proxies: []client.Proxy{}}

@@ -122,6 +122,12 @@ export interface Series {
   lines: { name: string; values: Num[] }[]
 }
 
+/** Me is who looks. */
+export interface Me { name: string; how: string; role: string; namespaces: string[]; session: boolean }
+
+/** signedOut are told when the control plane wants to know who asks, and why. */
+export const signedOut = new Set<(why: string) => void>()
+
 /** ask gets one answer of the API; the error's message is the control plane's. */
 export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
   let response: Response
@@ -132,6 +138,7 @@ export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
     throw new Error('The control plane does not answer. Is it still running?')
   }
   const body = await response.json().catch(() => ({ error: `${response.status} ${response.statusText}` }))
+  if (response.status === 401) signedOut.forEach((f) => f(body.error ?? ''))
   if (!response.ok) throw new Error(body.error ?? `${response.status} ${response.statusText}`)
   return body as T
 }

@@ -1,13 +1,15 @@
 import type { ComponentChildren, FunctionComponent } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
-import type { Overview, Peer } from './api'
+import type { Me, Overview, Peer } from './api'
 import { span } from './format'
 import { type State, ofProxy, worst } from './health'
 import { useLive } from './live'
+import { Login } from './pages/login'
 import { Proxies } from './pages/proxies'
 import { Services } from './pages/services'
 import { Topology } from './pages/topology'
 import { useLocation } from './router'
+import { logOut, useSession } from './session'
 import * as Icon from './ui/icons'
 import { Empty, Failed, Skeleton, Status } from './ui/parts'
 
@@ -46,6 +48,11 @@ const pages = [
 ]
 
 export function App() {
+  const session = useSession()
+  return session.me === null ? <Login error={session.error} /> : <Shell me={session.me} />
+}
+
+function Shell({ me }: { me: Me | undefined }) {
   const live = useLive()
   const { path } = useLocation()
   const overview = live.overview
@@ -64,6 +71,7 @@ export function App() {
           ))}
         </nav>
         <div class="rail-foot">
+          {me?.session && <Operator me={me} />}
           <Health overview={overview} connected={live.connected} />
           <Theme />
         </div>
@@ -101,6 +109,18 @@ function Count({ overview, of }: { overview: Overview | null; of: string }) {
     return n > 0 ? <span class={`count t-${overview.check.errors > 0 ? 'bad' : 'warn'}`}>{n}</span> : null
   }
   return null
+}
+
+/** Operator is who looks, what they may, and of what. */
+function Operator({ me }: { me: Me }) {
+  const of = me.namespaces.length > 0 ? me.namespaces.join(', ') : 'all namespaces'
+  return (
+    <div class="operator wide">
+      <span class="row" title={`${me.name}, by ${me.how}`}><Icon.Shield /><span>{me.name}</span></span>
+      <span class="row quiet" title={of}><span>{me.role} · {of}</span></span>
+      <button type="button" class="theme" onClick={logOut}>Log out</button>
+    </div>
+  )
 }
 
 function Health({ overview, connected }: { overview: Overview | null; connected: boolean }) {

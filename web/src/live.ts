@@ -41,8 +41,11 @@ function set(change: Partial<Live>): void {
 }
 
 let source: EventSource | null = null
+let running = false
 
 function open(): void {
+  if (!running) return
+  close()
   source = new EventSource('/api/events')
   source.addEventListener('overview', (event) => {
     set({ overview: merge(state.overview, JSON.parse((event as MessageEvent<string>).data) as Overview), came: Date.now(), connected: true, error: null })
@@ -56,7 +59,7 @@ function open(): void {
         (overview) => set({ overview, came: Date.now(), error: null }),
         (error: Error) => set({ error: error.message }),
       )
-      setTimeout(() => document.visibilityState === 'visible' && (close(), open()), 3000)
+      setTimeout(() => document.visibilityState === 'visible' && open(), 3000)
     } else if (!state.overview) {
       set({ error: 'The control plane does not answer. Is it still running?' })
     }
@@ -70,11 +73,23 @@ function close(): void {
 
 /** start keeps the overview coming while the page is looked at. */
 export function start(): void {
+  if (running) return
+  running = true
   open()
-  document.addEventListener('visibilitychange', () => {
-    close()
-    if (document.visibilityState === 'visible') open()
-  })
+  document.addEventListener('visibilitychange', turn)
+}
+
+/** stop ends that, and forgets what came. */
+export function stop(): void {
+  running = false
+  close()
+  document.removeEventListener('visibilitychange', turn)
+  set({ overview: null, came: 0, connected: false, error: null })
+}
+
+function turn(): void {
+  close()
+  if (document.visibilityState === 'visible') open()
 }
 
 export function useLive(): Live {

@@ -3,7 +3,7 @@ import './styles/tokens.css'
 import './styles/base.css'
 import './styles/topology.css'
 import { App } from './app'
-import { start } from './live'
+import { begin } from './session'
 
-start()
+void begin()
 render(<App />, document.getElementById('app')!)

@@ -60,6 +60,8 @@ type Config struct {
 	Stories Stories
 	// Signals may be nil: then stat and edges answer 503.
 	Signals Signals
+	// Logins makes a login link of the dashboard; nil where there is none.
+	Logins func(*operator.Who) *client.DashboardLogin
 	// Audit records changes; nil records none.
 	Audit *audit.Log
 	Log   *slog.Logger

@@ -78,6 +78,7 @@ func (a *API) Handler() http.Handler {
 		return t, err
 	})
 	handle("GET /tulle/v1/audit", a.auditEntries)
+	handle("POST /tulle/v1/dashboard-logins", a.logIn)
 	handle("POST /tulle/v1/certificates", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.CertificateRequest
 		if err := readJSON(w, r, &req); err != nil {

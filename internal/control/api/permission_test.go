@@ -51,6 +51,7 @@ func TestPermissions(t *testing.T) {
 		{"GET /tulle/v1/trust", "", all},
 		{"POST /tulle/v1/trust", "", admin},
 		{"GET /tulle/v1/audit", "", whole}, // and then administrators' alone
+		{"POST /tulle/v1/dashboard-logins", "", all},
 		{"POST /tulle/v1/certificates", "", inside},
 		{"POST /tulle/v1/join-tokens", "", inside},
 		{"POST /tulle/v1/explain", "", whole},

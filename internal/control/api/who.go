@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"net"
 	"net/http"
@@ -61,41 +59,36 @@ const AdminAccount = "admin"
 // adminNamespace has the identities of the control plane and of AdminAccount.
 const adminNamespace = "tulle"
 
-// Remote lets in requests over TLS with the bearer token of which tokenSum is
-// the SHA-256 sum, with an administrator's certificate, or with what an Operator
-// has. A workload's certificate is not enough.
-func Remote(domain identity.TrustDomain, tokenSum [sha256.Size]byte, book *operator.Book, next http.Handler) http.Handler {
-	admin := identity.ID{TrustDomain: domain, Namespace: adminNamespace, ServiceAccount: AdminAccount}
+// Admin is the identity of AdminAccount.
+func Admin(domain identity.TrustDomain) identity.ID {
+	return identity.ID{TrustDomain: domain, Namespace: adminNamespace, ServiceAccount: AdminAccount}
+}
+
+// Remote lets in requests over TLS with a token or a certificate that the book
+// knows. A workload's certificate is not enough.
+func Remote(book *operator.Book, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		sum := sha256.Sum256([]byte(token))
 		var who *operator.Who
 		err := operator.ErrUnknown
 		switch {
 		case r.TLS == nil:
-		case bearer && subtle.ConstantTimeCompare(sum[:], tokenSum[:]) == 1:
-			who = &operator.Who{Name: "holder of the control plane's token", How: "token-file", Role: v1alpha1.OperatorAdmin}
 		case bearer:
 			who, err = book.Token(r.Context(), token)
-		case identity.Peer(*r.TLS) == admin:
-			who = &operator.Who{Name: AdminAccount, How: "certificate", Role: v1alpha1.OperatorAdmin}
 		default:
 			who, err = book.Certificate(r.Context(), identity.Peer(*r.TLS))
 		}
-		if who != nil {
+		if err == nil {
 			who.From = from(r)
 			next.ServeHTTP(w, r.WithContext(operator.With(r.Context(), who)))
 			return
 		}
-		if !errors.Is(err, operator.ErrUnknown) {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			s := failure(http.StatusUnauthorized, client.ReasonUnauthorized, "%s", err)
-			answer(w, s.Code, s)
-			return
-		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		s := failure(http.StatusUnauthorized, client.ReasonUnauthorized,
-			"the control API wants an Operator's token or certificate, the token in the control plane's api-token file (--token-file), or a certificate of %s", admin)
+		s := failure(http.StatusUnauthorized, client.ReasonUnauthorized, "%s", err)
+		if errors.Is(err, operator.ErrUnknown) {
+			s = failure(http.StatusUnauthorized, client.ReasonUnauthorized,
+				"the control API wants an Operator's token or certificate, the token in the control plane's api-token file (--token-file), or a certificate of %s", book.Admin)
+		}
 		answer(w, s.Code, s)
 	})
 }

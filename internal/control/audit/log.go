@@ -29,7 +29,8 @@ type Entry struct {
 	Who  string `json:"who"`
 	How  string `json:"how,omitempty"`
 	From string `json:"from,omitempty"`
-	// Action is apply, delete, join-token, certificate, trust-rotate, trust-back.
+	// Action is apply, delete, join-token, certificate, trust-rotate, trust-back,
+	// dashboard-link, dashboard-login.
 	Action string `json:"action"`
 	// Kind, Namespace and Name are what was changed.
 	Kind      string `json:"kind,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,10 @@ type Book struct {
 	// Operators lists the mesh's Operator objects.
 	Operators func(context.Context) ([]*v1alpha1.Operator, error)
 	Now       func() time.Time
+	// Holder is the SHA-256 sum of the control plane's own token, and Admin an identity
+	// beside those of Operators: whoever has one of them may everything.
+	Holder [sha256.Size]byte
+	Admin  identity.ID
 
 	mu        sync.Mutex
 	providers map[string]*oidc.Provider
@@ -40,6 +45,9 @@ var ErrUnknown = errors.New("no Operator has this certificate or token")
 
 // Certificate finds the operator with a certificate's identity, verified already.
 func (b *Book) Certificate(ctx context.Context, id identity.ID) (*Who, error) {
+	if !id.IsZero() && id == b.Admin {
+		return &Who{Name: id.ServiceAccount, How: "certificate", Role: v1alpha1.OperatorAdmin}, nil
+	}
 	list, err := b.Operators(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +56,7 @@ func (b *Book) Certificate(ctx context.Context, id identity.ID) (*Who, error) {
 	for _, o := range list {
 		for _, have := range o.Spec.Identities {
 			if uri != "" && have == uri {
-				return who(o, "certificate"), nil
+				return who(o, "certificate", uri), nil
 			}
 		}
 	}
@@ -58,11 +66,14 @@ func (b *Book) Certificate(ctx context.Context, id identity.ID) (*Who, error) {
 // Token finds the operator with a bearer token: one of Tulle's own, or an OpenID
 // Connect ID token.
 func (b *Book) Token(ctx context.Context, token string) (*Who, error) {
+	sum := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(sum[:], b.Holder[:]) == 1 {
+		return &Who{Name: "holder of the control plane's token", How: "token-file", Role: v1alpha1.OperatorAdmin}, nil
+	}
 	list, err := b.Operators(ctx)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(token))
 	text := []byte(hex.EncodeToString(sum[:]))
 	for _, o := range list {
 		for _, t := range o.Spec.Tokens {
@@ -72,7 +83,11 @@ func (b *Book) Token(ctx context.Context, token string) (*Who, error) {
 			if t.Expires != nil && !b.Now().Before(t.Expires.Time) {
 				return nil, fmt.Errorf("the token of operator %s ended on %s", o.Name, t.Expires.Format(time.DateTime))
 			}
-			return who(o, "token"), nil
+			w := who(o, "token", string(text))
+			if t.Expires != nil {
+				w.until = t.Expires.Time
+			}
+			return w, nil
 		}
 	}
 	if strings.Count(token, ".") == 2 {
@@ -92,13 +107,14 @@ func (b *Book) openID(ctx context.Context, list []*v1alpha1.Operator, token stri
 			if r.Issuer != issuer {
 				continue
 			}
-			claims, err := b.verify(ctx, r, token)
+			claims, until, err := b.verify(ctx, r, token)
 			if err != nil {
 				last = err
 				continue
 			}
 			if holds(claims, r.Claim, r.Values) {
-				w := who(o, "oidc")
+				w := who(o, "oidc", ruleOf(r))
+				w.until = until
 				if sub, ok := claims["sub"].(string); ok {
 					w.Name = fmt.Sprintf("%s (%.100q of %s)", o.Name, sub, r.Issuer)
 				}
@@ -125,19 +141,69 @@ func issuerOf(token string) string {
 	return claims.Issuer
 }
 
-func (b *Book) verify(ctx context.Context, r *v1alpha1.OperatorOIDC, token string) (map[string]any, error) {
+func (b *Book) verify(ctx context.Context, r *v1alpha1.OperatorOIDC, token string) (claims map[string]any, until time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askIssuer)
 	defer cancel()
 	p, err := b.provider(ctx, r.Issuer)
 	if err != nil {
-		return nil, err
+		return nil, until, err
 	}
 	verified, err := p.VerifierContext(ctx, &oidc.Config{ClientID: r.Audience, Now: b.Now}).Verify(ctx, token)
 	if err != nil {
+		return nil, until, err
+	}
+	claims = map[string]any{}
+	return claims, verified.Expiry, verified.Claims(&claims)
+}
+
+// ruleOf names what an Operator says of an issuer.
+func ruleOf(r *v1alpha1.OperatorOIDC) string {
+	return strings.Join(append([]string{r.Issuer, r.Audience, r.Claim}, r.Values...), "\n")
+}
+
+// Any says whether there are operators at all.
+func (b *Book) Any(ctx context.Context) (bool, error) {
+	list, err := b.Operators(ctx)
+	return len(list) > 0, err
+}
+
+// Still says what somebody who was found earlier may now: ErrUnknown when the
+// Operator is gone, or doesn't have what was shown any more.
+func (b *Book) Still(ctx context.Context, w *Who) (*Who, error) {
+	if !w.until.IsZero() && !b.Now().Before(w.until) {
+		return nil, ErrUnknown
+	}
+	if w.operator == "" {
+		return w, nil
+	}
+	list, err := b.Operators(ctx)
+	if err != nil {
 		return nil, err
 	}
-	claims := map[string]any{}
-	return claims, verified.Claims(&claims)
+	for _, o := range list {
+		if o.Name != w.operator || !b.has(o, w) {
+			continue
+		}
+		now := who(o, w.How, w.proof)
+		now.Name, now.From, now.until = w.Name, w.From, w.until
+		return now, nil
+	}
+	return nil, ErrUnknown
+}
+
+// has says whether an operator has what somebody has shown.
+func (b *Book) has(o *v1alpha1.Operator, w *Who) bool {
+	switch w.How {
+	case "certificate":
+		return slices.Contains(o.Spec.Identities, w.proof)
+	case "token":
+		return slices.ContainsFunc(o.Spec.Tokens, func(t v1alpha1.OperatorToken) bool {
+			return strings.ToLower(t.SHA256) == w.proof && (t.Expires == nil || b.Now().Before(t.Expires.Time))
+		})
+	case "oidc":
+		return slices.ContainsFunc(o.Spec.OIDC, func(r v1alpha1.OperatorOIDC) bool { return ruleOf(&r) == w.proof })
+	}
+	return false
 }
 
 // provider finds out about an issuer once; its keys are fetched again by
@@ -191,8 +257,8 @@ func holds(claims map[string]any, name string, values []string) bool {
 	return false
 }
 
-func who(o *v1alpha1.Operator, how string) *Who {
-	w := &Who{Name: o.Name, How: how, Role: o.Spec.Role}
+func who(o *v1alpha1.Operator, how, proof string) *Who {
+	w := &Who{Name: o.Name, How: how, Role: o.Spec.Role, operator: o.Name, proof: proof}
 	if len(o.Spec.Namespaces) > 0 {
 		w.Namespaces = o.Spec.Namespaces
 	}

@@ -142,3 +142,39 @@ func TestFind(t *testing.T) {
 		t.Errorf("no certificate: %v", err)
 	}
 }
+
+// What is open at once has a bound, for all and for each; the oldest makes room.
+func TestSessionsBound(t *testing.T) {
+	now := time.Now()
+	b := &Book{Now: func() time.Time { return now }}
+	s := &Sessions{Book: b}
+	name := func(i int) *Who {
+		return &Who{Name: "operator " + string(rune('A'+i%1000)), Role: v1alpha1.OperatorView}
+	}
+	first := s.Begin(name(0))
+	for range maxOwn {
+		now = now.Add(time.Second)
+		s.Begin(name(0))
+	}
+	if _, err := s.Who(t.Context(), first); !errors.Is(err, ErrUnknown) {
+		t.Errorf("the first of %d sessions of one: %v", maxOwn+1, err)
+	}
+	now = now.Add(time.Second)
+	mine := s.Begin(name(1))
+	for i := range maxSessions + 10 {
+		now = now.Add(time.Millisecond)
+		s.Begin(name(2 + i%200))
+	}
+	if len(s.open) > maxSessions {
+		t.Errorf("%d sessions", len(s.open))
+	}
+	if _, err := s.Who(t.Context(), mine); len(s.open) == maxSessions && err == nil {
+		t.Error("the oldest session has a place though there are as many as may be")
+	}
+	for i := range maxCodes + 10 {
+		s.Invite(name(i % 300))
+	}
+	if len(s.codes) > maxCodes {
+		t.Errorf("%d codes", len(s.codes))
+	}
+}

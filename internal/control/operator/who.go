@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"tulle.dev/tulle/api/v1alpha1"
 )
@@ -18,6 +19,11 @@ type Who struct {
 	Role v1alpha1.OperatorRole
 	// Namespaces bound the role; nil is all of them and what belongs to none.
 	Namespaces []string
+
+	// operator is the Operator object, empty for who needs none; proof is what of it
+	// was shown, and until is when that ends by itself, if it does.
+	operator, proof string
+	until           time.Time
 }
 
 // Verb is what somebody wants to do.
