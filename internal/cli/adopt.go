@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,7 +52,6 @@ type adoption struct {
 }
 
 func (a *app) adoptStatus() *cobra.Command {
-	var output string
 	var window time.Duration
 	c := &cobra.Command{
 		Use:   "status [SERVICE...]",
@@ -66,36 +64,14 @@ port turns strict. NEXT is the next step.`,
 		Example: `  tulle adopt status
   tulle adopt status cart --window 24h -o json | jq '.[] | select(.would_break > 0)'`,
 		ValidArgsFunction: a.completeServices,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			list, err := a.adoption(ctx, conn, window, args)
-			if err != nil {
-				return err
-			}
-			if output == formatJSON || output == formatYAML {
-				data, err := json.Marshal(list)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, data)
-			}
-			a.printAdoption(list)
-			return nil
-		},
 	}
 	c.Flags().DurationVarP(&window, "window", "w", 10*time.Minute, "how far back to look")
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) ([]adoption, error) { return a.adoption(q.ctx, q.conn, window, q.args) }
+	return asks(a, c, ask, func(_ *question, list []adoption) error {
+		a.printAdoption(list)
+		return nil
+	}, formatJSON, formatYAML)
 }
 
 // adoption asks how far the ports of services have come, of all without names.

@@ -23,7 +23,7 @@ func (a *app) diagnosticsCommand() *cobra.Command {
 }
 
 func (a *app) diagnosticsEndpoints() *cobra.Command {
-	var output, from string
+	var from string
 	c := &cobra.Command{
 		Use:   "endpoints SERVICE...",
 		Short: "Where a service is served, how the control plane sees each place, and which proxies leave it out",
@@ -38,67 +38,63 @@ With --from, what one proxy thinks of each endpoint that it knows.`,
   tulle diagnostics endpoints cart.shop -o json`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeServices,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatWide, formatJSON, formatYAML); err != nil {
-				return err
+	}
+	c.Flags().StringVar(&from, "from", "", "what the `PROXY` thinks of them: NAME or NAME.NAMESPACE")
+	a.namespaceFlag(c)
+	ask := func(q *question) (any, error) {
+		var services []string
+		for _, name := range q.args {
+			services = append(services, a.qualified(name))
+		}
+		if from != "" {
+			namespace, name := a.proxyName(from)
+			list, err := statesOf(q.ctx, q.conn, namespace, name, services)
+			return list, noProxy(err, namespace, name)
+		}
+		var answers []*client.Endpoints
+		for _, service := range services {
+			answer, err := q.conn.Endpoints(q.ctx, service)
+			if client.IsNotFound(err) {
+				return nil, wrong("`tulle get services -A` lists them all", "there is no service %q", service)
 			}
-			conn, err := a.connect()
 			if err != nil {
-				return err
+				return nil, err
 			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
+			answers = append(answers, answer)
+		}
+		if len(answers) == 1 {
+			return answers[0], nil
+		}
+		return answers, nil
+	}
+	return asks(a, c, ask, func(q *question, answer any) error {
+		switch answer := answer.(type) {
+		case []endpointState:
+			a.printEndpointStates(answer)
+		case *client.Endpoints:
+			a.printEndpoints(answer, "")
+			a.printDoubts(q.ctx, q.conn, []string{a.qualified(q.args[0])})
+		case []*client.Endpoints:
 			var services []string
-			for _, name := range args {
-				services = append(services, a.qualified(name))
-			}
-			if from != "" {
-				namespace, name := a.proxyName(from)
-				list, err := statesOf(ctx, conn, namespace, name, services)
-				switch {
-				case client.IsNotFound(err):
-					return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
-				case err != nil:
-					return advise(err)
-				case output == formatJSON || output == formatYAML:
-					data, err := json.Marshal(list)
-					if err != nil {
-						return err
-					}
-					return printData(a.Out, output, data)
-				}
-				a.printEndpointStates(list)
-				return nil
-			}
-			var answers []*client.Endpoints
-			for _, name := range args {
-				answer, err := conn.Endpoints(ctx, a.qualified(name))
-				if client.IsNotFound(err) {
-					return wrong("`tulle get services -A` lists them all", "there is no service %q", a.qualified(name))
-				}
-				if err != nil {
-					return advise(err)
-				}
-				answers = append(answers, answer)
-			}
-			if output == formatJSON || output == formatYAML {
-				return a.printOneOrMany(output, answers)
-			}
-			for i, answer := range answers {
+			for i, one := range answer {
 				if i > 0 {
 					fmt.Fprintln(a.Out)
 				}
-				a.printEndpoints(answer, "")
+				a.printEndpoints(one, "")
+				services = append(services, a.qualified(q.args[i]))
 			}
-			a.printDoubts(ctx, conn, services)
-			return nil
-		},
+			a.printDoubts(q.ctx, q.conn, services)
+		}
+		return nil
+	}, formatJSON, formatYAML)
+}
+
+// noProxy says of an error that there is no such proxy, if that is what it is.
+func noProxy(err error, namespace, name string) error {
+	if client.IsNotFound(err) {
+		return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
-	c.Flags().StringVar(&from, "from", "", "what the `PROXY` thinks of them: NAME or NAME.NAMESPACE")
-	a.namespaceFlag(c)
-	completeFormats(c, formatJSON, formatYAML)
-	return c
+	return err
 }
 
 // qualified adds the namespace to a service's name that has none.
@@ -108,18 +104,6 @@ func (a *app) qualified(service string) string {
 		return service
 	}
 	return service + "." + a.namespaceOrDefault()
-}
-
-func (a *app) printOneOrMany(output string, answers []*client.Endpoints) error {
-	var v any = answers
-	if len(answers) == 1 {
-		v = answers[0]
-	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return printData(a.Out, output, data)
 }
 
 func (a *app) printEndpoints(e *client.Endpoints, indent string) {
@@ -160,7 +144,6 @@ func (a *app) proxyName(arg string) (namespace, name string) {
 }
 
 func (a *app) diagnosticsProxy() *cobra.Command {
-	var output string
 	c := &cobra.Command{
 		Use:   "proxy [NAME]",
 		Short: "All that a proxy believes; without a name, every proxy and whether it is up to date",
@@ -169,49 +152,23 @@ func (a *app) diagnosticsProxy() *cobra.Command {
   tulle diagnostics proxy web -o json | jq .endpoints`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeProxies,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatWide, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			if len(args) == 0 {
-				proxies, err := conn.Proxies(ctx)
-				if err != nil {
-					return advise(err)
-				}
-				if output == formatJSON || output == formatYAML {
-					data, err := json.Marshal(proxies)
-					if err != nil {
-						return err
-					}
-					return printData(a.Out, output, data)
-				}
-				a.printProxies(proxies, output == formatWide)
-				return nil
-			}
-			namespace, name := a.proxyName(args[0])
-			dump, err := conn.ProxyDump(ctx, namespace, name)
-			if client.IsNotFound(err) {
-				return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
-			}
-			if err != nil {
-				return advise(err)
-			}
-			if output == formatJSON || output == formatYAML {
-				return printData(a.Out, output, dump)
-			}
-			return a.printDump(dump)
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatWide, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (any, error) {
+		if len(q.args) == 0 {
+			return q.conn.Proxies(q.ctx)
+		}
+		namespace, name := a.proxyName(q.args[0])
+		dump, err := q.conn.ProxyDump(q.ctx, namespace, name)
+		return dump, noProxy(err, namespace, name)
+	}
+	return asks(a, c, ask, func(q *question, answer any) error {
+		if dump, ok := answer.(json.RawMessage); ok {
+			return a.printDump(dump)
+		}
+		a.printProxies(answer.([]client.Proxy), q.wide())
+		return nil
+	}, formatWide, formatJSON, formatYAML)
 }
 
 func (a *app) printProxies(proxies []client.Proxy, wide bool) {
@@ -273,7 +230,6 @@ func (a *app) expiry(end time.Time) string {
 }
 
 func (a *app) diagnosticsIdentity() *cobra.Command {
-	var output string
 	c := &cobra.Command{
 		Use:   "identity [PROXY]",
 		Short: "The mesh's certificate authority, and who holds which certificate",
@@ -282,62 +238,46 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
   tulle diagnostics identity -o pem > roots.pem   # for --ca, on another machine`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeProxies,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatPEM, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			identity, err := conn.Identity(ctx)
-			if err != nil {
-				return advise(err)
-			}
-			if output == formatPEM {
-				fmt.Fprint(a.Out, identity.Bundle)
-				return nil
-			}
-			if output == formatJSON || output == formatYAML {
-				data, err := json.Marshal(identity)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, data)
-			}
-			proxies, err := conn.Proxies(ctx)
-			if err != nil {
-				return advise(err)
-			}
-			fmt.Fprintf(a.Out, "Trust domain:  %s\n", a.paint.bold(identity.TrustDomain))
-			fmt.Fprintf(a.Out, "Root:          %s, %s\n", identity.RootPin, a.expiry(identity.RootExpires))
-			fmt.Fprintf(a.Out, "Issuer:        %s\n\n", a.expiry(identity.IssuerExpires))
-			t := newTable("NAMESPACE", "PROXY", "IDENTITY", "CERTIFICATE")
-			shown := 0
-			for _, p := range proxies {
-				if len(args) == 1 {
-					if namespace, name := a.proxyName(args[0]); p.Name != name || p.Namespace != namespace {
-						continue
-					}
-				}
-				shown++
-				t.row(p.Namespace, p.Name, orDash(p.Identity), a.expiry(p.CertificateExpires))
-			}
-			if shown == 0 && len(args) == 1 {
-				return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q", args[0])
-			}
-			if shown > 0 {
-				t.write(a.Out)
-			}
-			return nil
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: pem, json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatPEM, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (*client.Identity, error) { return q.conn.Identity(q.ctx) }
+	return asks(a, c, ask, func(q *question, identity *client.Identity) error {
+		if q.format == formatPEM {
+			fmt.Fprint(a.Out, identity.Bundle)
+			return nil
+		}
+		proxies, err := q.conn.Proxies(q.ctx)
+		if err != nil {
+			return advise(err)
+		}
+		return a.printHolders(identity, proxies, q.args)
+	}, formatPEM, formatJSON, formatYAML)
+}
+
+// printHolders shows the certificate authority, and who holds which certificate:
+// all proxies, or the one that args names.
+func (a *app) printHolders(identity *client.Identity, proxies []client.Proxy, args []string) error {
+	fmt.Fprintf(a.Out, "Trust domain:  %s\n", a.paint.bold(identity.TrustDomain))
+	fmt.Fprintf(a.Out, "Root:          %s, %s\n", identity.RootPin, a.expiry(identity.RootExpires))
+	fmt.Fprintf(a.Out, "Issuer:        %s\n\n", a.expiry(identity.IssuerExpires))
+	t := newTable("NAMESPACE", "PROXY", "IDENTITY", "CERTIFICATE")
+	shown := 0
+	for _, p := range proxies {
+		if len(args) == 1 {
+			if namespace, name := a.proxyName(args[0]); p.Name != name || p.Namespace != namespace {
+				continue
+			}
+		}
+		shown++
+		t.row(p.Namespace, p.Name, orDash(p.Identity), a.expiry(p.CertificateExpires))
+	}
+	if shown == 0 && len(args) == 1 {
+		return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q", args[0])
+	}
+	if shown > 0 {
+		t.write(a.Out)
+	}
+	return nil
 }
 
 func (a *app) completeProxies(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

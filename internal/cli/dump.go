@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"tulle.dev/tulle/internal/control/api/client"
 )
 
 // proxyDump is what the command line shows of a proxy's dump; -o json has all.
@@ -260,41 +258,21 @@ func (a *app) printRoutes(of string, routes []dumpRoutes) {
 }
 
 func (a *app) diagnosticsConnections() *cobra.Command {
-	var output string
 	c := &cobra.Command{
 		Use:               "connections PROXY",
 		Short:             "The connections that a proxy's clients have open",
 		Example:           `  tulle diagnostics connections web`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeProxies,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			namespace, name := a.proxyName(args[0])
-			data, err := conn.ProxyConnections(ctx, namespace, name)
-			if client.IsNotFound(err) {
-				return wrong("`tulle diagnostics proxy` lists them all", "there is no proxy %q in namespace %q", name, namespace)
-			}
-			if err != nil {
-				return advise(err)
-			}
-			if output == formatJSON || output == formatYAML {
-				return printData(a.Out, output, data)
-			}
-			return a.printConnections(data)
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (json.RawMessage, error) {
+		namespace, name := a.proxyName(q.args[0])
+		data, err := q.conn.ProxyConnections(q.ctx, namespace, name)
+		return data, noProxy(err, namespace, name)
+	}
+	return asks(a, c, ask, func(_ *question, data json.RawMessage) error { return a.printConnections(data) },
+		formatJSON, formatYAML)
 }
 
 // printConnections shows open connections: of each list of the answer a table,

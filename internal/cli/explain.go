@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,7 +22,7 @@ func (a *app) explainCommand() *cobra.Command {
 }
 
 func (a *app) explainRequest() *cobra.Command {
-	var output, from string
+	var from string
 	var headers []string
 	c := &cobra.Command{
 		Use:   "request --from PROXY [METHOD] URL [-H 'NAME: VALUE']...",
@@ -43,59 +42,47 @@ or there is no such proxy, 2 couldn't ask.`,
   # A gateway found by its address: say which host is asked for
   tulle explain request --from edge http://127.0.0.1:8080/ -H 'Host: shop.example'`,
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatWide, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			q := explain.Question{From: a.proxyToAsk(from), Method: "GET", URL: args[len(args)-1]}
-			if len(args) == 2 {
-				q.Method = args[0]
-			}
-			if !strings.Contains(q.URL, "://") {
-				q.URL = "http://" + q.URL
-			}
-			for _, h := range headers {
-				name, value, ok := strings.Cut(h, ":")
-				if name = strings.TrimSpace(name); !ok || name == "" {
-					return couldNot("", "-H %q: want 'NAME: VALUE'", h)
-				}
-				q.Headers = append(q.Headers, explain.Header{Name: name, Value: strings.TrimSpace(value)})
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			answer, err := conn.Explain(ctx, q)
-			if err != nil {
-				return advise(err)
-			}
-			if output == formatJSON || output == formatYAML {
-				data, err := json.Marshal(answer)
-				if err != nil {
-					return err
-				}
-				if err := printData(a.Out, output, data); err != nil {
-					return err
-				}
-			} else {
-				a.printAnswer(q, answer, output == formatWide)
-			}
-			if answer.Outcome == explain.Answered && answer.Status >= 400 {
-				return exit(ExitWrong)
-			}
-			return nil
-		},
 	}
 	c.Flags().StringVar(&from, "from", "", "`PROXY` that gets the request: a workload's or a gateway's, NAME or NAME.NAMESPACE")
 	c.Flags().StringArrayVarP(&headers, "header", "H", nil, "`HEADER` of the request, 'NAME: VALUE'; may be repeated")
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	_ = c.MarkFlagRequired("from")
 	_ = c.RegisterFlagCompletionFunc("from", a.completeCaller)
 	a.namespaceFlag(c)
-	completeFormats(c, formatWide, formatJSON, formatYAML)
-	return c
+	var asked explain.Question
+	ask := func(q *question) (*explain.Answer, error) {
+		var err error
+		if asked, err = a.requestToExplain(from, q.args, headers); err != nil {
+			return nil, err
+		}
+		answer, err := q.conn.Explain(q.ctx, asked)
+		if err == nil && answer.Outcome == explain.Answered && answer.Status >= 400 {
+			q.verdict = exit(ExitWrong)
+		}
+		return answer, err
+	}
+	return asks(a, c, ask, func(q *question, answer *explain.Answer) error {
+		a.printAnswer(asked, answer, q.wide())
+		return nil
+	}, formatWide, formatJSON, formatYAML)
+}
+
+// requestToExplain reads [METHOD] URL and the headers.
+func (a *app) requestToExplain(from string, args, headers []string) (explain.Question, error) {
+	q := explain.Question{From: a.proxyToAsk(from), Method: "GET", URL: args[len(args)-1]}
+	if len(args) == 2 {
+		q.Method = args[0]
+	}
+	if !strings.Contains(q.URL, "://") {
+		q.URL = "http://" + q.URL
+	}
+	for _, h := range headers {
+		name, value, ok := strings.Cut(h, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return q, couldNot("", "-H %q: want 'NAME: VALUE'", h)
+		}
+		q.Headers = append(q.Headers, explain.Header{Name: name, Value: strings.TrimSpace(value)})
+	}
+	return q, nil
 }
 
 // proxyToAsk adds the namespace to a proxy's name when one was asked for.

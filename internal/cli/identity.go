@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,32 +10,33 @@ import (
 
 // identityAnswer is the part of a proxy's dump that is about who it is.
 type identityAnswer struct {
-	Identity struct {
-		ID        string    `json:"id"`
-		Serial    string    `json:"serial"`
-		NotBefore time.Time `json:"not_before"`
-		NotAfter  time.Time `json:"not_after"`
-		Chain     int       `json:"chain_length"`
-		Issuer    string    `json:"issuer"`
-		Renewal   time.Time `json:"renewal"`
-		Roots     uint64    `json:"bundle_version"`
-		Denied    []string  `json:"denied"`
-		Bundle    []struct {
-			Name  string `json:"trust_domain"`
-			Roots []struct {
-				Subject  string    `json:"subject"`
-				NotAfter time.Time `json:"not_after"`
-				SHA256   string    `json:"sha256"`
-			} `json:"roots"`
-		} `json:"bundle"`
-	} `json:"identity"`
-	Control struct {
+	Identity identityOf `json:"identity"`
+	Control  struct {
 		IdentityError string `json:"identity_error"`
 	} `json:"control"`
 }
 
+type identityOf struct {
+	ID        string    `json:"id"`
+	Serial    string    `json:"serial"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Chain     int       `json:"chain_length"`
+	Issuer    string    `json:"issuer"`
+	Renewal   time.Time `json:"renewal"`
+	Roots     uint64    `json:"bundle_version"`
+	Denied    []string  `json:"denied"`
+	Bundle    []struct {
+		Name  string `json:"trust_domain"`
+		Roots []struct {
+			Subject  string    `json:"subject"`
+			NotAfter time.Time `json:"not_after"`
+			SHA256   string    `json:"sha256"`
+		} `json:"roots"`
+	} `json:"bundle"`
+}
+
 func (a *app) identityCommand() *cobra.Command {
-	var output string
 	c := &cobra.Command{
 		Use:   "identity WORKLOAD",
 		Short: "A workload's certificate: who it is, until when, who signed it, whom it trusts",
@@ -46,58 +46,35 @@ renewed, and which roots it trusts. Exit code 1 when it has none, or can't renew
   tulle identity cart -n shop -o json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeProxies,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			name, namespace, ok := strings.Cut(args[0], ".")
-			if !ok {
-				namespace = a.namespaceOrDefault()
-			}
-			dump, err := conn.ProxyDump(ctx, namespace, name)
-			if err != nil {
-				return advise(err)
-			}
-			var d identityAnswer
-			if err := json.Unmarshal(dump, &d); err != nil {
-				return couldNot("", "the proxy's answer: %w", err)
-			}
-			if output != formatTable {
-				data, err := json.Marshal(d.Identity)
-				if err != nil {
-					return err
-				}
-				if err := printData(a.Out, output, data); err != nil {
-					return err
-				}
-			} else {
-				a.printIdentity(&d)
-			}
-			switch i := &d.Identity; {
-			case i.ID == "":
-				return wrong("`tulle check` says why", "the proxy of %s.%s has no certificate", name, namespace)
-			case a.now().After(i.NotAfter):
-				return wrong("`tulle check` says why", "the certificate of %s ended on %s", i.ID, i.NotAfter.Local().Format(time.DateTime))
-			case d.Control.IdentityError != "":
-				return wrong("the present one stays in use until it ends", "the certificate of %s can't be renewed: %s", i.ID, d.Control.IdentityError)
-			}
-			return nil
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (*identityOf, error) {
+		namespace, name := a.proxyName(q.args[0])
+		dump, err := q.conn.ProxyDump(q.ctx, namespace, name)
+		if err != nil {
+			return nil, noProxy(err, namespace, name)
+		}
+		var d identityAnswer
+		if err := json.Unmarshal(dump, &d); err != nil {
+			return nil, couldNot("", "the proxy's answer: %w", err)
+		}
+		switch i := &d.Identity; {
+		case i.ID == "":
+			q.verdict = wrong("`tulle check` says why", "the proxy of %s.%s has no certificate", name, namespace)
+		case a.now().After(i.NotAfter):
+			q.verdict = wrong("`tulle check` says why", "the certificate of %s ended on %s", i.ID, i.NotAfter.Local().Format(time.DateTime))
+		case d.Control.IdentityError != "":
+			q.verdict = wrong("the present one stays in use until it ends", "the certificate of %s can't be renewed: %s", i.ID, d.Control.IdentityError)
+		}
+		return &d.Identity, nil
+	}
+	return asks(a, c, ask, func(_ *question, i *identityOf) error {
+		a.printIdentity(i)
+		return nil
+	}, formatJSON, formatYAML)
 }
 
-func (a *app) printIdentity(d *identityAnswer) {
-	i := &d.Identity
+func (a *app) printIdentity(i *identityOf) {
 	if i.ID == "" {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -99,7 +98,6 @@ Write it to a file that only its owner can read, for --token-file.`,
 }
 
 func (a *app) auditCommand() *cobra.Command {
-	var output string
 	var f client.AuditFilter
 	c := &cobra.Command{
 		Use:   "audit",
@@ -110,51 +108,11 @@ func (a *app) auditCommand() *cobra.Command {
   tulle audit --kind AccessPolicy --last 20 -o json
   tulle audit --who alice`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			entries, err := conn.Audit(ctx, f)
-			if err != nil {
-				return advise(err)
-			}
-			if output != formatTable {
-				data, err := json.Marshal(entries)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, data)
-			}
-			t := newTable("TIME", "WHO", "FROM", "ACTION", "WHAT", "RESULT")
-			for _, e := range entries {
-				what := e.Name
-				if e.Kind != "" {
-					what = e.Kind + " " + e.Name
-				}
-				if e.Namespace != "" {
-					what += " in " + e.Namespace
-				}
-				result := "done"
-				if e.Error != "" {
-					result = a.paint.bad("refused: " + strings.SplitN(e.Error, "\n", 2)[0])
-				}
-				t.row(e.Time.Local().Format(time.DateTime), e.Who, orDash(e.From), e.Action, orDash(what), result)
-			}
-			t.write(a.Out)
-			return nil
-		},
 	}
 	c.Flags().IntVar(&f.Last, "last", 100, "how many, at most 10000")
 	c.Flags().StringVar(&f.Who, "who", "", "only of this `OPERATOR`")
 	c.Flags().StringVar(&f.Kind, "kind", "", "only of objects of this `KIND`")
 	c.Flags().StringVar(&f.Name, "name", "", "only of objects of this `NAME`")
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	c.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "only of objects in this `NAMESPACE`")
 	_ = c.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
 	_ = c.RegisterFlagCompletionFunc("kind", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -164,6 +122,28 @@ func (a *app) auditCommand() *cobra.Command {
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
-	completeFormats(c, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) ([]client.AuditEntry, error) { return q.conn.Audit(q.ctx, f) }
+	return asks(a, c, ask, func(_ *question, entries []client.AuditEntry) error {
+		a.printAudit(entries)
+		return nil
+	}, formatJSON, formatYAML)
+}
+
+func (a *app) printAudit(entries []client.AuditEntry) {
+	t := newTable("TIME", "WHO", "FROM", "ACTION", "WHAT", "RESULT")
+	for _, e := range entries {
+		what := e.Name
+		if e.Kind != "" {
+			what = e.Kind + " " + e.Name
+		}
+		if e.Namespace != "" {
+			what += " in " + e.Namespace
+		}
+		result := "done"
+		if e.Error != "" {
+			result = a.paint.bad("refused: " + strings.SplitN(e.Error, "\n", 2)[0])
+		}
+		t.row(e.Time.Local().Format(time.DateTime), e.Who, orDash(e.From), e.Action, orDash(what), result)
+	}
+	t.write(a.Out)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 )
 
 func (a *app) routesCommand() *cobra.Command {
-	var output string
 	var window time.Duration
 	c := &cobra.Command{
 		Use:   "routes [SERVICE...]",
@@ -33,54 +31,38 @@ where the rule was met.`,
   tulle routes cart --window 5m        # is the split 90 to 10, and is v2 as good?
   tulle routes web -o json | jq '.routes[] | select(.success_rate < 0.99)'`,
 		ValidArgsFunction: a.completeServices,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatWide, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			answer, err := conn.Routes(ctx, window)
-			if err != nil {
-				return advise(err)
-			}
-			kept := []telemetry.Route{}
-			for _, r := range answer.Routes {
-				if len(args) == 0 || a.concerns(&r, args) {
-					kept = append(kept, r)
-				}
-			}
-			answer.Routes = kept
-			for _, s := range args {
-				if slices.ContainsFunc(kept, func(r telemetry.Route) bool { return a.concerns(&r, []string{s}) }) {
-					continue
-				}
-				name, namespace, _ := strings.Cut(a.qualified(s), ".")
-				if _, err := conn.Get(ctx, resource(object.Service), namespace, name); client.IsNotFound(err) {
-					return wrong("`tulle get services -A` lists them all", "there is no service %q in namespace %q", name, namespace)
-				} else if err != nil {
-					return advise(err)
-				}
-			}
-			if output == formatJSON || output == formatYAML {
-				data, err := json.Marshal(answer)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, data)
-			}
-			a.printRouteFigures(kept, output == formatWide)
-			return nil
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	c.Flags().DurationVarP(&window, "window", "w", time.Minute, "how far back to look")
 	a.namespaceFlag(c)
-	completeFormats(c, formatWide, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (*telemetry.Routes, error) {
+		answer, err := q.conn.Routes(q.ctx, window)
+		if err != nil {
+			return nil, err
+		}
+		kept := []telemetry.Route{}
+		for _, r := range answer.Routes {
+			if len(q.args) == 0 || a.concerns(&r, q.args) {
+				kept = append(kept, r)
+			}
+		}
+		answer.Routes = kept
+		for _, s := range q.args {
+			if slices.ContainsFunc(kept, func(r telemetry.Route) bool { return a.concerns(&r, []string{s}) }) {
+				continue
+			}
+			name, namespace, _ := strings.Cut(a.qualified(s), ".")
+			if _, err := q.conn.Get(q.ctx, resource(object.Service), namespace, name); client.IsNotFound(err) {
+				return nil, wrong("`tulle get services -A` lists them all", "there is no service %q in namespace %q", name, namespace)
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		return answer, nil
+	}
+	return asks(a, c, ask, func(q *question, answer *telemetry.Routes) error {
+		a.printRouteFigures(answer.Routes, q.wide())
+		return nil
+	}, formatWide, formatJSON, formatYAML)
 }
 
 // concerns reports whether a route's requests are for or to one of the services.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -12,7 +11,6 @@ import (
 )
 
 func (a *app) statCommand() *cobra.Command {
-	var output string
 	var window time.Duration
 	var all bool
 	c := &cobra.Command{
@@ -25,52 +23,33 @@ by the proxies in front of the service over the window. "-" means nothing was se
   tulle stat cart payment --window 5m
   tulle stat -o json | jq '.services[] | select(.success_rate < 0.99)'`,
 		ValidArgsFunction: a.completeServices,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatWide, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			answer, err := conn.Stat(ctx, window)
-			if err != nil {
-				return advise(err)
-			}
-			kept := answer.Services[:0:0]
-			for _, s := range answer.Services {
-				if (all || s.Namespace == a.namespace) && named(s.Name, args) {
-					kept = append(kept, s)
-				}
-			}
-			for _, name := range args {
-				if !hasService(kept, name) {
-					return wrong("`tulle get services -A` lists them all", "there is no service %q in namespace %q", name, a.namespace)
-				}
-			}
-			if output == formatJSON || output == formatYAML {
-				if kept == nil {
-					kept = []telemetry.Service{}
-				}
-				answer.Services = kept
-				out, err := json.Marshal(answer)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, out)
-			}
-			a.printStat(kept, all, output == formatWide)
-			return nil
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: wide, json or yaml")
 	c.Flags().DurationVarP(&window, "window", "w", time.Minute, "how far back to look")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
 	a.namespaceFlag(c)
-	completeFormats(c, formatWide, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (*telemetry.Stat, error) {
+		answer, err := q.conn.Stat(q.ctx, window)
+		if err != nil {
+			return nil, err
+		}
+		kept := []telemetry.Service{}
+		for _, s := range answer.Services {
+			if (all || s.Namespace == a.namespace) && named(s.Name, q.args) {
+				kept = append(kept, s)
+			}
+		}
+		for _, name := range q.args {
+			if !hasService(kept, name) {
+				return nil, wrong("`tulle get services -A` lists them all", "there is no service %q in namespace %q", name, a.namespace)
+			}
+		}
+		answer.Services = kept
+		return answer, nil
+	}
+	return asks(a, c, ask, func(q *question, answer *telemetry.Stat) error {
+		a.printStat(answer.Services, all, q.wide())
+		return nil
+	}, formatWide, formatJSON, formatYAML)
 }
 
 func (a *app) printStat(services []telemetry.Service, withNamespace, wide bool) {
@@ -108,7 +87,6 @@ func (a *app) printStat(services []telemetry.Service, withNamespace, wide bool) 
 }
 
 func (a *app) edgesCommand() *cobra.Command {
-	var output string
 	var window time.Duration
 	var all bool
 	c := &cobra.Command{
@@ -118,53 +96,41 @@ func (a *app) edgesCommand() *cobra.Command {
   tulle edges cart
   tulle edges -A -o json`,
 		ValidArgsFunction: a.completeServices,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatWide, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			answer, err := conn.Edges(ctx, window)
-			if err != nil {
-				return advise(err)
-			}
-			kept := []telemetry.Edge{}
-			for _, e := range answer.Edges {
-				if (all || e.From.Namespace == a.namespace || e.To.Namespace == a.namespace) && (named(e.From.Name, args) || named(e.To.Name, args)) {
-					kept = append(kept, e)
-				}
-			}
-			if output == formatJSON || output == formatYAML {
-				answer.Edges = kept
-				out, err := json.Marshal(answer)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, out)
-			}
-			if len(kept) == 0 {
-				fmt.Fprintln(a.Err, "no traffic seen in the window")
-				return nil
-			}
-			t := newTable("FROM", "TO", "PROTOCOL", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P99", "MUTUAL_TLS")
-			for _, e := range kept {
-				t.row(a.peer(e.From, all), a.peer(e.To, all), orDash(e.Protocol), a.success(e.SuccessRate), number(e.RPS, "%.1f"),
-					milliseconds(e.Latency.P50), milliseconds(e.Latency.P99), a.share(e.MutualTLS))
-			}
-			t.write(a.Out)
-			return nil
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	c.Flags().DurationVarP(&window, "window", "w", time.Minute, "how far back to look")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of every namespace")
 	a.namespaceFlag(c)
-	completeFormats(c, formatWide, formatJSON, formatYAML)
-	return c
+	ask := func(q *question) (*telemetry.Edges, error) {
+		answer, err := q.conn.Edges(q.ctx, window)
+		if err != nil {
+			return nil, err
+		}
+		kept := []telemetry.Edge{}
+		for _, e := range answer.Edges {
+			if (all || e.From.Namespace == a.namespace || e.To.Namespace == a.namespace) && (named(e.From.Name, q.args) || named(e.To.Name, q.args)) {
+				kept = append(kept, e)
+			}
+		}
+		answer.Edges = kept
+		return answer, nil
+	}
+	return asks(a, c, ask, func(_ *question, answer *telemetry.Edges) error {
+		a.printEdges(answer.Edges, all)
+		return nil
+	}, formatJSON, formatYAML)
+}
+
+func (a *app) printEdges(edges []telemetry.Edge, withNamespace bool) {
+	if len(edges) == 0 {
+		fmt.Fprintln(a.Err, "no traffic seen in the window")
+		return
+	}
+	t := newTable("FROM", "TO", "PROTOCOL", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P99", "MUTUAL_TLS")
+	for _, e := range edges {
+		t.row(a.peer(e.From, withNamespace), a.peer(e.To, withNamespace), orDash(e.Protocol), a.success(e.SuccessRate), number(e.RPS, "%.1f"),
+			milliseconds(e.Latency.P50), milliseconds(e.Latency.P99), a.share(e.MutualTLS))
+	}
+	t.write(a.Out)
 }
 
 // peer shows an end of an edge, with its namespace where it isn't the asked one.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 )
 
 func (a *app) trustCommand() *cobra.Command {
-	var output string
 	c := &cobra.Command{
 		Use:   "trust",
 		Short: "Which roots the mesh trusts, and who has taken them",
@@ -23,35 +21,13 @@ how far each proxy has followed a change. "tulle trust rotate" changes the root.
   tulle trust -o json | jq '.proxies[] | select(.waiting)'
   tulle trust rotate --watch`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			t, err := conn.Trust(ctx)
-			if err != nil {
-				return advise(err)
-			}
-			if output != formatTable {
-				data, err := json.Marshal(t)
-				if err != nil {
-					return err
-				}
-				return printData(a.Out, output, data)
-			}
-			a.printTrust(t)
-			return nil
-		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
-	completeFormats(c, formatJSON, formatYAML)
 	c.AddCommand(a.trustRotateCommand(), a.trustBundleCommand())
-	return c
+	ask := func(q *question) (*client.Trust, error) { return q.conn.Trust(q.ctx) }
+	return asks(a, c, ask, func(_ *question, t *client.Trust) error {
+		a.printTrust(t)
+		return nil
+	}, formatJSON, formatYAML)
 }
 
 func (a *app) trustBundleCommand() *cobra.Command {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,7 +13,7 @@ import (
 )
 
 func (a *app) whyCommand() *cobra.Command {
-	var output, service string
+	var service string
 	var last int
 	c := &cobra.Command{
 		Use:   "why ID | X-REQUEST-ID | --last [N]",
@@ -52,57 +51,35 @@ Exit codes: 0 found, 1 no proxy knows the request, 2 couldn't ask.`,
 			return nil
 		},
 		ValidArgsFunction: a.completeStories,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(output, formatTable, formatJSON, formatYAML); err != nil {
-				return err
-			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.ask(cmd)
-			defer cancel()
-			var answer *client.Stories
-			if last != 0 {
-				if service != "" {
-					service = a.qualified(service)
-				}
-				answer, err = conn.WhyLast(ctx, service, last)
-			} else {
-				answer, err = conn.Why(ctx, args[0])
-			}
-			if client.IsNotFound(err) {
-				return wrong("a proxy keeps the last few hundred, and none when it has ended, as those of short commands have; `tulle why --last` lists them", "no proxy knows a request %q", args[0])
-			}
-			if err != nil {
-				return advise(err)
-			}
-			if output == formatJSON || output == formatYAML {
-				data, err := json.Marshal(answer)
-				if err != nil {
-					return err
-				}
-				err = printData(a.Out, output, data)
-				if err != nil || len(answer.Stories) > 0 || last != 0 {
-					return err
-				}
-				return exit(ExitWrong)
-			}
-			if last != 0 {
-				a.printLast(answer)
-				return nil
-			}
-			return a.printStory(args[0], answer)
-		},
 	}
 	c.Flags().IntVar(&last, "last", 0, "list the last `N` requests that went badly (default 20)")
 	c.Flags().Lookup("last").NoOptDefVal = "20"
 	c.Flags().StringVar(&service, "service", "", "with --last: only requests to this service, `NAME` or NAME.NAMESPACE")
-	c.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
 	a.namespaceFlag(c)
-	completeFormats(c, formatJSON, formatYAML)
 	_ = c.RegisterFlagCompletionFunc("service", a.completeServices)
-	return c
+	ask := func(q *question) (*client.Stories, error) {
+		if last != 0 {
+			if service != "" {
+				service = a.qualified(service)
+			}
+			return q.conn.WhyLast(q.ctx, service, last)
+		}
+		answer, err := q.conn.Why(q.ctx, q.args[0])
+		if client.IsNotFound(err) {
+			return nil, wrong("a proxy keeps the last few hundred, and none when it has ended, as those of short commands have; `tulle why --last` lists them", "no proxy knows a request %q", q.args[0])
+		}
+		if err == nil && len(answer.Stories) == 0 {
+			q.verdict = exit(ExitWrong)
+		}
+		return answer, err
+	}
+	return asks(a, c, ask, func(q *question, answer *client.Stories) error {
+		if last != 0 {
+			a.printLast(answer)
+			return nil
+		}
+		return a.printStory(q.args[0], answer)
+	}, formatJSON, formatYAML)
 }
 
 // plain makes what a proxy said safe for a terminal.
