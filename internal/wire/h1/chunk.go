@@ -73,13 +73,16 @@ func (b *Body) sizeLine(c byte) fault {
 	switch b.chunk {
 	case chunkSize:
 		if v := unhex(c); v < 16 {
-			if b.digits++; b.digits > MaxChunkDigits {
+			if b.left != 0 { // zeros in front mean nothing
+				b.digits++
+			}
+			if b.digits >= MaxChunkDigits {
 				return faultChunkSize
 			}
 			b.left = b.left<<4 | int64(v)
 			return fine
 		}
-		if b.digits == 0 {
+		if b.line == 1 {
 			return faultChunkSize
 		}
 		return b.sizeEnd(c, space, faultChunkSize)

@@ -12,7 +12,7 @@
 //
 // What the grammar doesn't allow is refused, with an *Error that carries the
 // status to answer, a reason from a fixed set for the metrics and a sentence
-// for people. Nothing ambiguous is repaired and sent on; testdata/*.tsv lists
+// for people. Nothing ambiguous is repaired and sent on; testdata/*.txt lists
 // the decisions with the section each follows.
 //
 // The package holds no socket, goroutine or clock and allocates nothing once

@@ -95,7 +95,7 @@ var faults = [faultCount]Error{
 	faultMaxForwards:     {400, "max_forwards", "Max-Forwards isn't one decimal number"},
 	faultContent:         {400, "content", "this method can't have content"},
 	faultUpgrade:         {502, "upgrade", "the server switched to a protocol nobody asked for"},
-	faultChunkSize:       {400, "chunk", "a chunk size isn't 1 to 15 hexadecimal digits"},
+	faultChunkSize:       {400, "chunk", "a chunk size isn't a hexadecimal number of at most 15 digits"},
 	faultChunkExtension:  {400, "chunk", "a chunk extension doesn't follow the grammar or is too long"},
 	faultChunkEnd:        {400, "chunk", "a chunk or its size line doesn't end with CR LF"},
 	faultChunkExcess:     {400, "chunk", "the chunks carry far more framing than data"},

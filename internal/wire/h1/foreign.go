@@ -22,6 +22,9 @@ func ValidPath(p []byte) bool { return checkPath(p) == fine }
 // MayTrail says whether a field of that name may stand in a trailer section.
 func MayTrail(id NameID) bool { return mayTrail(id) }
 
+// Sends says whether a field with that id is forwarded.
+func (r *Response) Sends(id NameID) bool { return sends(r.Fields, id) }
+
 // SetLength notes the Content-Length that a response without a body tells: to
 // HEAD, or with status 304.
 func (r *Response) SetLength(n int64) { r.hasLength, r.Length = true, n }

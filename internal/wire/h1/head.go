@@ -144,6 +144,16 @@ func get(fields []Field, id NameID) *Field {
 	return nil
 }
 
+// sends says that a field with that id is forwarded.
+func sends(fields []Field, id NameID) bool {
+	for i := range fields {
+		if fields[i].ID == id && !fields[i].Drop {
+			return true
+		}
+	}
+	return false
+}
+
 // lookup returns the first field of that name, or nil.
 func lookup(fields []Field, lower string) *Field {
 	for i := range fields {
@@ -186,7 +196,7 @@ func (o *options) read(fields []Field, value []byte) fault {
 			continue
 		case TE, TransferEncoding, Connection, ProxyConnection, HTTP2Settings, Trailer:
 			continue // never forwarded as they came in any case
-		case Host, ContentLength, Authorization, Cookie, Forwarded, XForwardedFor, Via:
+		case Host, ContentLength, Authorization, Cookie, Forwarded, XForwardedFor, Via, Expect:
 			// These are for every recipient (RFC 9110, 7.6.1: a sender must not
 			// name them). Taking them away would change what the next hop sees.
 			return faultNominated

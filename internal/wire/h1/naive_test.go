@@ -99,7 +99,7 @@ func (h *naiveHead) connection(minor string) (keep, upgrade, ok bool) {
 			keep = true
 		case "upgrade":
 			upgrade = true
-		case "host", "content-length", "authorization", "cookie", "forwarded", "x-forwarded-for", "via":
+		case "host", "content-length", "authorization", "cookie", "forwarded", "x-forwarded-for", "via", "expect":
 			return false, false, false
 		}
 		if !naiveToken.MatchString(o) {
@@ -289,7 +289,7 @@ func (r *Response) facts(rest int) string {
 	return fmt.Sprintf("%d %s keep=%v framing=%s rest=%d", r.Status, latin(r.Reason), r.KeepAlive, framingFact(r.Framing, r.Length), rest)
 }
 
-var naiveSize = regexp.MustCompile("^([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*[!#$%&'*+\\-.^_`|~0-9A-Za-z]+(?:[ \t]*=[ \t]*(?:[!#$%&'*+\\-.^_`|~0-9A-Za-z]+|\"(?:[\t \\x21\\x23-\\x5b\\x5d-\\x7e\\x80-\\xff]|\\\\[\t\\x20-\\x7e\\x80-\\xff])*\"))?)*$")
+var naiveSize = regexp.MustCompile("^(0*[0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*[!#$%&'*+\\-.^_`|~0-9A-Za-z]+(?:[ \t]*=[ \t]*(?:[!#$%&'*+\\-.^_`|~0-9A-Za-z]+|\"(?:[\t \\x21\\x23-\\x5b\\x5d-\\x7e\\x80-\\xff]|\\\\[\t\\x20-\\x7e\\x80-\\xff])*\"))?)*$")
 
 // naiveChunked decodes a chunked body that is all there. ok is false when it is
 // malformed or cut.

@@ -159,7 +159,9 @@ func (r *Response) decide(asked Asked) fault {
 		r.Framing, r.KeepAlive = Tunnel, false
 		return fine
 	}
-	if r.Status == 426 && upgrades == 1 && opts.upgrade && isOffer(r.Fields[r.upgrade-1].Value) {
+	// A 426 must say what it asks for (RFC 9110, 15.5.22), also where its server
+	// forgot to name the field in Connection.
+	if r.Status == 426 && upgrades == 1 && isOffer(r.Fields[r.upgrade-1].Value) {
 		r.Upgrade = r.Fields[r.upgrade-1].Value
 	} else {
 		r.upgrade = 0

@@ -23,7 +23,7 @@ const (
 	MaxEmptyLines = 2
 	// MaxLengthDigits bounds Content-Length: any value fits an int64.
 	MaxLengthDigits = 18
-	// MaxChunkDigits bounds a chunk size: any value fits an int64.
+	// MaxChunkDigits bounds a chunk size, zeros in front aside: any value fits an int64.
 	MaxChunkDigits = 15
 	// MaxChunkLine bounds one chunk-size line with its extensions, in bytes.
 	MaxChunkLine = 1 << 10

@@ -102,7 +102,7 @@ func AppendResponse(dst []byte, r *Response, o *ResponseOptions) ([]byte, Framin
 	dst = append(dst, r.Reason...)
 	dst = append(dst, "\r\n"...)
 	dst = appendFields(dst, r.Fields, o.Set, framing != Chunked || !o.Trailers)
-	if len(o.Date) > 0 && r.Status >= 200 && get(r.Fields, Date) == nil {
+	if len(o.Date) > 0 && r.Status >= 200 && !sends(r.Fields, Date) {
 		dst = appendField(dst, "Date", o.Date)
 	}
 	switch {

@@ -36,7 +36,7 @@ func read(t *testing.T, r *bufio.Reader, method string, status int) *message {
 	t.Helper()
 	m, err := readMessage(r, method)
 	if err != nil || m.status() != status {
-		t.Fatalf("answered %q %q (%v), want %d", m.head, m.body, err, status)
+		t.Fatalf("answered %q %.300q (%v), want %d", m.head, m.body, err, status)
 	}
 	return m
 }

@@ -260,6 +260,9 @@ func checkResponse(t *testing.T, o *origin, addr string, v vector, loose bool) e
 		return usable(o, c, r, answer)
 	}
 	want := v.head
+	if n := strings.Count(strings.ToLower(answer.head), "\r\ndate: "); answer.status() >= 200 && n != 1 {
+		return fmt.Errorf("%d Date fields in %q", n, answer.head)
+	}
 	got := dropLine(answer.head, "Date: ")
 	for _, version := range []string{"1.0", "1.1", "2"} {
 		got = dropLine(got, "Via: "+version+" tulle")

@@ -21,7 +21,7 @@ import (
 )
 
 // wait bounds whatever a row waits for.
-const wait = 5 * time.Second
+const wait = 30 * time.Second
 
 // origin is the server behind the proxy. It keeps what it was sent, and answers
 // as the row says.
