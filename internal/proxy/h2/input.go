@@ -153,7 +153,7 @@ func (c *Conn) take(f wire.Frame) error {
 		return c.takeGoAway(f)
 	case wire.Priority:
 		if err := wire.ParsePriority(f); err != nil {
-			return err
+			return c.notIdle(err)
 		}
 		return c.guard.priority()
 	case wire.PushPromise:
@@ -170,6 +170,15 @@ func (c *Conn) idle(id uint32) bool {
 		return id > c.lastID
 	}
 	return id >= c.nextID || c.cfg.Server // a server opens none
+}
+
+// notIdle makes a stream's error one of the connection where nobody has opened the
+// stream: RST_STREAM may not be sent for that (RFC 9113, 6.4).
+func (c *Conn) notIdle(err error) error {
+	if e, ok := err.(wire.StreamError); ok && c.idle(e.Stream) {
+		return wire.ConnectionError{Code: e.Code, Reason: e.Reason}
+	}
+	return err
 }
 
 // beginData handles the header of a DATA frame, and then what of its payload

@@ -12,7 +12,7 @@ const (
 	// the frames that carry it after the first; beyond either: calm.
 	// CONTINUATION flood: VU#421644, CVE-2023-45288, CVE-2024-27316.
 	MaxBlock         = 64 << 10
-	MaxContinuations = 8
+	MaxContinuations = 64
 	// MaxHeadTime is how long a field block may take to arrive whole. Slowloris.
 	MaxHeadTime = 10 * time.Second
 	// MaxFields bounds the fields of one message, cookie crumbs apart;
@@ -20,7 +20,7 @@ const (
 	// joined into; MaxList all of it as RFC 9113, 6.5.2 counts: 32 bytes more
 	// for each field than its strings. Beyond any: 431, or a reset stream.
 	// HPACK bomb: CVE-2016-6581; HTTP/2 Bomb: CVE-2026-49975, CVE-2026-47774.
-	MaxFields = 128
+	MaxFields = 256
 	MaxCrumbs = 256
 	MaxCookie = 16 << 10
 	MaxList   = 64 << 10
@@ -30,7 +30,7 @@ const (
 	// window, so what counts is what is held, not what was sent.
 	MaxHeldHeads = 4 << 20
 	// MaxInterim bounds the interim (1xx) responses before the final one.
-	MaxInterim = 8
+	MaxInterim = 64
 
 	// Streams.
 
@@ -55,7 +55,7 @@ const (
 	FloodPeriod  = time.Minute
 	// MaxEmptyFrames bounds DATA, HEADERS and CONTINUATION frames in a row that
 	// carry nothing and end nothing: calm. CVE-2019-9518.
-	MaxEmptyFrames = 1
+	MaxEmptyFrames = 16
 	// PRIORITY frames have no effect; more than MaxPriority for each stream
 	// that was opened: calm. Resource loop: CVE-2019-9513.
 	MaxPriority = 100

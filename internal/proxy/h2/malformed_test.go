@@ -145,7 +145,13 @@ func TestMalformedBodies(t *testing.T) {
 			r.frame(wire.Headers, wire.FlagEndHeaders|wire.FlagPriority, 1, "\x00\x00\x00\x01\x10"+string(r.block(":method: GET", ":scheme: http", ":path: /", ":authority: a")))
 		}, []string{"> RST_STREAM 1 PROTOCOL_ERROR"}},
 		{"priority frame on itself", func(r *rig) { r.frame(wire.Priority, 0, 5, "\x00\x00\x00\x05\x10") },
-			[]string{"> RST_STREAM 5 PROTOCOL_ERROR"}},
+			[]string{"closed http2: connection error PROTOCOL_ERROR: stream depends on itself", "> GOAWAY 0 PROTOCOL_ERROR stream depends on itself"}},
+		{"priority frame of an open stream on itself", func(r *rig) { r.post(1); r.frame(wire.Priority, 0, 1, "\x00\x00\x00\x01\x10") },
+			[]string{"request 1 POST http://a/", "reset 1 PROTOCOL_ERROR", "> RST_STREAM 1 PROTOCOL_ERROR"}},
+		{"priority frame of 4 bytes", func(r *rig) { r.post(1); r.frame(wire.Priority, 0, 1, "\x00\x00\x00\x00") },
+			[]string{"request 1 POST http://a/", "reset 1 FRAME_SIZE_ERROR", "> RST_STREAM 1 FRAME_SIZE_ERROR"}},
+		{"priority frame of 4 bytes on an idle stream", func(r *rig) { r.frame(wire.Priority, 0, 5, "\x00\x00\x00\x00") },
+			[]string{"closed http2: connection error FRAME_SIZE_ERROR: PRIORITY not 5 bytes", "> GOAWAY 0 FRAME_SIZE_ERROR PRIORITY not 5 bytes"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, true)
