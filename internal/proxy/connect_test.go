@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"bufio"
+	"crypto/sha1"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -122,10 +124,22 @@ func chatProgram(t *testing.T, seen chan<- string) netip.AddrPort {
 			return
 		}
 		seen <- head
-		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nwelcome ")
+		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\nwelcome ", acceptFor(head))
 		io.Copy(c, r)
 		c.(*net.TCPConn).CloseWrite()
 	})
+}
+
+// acceptFor answers the key in a request's head (RFC 6455, 4.2.2).
+func acceptFor(head string) string {
+	const name = "sec-websocket-key: "
+	i := strings.Index(strings.ToLower(head), name)
+	if i < 0 {
+		return "nothing"
+	}
+	key, _, _ := strings.Cut(head[i+len(name):], "\r\n")
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // A WebSocket that enters over HTTP/2 leaves over HTTP/1.1 where the program
@@ -139,9 +153,9 @@ func TestWebSocketFromHTTP2(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen := make(chan string, 1)
-			status, _, body := connectClient(t, addr(chatProgram(t, seen)), "websocket")
-			if status != 200 || body != "welcome ping" {
-				t.Errorf("%d %q", status, body)
+			status, answer, body := connectClient(t, addr(chatProgram(t, seen)), "websocket")
+			if status != 200 || body != "welcome ping" || strings.Contains(answer, "sec-websocket-accept") {
+				t.Errorf("%d %q %q", status, answer, body)
 			}
 			head := strings.ToLower(<-seen)
 			for _, want := range []string{"get /chat http/1.1\r\n", "upgrade: websocket\r\n", "connection: upgrade", "sec-websocket-key: ", "sec-websocket-version: 13\r\n"} {
@@ -150,6 +164,33 @@ func TestWebSocketFromHTTP2(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A client of extended CONNECT takes 2xx for a tunnel: it hears that only from a
+// program that has switched, and answered the key (RFC 8441, 5; RFC 6455, 4.1).
+func TestWebSocketMisunderstood(t *testing.T) {
+	const switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+	for _, c := range []struct {
+		answer string
+		status int
+	}{
+		{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 502},
+		{"HTTP/1.1 204 No Content\r\n\r\n", 502},
+		{switched + "\r\n", 502},
+		{switched + "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n", 502},
+		{"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", 403},
+		{"HTTP/1.1 301 Moved Permanently\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", 301},
+	} {
+		app := serve(t, answering(c.answer))
+		for name, addr := range map[string]string{
+			"edge": start(t, edgeView(app), 1).addr(t, "http"),
+			"pair": muxPair(t, app, view.HTTP, view.PeerHTTP2).addr(t, "out"),
+		} {
+			if status, _, _ := connectClient(t, addr, "websocket"); status != c.status {
+				t.Errorf("%s: %.40q gives %d, want %d", name, c.answer, status, c.status)
+			}
+		}
 	}
 }
 

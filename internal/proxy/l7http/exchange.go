@@ -164,7 +164,7 @@ type exchangeState struct {
 
 const (
 	// maxInterims bounds the 1xx responses to a request.
-	maxInterims = 16
+	maxInterims = 64
 	// maxVias bounds how often a request may have passed this mesh's proxies.
 	maxVias = 24
 )
@@ -186,7 +186,7 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 	case x.Request.MaxForwards == 0 && x.Request.Method == h1.TRACE:
 		x.Fail(traceRefused)
 	case x.Request.MaxForwards == 0 && x.Request.Method == h1.OPTIONS:
-		x.Fail(&Failure{Status: 200})
+		x.Fail(options)
 	case x.insecure():
 		x.Fail(misdirected)
 	case x.survey() > maxVias:
@@ -360,6 +360,10 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 		}
 		x.down.Interim(r)
 		return false, true
+	}
+	if x.misunderstood(r) {
+		x.upFailed(notSwitched)
+		return false, false
 	}
 	if x = x.race.answered(x, r); x == nil {
 		return true, false

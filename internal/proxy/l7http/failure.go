@@ -48,10 +48,13 @@ var (
 	responseTimeout = &Failure{504, "http_response_timeout", "The endpoint did not answer in time.", false}
 	tooLate         = &Failure{504, "http_response_timeout", "The caller's time was over before the request could be sent.", false}
 	unwantedAnswer  = &Failure{503, "destination_unavailable", "No endpoint gave a good answer.", false}
+	notSwitched     = &Failure{502, "http_protocol_error", "The endpoint didn't switch to the protocol that was asked for.", false}
 	badResponse     = &Failure{502, "http_protocol_error", "The endpoint's answer is not valid HTTP.", false}
 	requestTimeout  = &Failure{408, "http_request_error", "The request did not arrive in time.", true}
-	traceRefused    = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
-	misdirected     = &Failure{421, "http_request_denied", "A request for an https URI must come over TLS.", true}
+	// options answers OPTIONS that may go no further (RFC 9110, 7.6.2).
+	options      = &Failure{Status: 200}
+	traceRefused = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
+	misdirected  = &Failure{421, "http_request_denied", "A request for an https URI must come over TLS.", true}
 )
 
 // reason is how the failure is counted.
@@ -94,7 +97,7 @@ func fromParse(e *h1.Error) *Failure {
 	return &Failure{e.Status, "http_request_error", e.Text, true}
 }
 
-// allowed is what a 405 answer says.
+// allowed is what Allow says.
 const allowed = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 // appendStatus appends a Proxy-Status (RFC 9209). detail says what policy it was,
@@ -125,7 +128,7 @@ func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method
 	for i := range extra {
 		dst = h1.AppendField(dst, string(extra[i].Name), string(extra[i].Value))
 	}
-	if f.Status == 405 {
+	if f.Status == 405 || f == options {
 		dst = h1.AppendField(dst, "Allow", allowed)
 	}
 	if closes {

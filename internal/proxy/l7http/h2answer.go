@@ -18,6 +18,7 @@ func (st *h2Stream) Interim(r *h1.Response) {
 	e := st.engine()
 	e.BeginResponse(st.stream, r.Status)
 	fieldsTo(e, r.Fields)
+	st.server.worker.viaTo(e, r.Two, r.Minor)
 	e.EndHead(st.stream, false)
 	st.server.schedule()
 }
@@ -35,7 +36,7 @@ func (st *h2Stream) Response(r *h1.Response) {
 		st.toPeer(r)
 	}
 	fieldsTo(e, r.Fields)
-	if h1Get(r.Fields, h1.Date) == nil {
+	if !r.Sends(h1.Date) {
 		e.Field(nameDate, w.dateNow(), false)
 	}
 	st.left = -1
@@ -113,7 +114,7 @@ func (st *h2Stream) Reply(f *Failure) {
 	e.Field(nameDate, w.dateNow(), false)
 	st.proxyStatusTo(f)
 	fieldsTo(e, st.x.Extra)
-	if f.Status == 405 {
+	if f.Status == 405 || f == options {
 		e.Field(nameAllow, valueAllow, false)
 	}
 	if f.Text != "" {

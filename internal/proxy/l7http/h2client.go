@@ -267,7 +267,7 @@ func (c *h2Client) event(ev h2.Event) {
 	case h2.Trailers:
 		call.trailing(ev.Head)
 	case h2.Reset:
-		call.lost(ev.Code)
+		call.lost(ev.Code, ev.Fault)
 	case h2.Writable:
 		if call.x != nil {
 			call.x.down.Pull()
@@ -339,11 +339,16 @@ func (c *h2Call) Send(x *Exchange) {
 	if cl.mux.cluster.Foreign != nil {
 		scheme = schemeHTTPS
 	}
+	authority := r.Authority
+	if len(authority) == 0 && !cl.peer() {
+		// An HTTP/1.0 client may leave Host out; a request over HTTP/2 must say.
+		authority = cl.mux.endpoint.Address.AppendTo(nil)
+	}
 	if len(r.Upgrade) > 0 && !cl.peer() && e.PeerConnect() {
 		c.extended = true
-		c.stream = e.Open(methodCONNECT, scheme, r.Authority, r.Path, r.Upgrade)
+		c.stream = e.Open(methodCONNECT, scheme, authority, r.Path, r.Upgrade)
 	} else {
-		c.stream = e.Open(r.MethodName, scheme, r.Authority, r.Path, nil)
+		c.stream = e.Open(r.MethodName, scheme, authority, r.Path, nil)
 	}
 	c.stream.Owner = c
 	c.unended = c.extended
@@ -505,8 +510,9 @@ func (c *h2Call) push() {
 
 // lost is called when the stream was reset. Of an answer that is complete only the
 // rest of the request is refused with that (RFC 9113, 8.1): what the client hasn't
-// taken yet still goes to it.
-func (c *h2Call) lost(code wire.Code) {
+// taken yet still goes to it. fault says that it was us, because the answer isn't
+// HTTP/2.
+func (c *h2Call) lost(code wire.Code, fault bool) {
 	if c.complete && c.headRead {
 		return
 	}
@@ -517,6 +523,8 @@ func (c *h2Call) lost(code wire.Code) {
 	c.x, x.up = nil, nil
 	c.release()
 	switch {
+	case fault && !begun:
+		x.upFailed(badResponse)
 	case begun:
 		if !whole || !x.upReset(code) {
 			x.upFailed(lost)

@@ -259,6 +259,40 @@ func (st *h2Stream) fromConnect() {
 	rand.Read(nonce[:])
 	st.names = base64.StdEncoding.AppendEncode(st.names[:0], nonce[:])
 	r.Fields = append(r.Fields, h1.Field{Name: nameWebSocketKey, Value: st.names})
+	st.keyed = true
+}
+
+// misunderstood reports whether a response can't be the one to extended CONNECT. A
+// 2xx would tell the client that it has a tunnel, also where the endpoint has
+// taken the request for a mere GET (RFC 8441, 5). What answers a key of ours must
+// fit to it (RFC 6455, 4.1) and is none of the client's business.
+func (x *Exchange) misunderstood(r *h1.Response) bool {
+	st, ok := x.client().(*h2Stream)
+	if !ok || len(st.head.Protocol) == 0 {
+		return false
+	}
+	if r.Status != 101 {
+		return r.Status/100 == 2
+	}
+	if !st.keyed {
+		return false
+	}
+	f := r.Lookup("sec-websocket-accept")
+	if f == nil {
+		return true
+	}
+	var accept [28]byte
+	if string(f.Value) != string(webSocketAccept(accept[:0], st.names)) {
+		return true
+	}
+	f.Drop = true
+	return false
+}
+
+// webSocketAccept appends what answers a key (RFC 6455, 4.2.2).
+func webSocketAccept(dst, key []byte) []byte {
+	sum := sha1.Sum(append(append([]byte(nil), key...), webSocketGUID...))
+	return base64.StdEncoding.AppendEncode(dst, sum[:])
 }
 
 // fieldsToConnect adds the fields of a request that is sent as extended
@@ -269,8 +303,7 @@ func (c *h2Call) fieldsToConnect(r *h1.Request) {
 		switch {
 		case f.Drop || private(f.Name) && !ownIdentity(f.Name):
 		case h1.EqualFold(f.Name, "sec-websocket-key"):
-			sum := sha1.Sum(append(append([]byte(nil), f.Value...), webSocketGUID...))
-			c.accept = base64.StdEncoding.AppendEncode(c.accept[:0], sum[:])
+			c.accept = webSocketAccept(c.accept[:0], f.Value)
 		default:
 			c.client.now().Field(f.Name, f.Value, f.Never)
 		}

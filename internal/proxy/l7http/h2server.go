@@ -189,6 +189,7 @@ type h2Stream struct {
 	trailers []h1.Field
 	names    []byte // field names in the case they had
 
+	keyed    bool // names is a WebSocket key that we made
 	bodiless bool // the request has no body
 	complete bool // all of it has come
 	ended    bool // and its end has gone on

@@ -211,7 +211,7 @@ func (s *serverConn) refuse(e *h1.Error) {
 	f := fromParse(e)
 	f.Error = e.Reason
 	s.router.Unrouted(f)
-	if e.Reason == "version" && s.conn.Sent == 0 && !knownMethod(s.conn.In().Bytes()) {
+	if e.Reason == "version" && s.conn.Sent == 0 && !isHTTP1(s.conn.In().Bytes()) {
 		// Not a word of HTTP/1: no answer in it either. A client of HTTP/2 with
 		// another preface must find the connection closed (RFC 9113, 3.4).
 		s.goodbye()
@@ -221,11 +221,12 @@ func (s *serverConn) refuse(e *h1.Error) {
 	s.Reply(f)
 }
 
-// knownMethod says whether a request line begins with a method of HTTP's own.
-func knownMethod(line []byte) bool {
+// isHTTP1 says whether a request line begins with a method of HTTP's own, or with
+// a word and a path.
+func isHTTP1(line []byte) bool {
 	line = bytes.TrimLeft(line, "\r\n")
-	method, _, _ := bytes.Cut(line, []byte(" "))
-	return h1.MethodOf(method) != h1.MethodOther
+	method, target, _ := bytes.Cut(line, []byte(" "))
+	return h1.MethodOf(method) != h1.MethodOther || bytes.HasPrefix(target, []byte("/"))
 }
 
 // start begins the exchange whose head is the next n bytes. They stay where

@@ -18,6 +18,9 @@ func http2Request(r *h1.Request, h *h2.Head, end bool) *Failure {
 	if len(h.Path) > 0 && h.Path[0] == '/' && !h1.ValidPath(h.Path) {
 		return badPath
 	}
+	if len(h.Scheme) > 0 && schemeOf(h.Scheme) == "" {
+		return badScheme
+	}
 	r.MethodName, r.Method = h.Method, h1.MethodOf(h.Method)
 	r.Target, r.Path, r.Authority = h.Path, h.Path, h.Authority
 	r.Minor, r.Two, r.KeepAlive = 1, true, true
@@ -80,6 +83,7 @@ func http2Request(r *h1.Request, h *h2.Head, end bool) *Failure {
 
 var (
 	badAuthority   = &Failure{400, "authority", "The authority is not a host and port.", true}
+	badScheme      = &Failure{400, "scheme", "Only http and https URIs are served here.", true}
 	badPath        = &Failure{400, "target", "The path holds a character that may not stand in it.", true}
 	traceContent   = &Failure{400, "content", "TRACE has no content.", true}
 	badMaxForwards = &Failure{400, "max_forwards", "Max-Forwards is not a number.", true}
