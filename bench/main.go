@@ -91,6 +91,7 @@ var tables = []table{
 // that it starts beside the proxies.
 var children = map[string]func(args []string) int{
 	pacedCommand:      pacedMain,
+	relayCommand:      relayMain,
 	bulkCommand:       bulkMain,
 	openCommand:       openMain,
 	serversCommand:    serversMain,

@@ -256,6 +256,13 @@ func (r *rig) compare(name string, all []*series, limit float64) {
 	r.beside("haproxy", name, all, limit)
 }
 
+// floor says how near to HAProxy's CPU per request the kernel alone is.
+func (r *rig) floor(all []*series) {
+	if f, p := find(all, relayCommand), find(all, "haproxy"); f != nil && p != nil {
+		fmt.Printf("  the kernel's share alone (relay) is %.3f of HAProxy's\n", f.cpu()/p.cpu())
+	}
+}
+
 // beside bounds Tulle's CPU per request by a share of a peer's.
 func (r *rig) beside(peer, name string, all []*series, limit float64) {
 	if t, p := find(all, "tulle"), find(all, peer); t != nil && p != nil {

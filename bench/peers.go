@@ -165,6 +165,15 @@ http {
 	return spawn(name, cpus, nil, "nginx", "-p", dir, "-c", conf, "-e", "stderr")
 }
 
+// relay starts this program as a relay: see relay.go.
+func (r *rig) relay(address, origin string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return spawn(relayCommand, pinned(proxyCPU), nil, self, relayCommand, address, origin)
+}
+
 const haproxyDefaults = `
 global
   nbthread 1
@@ -323,6 +332,8 @@ func (r *rig) oneHop(ctx context.Context, name, origin string, http2 bool) (*hop
 		p, err = r.nginx("nginx", pinned(proxyCPU), fmt.Sprintf(
 			`upstream o { server %s; keepalive 64; keepalive_requests 1000000000; keepalive_timeout 1h; }
   server { listen %s; location / { proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection ""; } }`, origin, h.address))
+	case relayCommand:
+		p, err = r.relay(h.address, origin)
 	case "tulle":
 		var mesh, state string
 		if mesh, err = r.file(fmt.Sprintf("edge%d/mesh.yaml", ports[0]), fmt.Sprintf(edgeMesh, ports[0], appProtocol(http2), port(origin))); err != nil {

@@ -60,7 +60,7 @@ func stopAll(hops []*hop) {
 }
 
 func (r *rig) plains(ctx context.Context) (hops []*hop, err error) {
-	for _, name := range r.peers("haproxy", "nginx", "envoy", "tulle") {
+	for _, name := range r.peers("haproxy", "nginx", "envoy", relayCommand, "tulle") {
 		h, err := r.plain(ctx, name)
 		if err != nil {
 			stopAll(hops)
@@ -106,6 +106,7 @@ func (r *rig) http1(ctx context.Context) error {
 		return err
 	}
 	r.show("one plain hop", all)
+	r.floor(all)
 	r.compare("http1-plain", all, limitFull)
 	r.beside("envoy", "http1-plain-envoy", all, limitEnvoy)
 	for _, f := range []form{between, multiplexed} {
@@ -171,6 +172,7 @@ func (r *rig) rates(ctx context.Context) error {
 			return err
 		}
 		r.show(fmt.Sprintf("one plain hop, %.0f requests a second", rate), all)
+		r.floor(all)
 		r.compare(fmt.Sprintf("rate-%.0f-plain", rate), all, limit)
 		with := pairs
 		if rate == 1000 {
