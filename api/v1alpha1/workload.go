@@ -110,6 +110,9 @@ type WorkloadStatus struct {
 	ProxyVersion string `json:"proxyVersion,omitempty"`
 	// ProxyUID is unique to the proxy's process.
 	ProxyUID string `json:"proxyUID,omitempty"`
+	// UniqueID is the workload's unique id, from its proxy's certificate: callers
+	// refuse whoever answers at its addresses with another. Empty is not checked.
+	UniqueID string `json:"uniqueID,omitempty"`
 	// Detail is what the proxy last said about itself.
 	Detail string `json:"detail,omitempty"`
 	// Conditions: Accepted (the spec makes sense), ResolvedRefs (its services

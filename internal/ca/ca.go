@@ -322,6 +322,12 @@ func (ca *CA) Run(ctx context.Context) {
 // Issue signs a certificate for a public key and an id. ttl is bounded to
 // MinTTL..MaxTTL and to the issuer's own end. ErrTooMany when the id asks too often.
 func (ca *CA) Issue(public crypto.PublicKey, id identity.ID, ttl time.Duration) (chain [][]byte, err error) {
+	return ca.IssueWorkload(public, id, "", ttl)
+}
+
+// IssueWorkload is Issue for the workload with a unique id, which the certificate
+// tells; "" tells none.
+func (ca *CA) IssueWorkload(public crypto.PublicKey, id identity.ID, unique string, ttl time.Duration) (chain [][]byte, err error) {
 	if id.TrustDomain != ca.domain {
 		return nil, fmt.Errorf("%s is not of trust domain %s", id, ca.domain)
 	}
@@ -338,6 +344,7 @@ func (ca *CA) Issue(public crypto.PublicKey, id identity.ID, ttl time.Duration) 
 		return nil, fmt.Errorf("%w: %s, at most one in %s", ErrTooMany, id, issueEvery)
 	}
 	t := &x509.Certificate{
+		Subject:               pkix.Name{SerialNumber: unique},
 		URIs:                  []*url.URL{uri},
 		NotBefore:             now.Add(-backdate).UTC().Truncate(time.Second),
 		NotAfter:              now.Add(min(max(ttl, MinTTL), MaxTTL)).UTC().Truncate(time.Second),

@@ -428,3 +428,39 @@ func TestThrowAway(t *testing.T) {
 		t.Errorf("another trust domain: %v", err)
 	}
 }
+
+// TestUniqueID: a certificate tells a workload's unique id beside its SPIFFE id, and
+// stays an X.509-SVID for other verifiers.
+func TestUniqueID(t *testing.T) {
+	ca := open(t, new(MemoryKeys), &clock{now: time.Now()})
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unique := identity.NewUniqueID()
+	chain, err := ca.IssueWorkload(key.Public(), cart, unique, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svid, err := identity.NewSVID(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := identity.UniqueID(svid.Leaf); got != unique || svid.ID != cart {
+		t.Errorf("it is %s, %q", svid.ID, got)
+	}
+	bundle := x509bundle.New(spiffeid.RequireTrustDomainFromString("mesh.local"))
+	for _, der := range ca.Roots() {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bundle.AddX509Authority(root)
+	}
+	if id, _, err := x509svid.ParseAndVerify(chain, bundle); err != nil || id.String() != cart.String() {
+		t.Errorf("go-spiffe: %s, %v", id, err)
+	}
+	if _, certs, _ := issue(t, ca, time.Hour); identity.UniqueID(certs[0]) != "" {
+		t.Error("a certificate for no workload has a unique id")
+	}
+}

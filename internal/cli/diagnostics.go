@@ -30,7 +30,8 @@ func (a *app) diagnosticsEndpoints() *cobra.Command {
 		Long: `Where a service is served, and how the control plane sees each place. Below it
 says which endpoints some proxy leaves out of balance or doubts: "ejected" for
 failures (consecutive, success_rate, latency), "unhealthy" by its health check,
-"suspect" because endpoints of its address time out together.
+"suspect" because endpoints of its address time out together, "wrong_workload"
+because another workload with its identity answers there and was sent nothing.
 
 With --from, what one proxy thinks of each endpoint that it knows.`,
 		Example: `  tulle diagnostics endpoints cart

@@ -18,6 +18,7 @@ type identityAnswer struct {
 
 type identityOf struct {
 	ID        string    `json:"id"`
+	UniqueID  string    `json:"unique_id,omitempty"`
 	Serial    string    `json:"serial"`
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
@@ -83,6 +84,9 @@ func (a *app) printIdentity(i *identityOf) {
 		fmt.Fprintf(a.Out, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("Identity", "%s", a.paint.bold(i.ID))
+	if i.UniqueID != "" {
+		line("Unique id", "%s", i.UniqueID)
+	}
 	line("Serial", "%s", i.Serial)
 	line("Issuer", "%s (chain of %d)", i.Issuer, i.Chain)
 	line("Valid", "%s to %s, %s left of %s", i.NotBefore.Local().Format(time.DateTime), i.NotAfter.Local().Format(time.DateTime),

@@ -81,6 +81,7 @@ type readableEndpoints struct {
 type readableEndpoint struct {
 	Address  netip.AddrPort `json:"address"`
 	Identity string         `json:"identity,omitempty"`
+	UniqueID string         `json:"uniqueID,omitempty"`
 	Workload string         `json:"workload,omitempty"`
 	Zone     string         `json:"zone,omitempty"`
 	Labels   string         `json:"labels,omitempty"`

@@ -318,6 +318,8 @@ func whatToDo(list []client.Story) string {
 		return "nothing listens there: is the program running, and on that port? " + look(name)
 	case "connection_timeout", "destination_ip_unroutable":
 		return "the endpoint can't be reached: is its machine up, does a firewall stand between? " + look(name)
+	case "wrong_workload":
+		return "the endpoint's address has come to another workload, which was sent nothing: the endpoints follow when its proxy registers. " + look(name)
 	case "tls_certificate_error":
 		return "the two proxies don't accept each other's certificate: `tulle check` and `tulle identity` show whose has ended, or whether another program has the address."
 	case "destination_not_found":

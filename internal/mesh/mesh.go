@@ -204,8 +204,10 @@ type Workload struct {
 	// Capture, Forward and Names are where its proxy accepts intercepted
 	// connections, is an HTTP proxy, and answers DNS.
 	Capture, Forward, Names []netip.AddrPort
-	// UID is unique to this instance; a restarted workload has another.
-	UID string
+	// UniqueID tells the workload from others with the same identity, as its
+	// certificate does; a restarted one that kept its certificate keeps it. Empty
+	// where nothing is known of one.
+	UniqueID string
 }
 
 // WorkloadPort serves one service port on a workload.
@@ -254,6 +256,9 @@ type Endpoint struct {
 	// Identity is who must answer with mutual TLS; the zero ID means the
 	// endpoint is outside the mesh and spoken to in plaintext.
 	Identity identity.ID
+	// UniqueID is the unique id that the certificate must have besides; empty is
+	// not checked.
+	UniqueID string
 	Workload Name
 	Zone     string
 	// Labels are those of the workload that a policy's subset asks for,

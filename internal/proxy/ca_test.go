@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"net/url"
 	"sync"
@@ -50,6 +51,12 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // issue gives c an SVID and the roots.
 func (a *authority) issue(t testing.TB, c *identity.Credentials, id string) {
 	t.Helper()
+	a.issueWorkload(t, c, id, "")
+}
+
+// issueWorkload is issue for the workload with a unique id.
+func (a *authority) issueWorkload(t testing.TB, c *identity.Credentials, id, unique string) {
+	t.Helper()
 	a.init(t)
 	uri, err := url.Parse(id)
 	if err != nil {
@@ -61,6 +68,7 @@ func (a *authority) issue(t testing.TB, c *identity.Credentials, id string) {
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		URIs:        []*url.URL{uri},
+		Subject:     pkix.Name{SerialNumber: unique},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {

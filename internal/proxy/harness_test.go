@@ -65,6 +65,7 @@ type running struct {
 	*proxy.Proxy
 	meter       *meter.Registry
 	credentials *identity.Credentials
+	told        *live.Live
 }
 
 // start runs a proxy from a view. Its SVID is ca's, if there is one.
@@ -97,7 +98,7 @@ func startWith(t testing.TB, v *view.View, c proxy.Config) *running {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Stop)
-	return &running{p, m, told.Credentials()}
+	return &running{p, m, told.Credentials(), told}
 }
 
 func (r *running) addr(t testing.TB, listener string) string {

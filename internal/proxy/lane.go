@@ -97,6 +97,9 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		Own:         p.own,
 	}
 	n.dialer.Connect = n.connector()
+	n.dialer.Mistaken = func(service string, e *view.Endpoint, err error) {
+		p.refusals.Handshake(n.loop.Now(), service, e.Address.String(), dial.OtherWorkload, err)
+	}
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}), Compute: p.config.compute(),

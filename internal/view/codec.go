@@ -146,6 +146,7 @@ var endpointMessage = pb.Describe(
 	pb.Number(6, "weight", math.MaxUint32, func(e *Endpoint) *uint32 { return &e.Weight }),
 	pb.Bool(7, "suspect", func(e *Endpoint) *bool { return &e.Suspect }),
 	pb.String(8, "labels", maxLabels, func(e *Endpoint) *string { return &e.Labels }),
+	pb.String(9, "unique_id", maxName, func(e *Endpoint) *string { return &e.UniqueID }),
 ).Check(func(e *Endpoint) error {
 	if !e.Address.IsValid() || e.Address.Port() == 0 {
 		return pb.In("address", pb.Errorf("an endpoint needs an address and a port"))

@@ -250,6 +250,10 @@ type Endpoint struct {
 	// Identity is the SPIFFE id that must answer over mutual TLS. Empty means
 	// plaintext to something outside the mesh.
 	Identity string
+	// UniqueID is the unique id that its certificate must have besides: the address
+	// may have come to another workload with the same identity. Empty is not
+	// checked.
+	UniqueID string
 	// Workload is the endpoint's name, "WORKLOAD.NAMESPACE", for people.
 	Workload string
 	Zone     string

@@ -125,7 +125,7 @@ func (a *API) Endpoints(_ context.Context, service string) (*client.Endpoints, e
 		if set := s.Endpoints[mesh.PortKey{Service: n, Port: port.Port}]; set != nil {
 			for i := range set.Endpoints {
 				e := &set.Endpoints[i]
-				c := client.Endpoint{Address: e.Address.String(), Identity: e.Identity.String(), Zone: e.Zone, Weight: max(1, e.Weight), Health: healthName(e.Health)}
+				c := client.Endpoint{Address: e.Address.String(), Identity: e.Identity.String(), UniqueID: e.UniqueID, Zone: e.Zone, Weight: max(1, e.Weight), Health: healthName(e.Health)}
 				if e.Workload.Name != "" {
 					c.Workload = e.Workload.String()
 				}

@@ -138,7 +138,7 @@ func (b *Builder) buildWorkload(next *mesh.Snapshot, n mesh.Name) {
 		return
 	}
 	out := &mesh.Workload{
-		Name: n, Labels: w.Labels, Identity: b.workloadIdentity(w), Zone: w.Spec.Zone, UID: w.Status.ProxyUID,
+		Name: n, Labels: w.Labels, Identity: b.workloadIdentity(w), Zone: w.Spec.Zone, UniqueID: w.Status.UniqueID,
 		Capture: addrPorts(w.Spec.Capture), Forward: addrPorts(w.Spec.Forward), Names: addrPorts(w.Spec.Names),
 	}
 	out.Address, _ = netip.ParseAddr(w.Spec.Address)
@@ -377,7 +377,7 @@ func (b *Builder) workloadEndpoint(w *v1alpha1.Workload, p mesh.WorkloadPort) me
 		Health:   health(w),
 	}
 	if p.Mesh.IsValid() {
-		e.Address, e.Identity = p.Mesh, b.workloadIdentity(w)
+		e.Address, e.Identity, e.UniqueID = p.Mesh, b.workloadIdentity(w), w.Status.UniqueID
 	}
 	return e
 }

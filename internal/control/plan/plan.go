@@ -135,7 +135,7 @@ func Endpoints(s *mesh.Snapshot, key string) *view.Endpoints {
 		if e.Health == mesh.Unhealthy || e.Health == mesh.Draining {
 			continue
 		}
-		v := view.Endpoint{Address: e.Address, Identity: e.Identity.String(), Zone: e.Zone, Labels: e.Labels, Weight: e.Weight, Suspect: e.Health == mesh.Suspect}
+		v := view.Endpoint{Address: e.Address, Identity: e.Identity.String(), UniqueID: e.UniqueID, Zone: e.Zone, Labels: e.Labels, Weight: e.Weight, Suspect: e.Health == mesh.Suspect}
 		if e.Workload.Name != "" {
 			v.Workload = e.Workload.String()
 		}

@@ -208,8 +208,8 @@ func (r *registry) arrived(ctx context.Context, st *stream) error {
 		if s.ProxyUID != st.hello.UID {
 			s.Ready, s.Draining, s.Detail = nil, false, ""
 		}
-		s.Lease, s.ProxyVersion, s.ProxyUID = v1alpha1.LeaseHeld, st.hello.Version, st.hello.UID
-		return old.Lease != s.Lease || old.ProxyVersion != s.ProxyVersion || old.ProxyUID != s.ProxyUID
+		s.Lease, s.ProxyVersion, s.ProxyUID, s.UniqueID = v1alpha1.LeaseHeld, st.hello.Version, st.hello.UID, st.unique
+		return old.Lease != s.Lease || old.ProxyVersion != s.ProxyVersion || old.ProxyUID != s.ProxyUID || old.UniqueID != s.UniqueID
 	})
 	return err
 }

@@ -195,22 +195,30 @@ func (s *Server) Register(g *grpc.Server) {
 	}, nil)
 }
 
-// peerOf returns the verified id of the caller, zero without a certificate, when
-// its certificate ends, and the key id of the root it is of.
-func peerOf(ctx context.Context) (id identity.ID, ends time.Time, root []byte) {
+// proven is what a caller's verified certificate says.
+type proven struct {
+	id     identity.ID // zero without a certificate
+	unique string      // the workload's unique id; "" in certificates of before there were any
+	ends   time.Time
+	root   []byte // key id of the root that it is of
+}
+
+// peerOf returns what the caller has proven.
+func peerOf(ctx context.Context) (by proven) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return id, ends, nil
+		return by
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return id, ends, nil
+		return by
 	}
-	if id = identity.Peer(info.State); id.IsZero() {
-		return id, ends, nil
+	if by.id = identity.Peer(info.State); by.id.IsZero() {
+		return by
 	}
 	chain := info.State.PeerCertificates
-	return id, chain[0].NotAfter, chain[len(chain)-1].AuthorityKeyId
+	by.unique, by.ends, by.root = identity.UniqueID(chain[0]), chain[0].NotAfter, chain[len(chain)-1].AuthorityKeyId
+	return by
 }
 
 // certify answers Certify: who the caller is comes from a join token, from an
@@ -226,19 +234,19 @@ func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	id, _, _ := peerOf(ctx)
-	how := "renewal"
+	by := peerOf(ctx)
+	id, unique, how := by.id, by.unique, "renewal"
 	switch {
 	case req.JoinToken != "":
 		how = "join token"
 		var chain [][]byte
 		id, err = s.redeem(caller, req.JoinToken, func(id identity.ID) (err error) {
-			chain, err = s.issue(csr.PublicKey, id, how)
+			chain, err = s.issue(csr.PublicKey, id, "", how)
 			return err
 		})
 		return s.certified(id, chain, err)
 	case req.KubernetesToken != "":
-		how = "service account token"
+		how, unique = "service account token", ""
 		if s.config.Attestor == nil {
 			return nil, status.Error(codes.PermissionDenied, "service account tokens are not taken here: the control plane is started without --kubernetes-api")
 		}
@@ -253,10 +261,13 @@ func (s *Server) certify(caller context.Context, in []byte) ([]byte, error) {
 		if id, err = s.config.CA.Recover(req.ExpiredChain, req.CSR, req.RecoverySignature); err != nil {
 			return nil, status.Error(codes.PermissionDenied, err.Error())
 		}
+		if leaf, err := x509.ParseCertificate(req.ExpiredChain[0]); err == nil { // Recover has looked at it
+			unique = identity.UniqueID(leaf)
+		}
 	case id.IsZero():
 		return nil, status.Error(codes.Unauthenticated, "nothing says who is asking: bring a join token, or a certificate of this mesh")
 	}
-	chain, err := s.issue(csr.PublicKey, id, how)
+	chain, err := s.issue(csr.PublicKey, id, unique, how)
 	return s.certified(id, chain, err)
 }
 
@@ -268,8 +279,9 @@ func (s *Server) certified(id identity.ID, chain [][]byte, err error) ([]byte, e
 	return control.EncodeCertifyResponse(&control.CertifyResponse{Chain: chain, Bundle: *s.bundle(s.snapshot.Load()), Identity: id.String()}), nil
 }
 
-// issue signs a certificate for who has proven to be id, how says by what.
-func (s *Server) issue(public crypto.PublicKey, id identity.ID, how string) ([][]byte, error) {
+// issue signs a certificate for who has proven to be id, how says by what. A
+// workload keeps the unique id that it has proven; one that has none yet gets one.
+func (s *Server) issue(public crypto.PublicKey, id identity.ID, unique, how string) ([][]byte, error) {
 	if denied(s.snapshot.Load(), id) {
 		return nil, status.Errorf(codes.PermissionDenied, "%s is denied: it is in the Mesh object's deniedIdentities", id)
 	}
@@ -280,7 +292,10 @@ func (s *Server) issue(public crypto.PublicKey, id identity.ID, how string) ([][
 	if snap := s.snapshot.Load(); snap != nil && snap.Settings.CertificateTTL > 0 {
 		ttl = snap.Settings.CertificateTTL
 	}
-	chain, err := s.config.CA.Issue(public, id, ttl)
+	if unique == "" {
+		unique = identity.NewUniqueID()
+	}
+	chain, err := s.config.CA.IssueWorkload(public, id, unique, ttl)
 	if errors.Is(err, ca.ErrTooMany) {
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}

@@ -29,6 +29,7 @@ type stream struct {
 	grpc     grpc.ServerStream
 	key      proxyKey
 	identity identity.ID
+	unique   string    // the workload's unique id, as its certificate says; "" when it has none
 	expires  time.Time // of its certificate
 	root     []byte    // key id of the root its certificate is of
 	hello    *control.Hello
@@ -133,7 +134,8 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 	case <-s.stop:
 		return status.Error(codes.Unavailable, "the control plane is stopping")
 	}
-	id, expires, root := peerOf(ctx)
+	by := peerOf(ctx)
+	id := by.id
 	if id.IsZero() {
 		return status.Error(codes.Unauthenticated, "Discover needs a certificate of this mesh: ask Certify first")
 	}
@@ -172,7 +174,7 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 		return status.Error(codes.InvalidArgument, "the first message must be Hello")
 	}
 	st := &stream{
-		server: s, grpc: gs, identity: id, expires: expires, root: root, hello: hello, since: s.config.Now(),
+		server: s, grpc: gs, identity: id, unique: by.unique, expires: by.ends, root: by.root, hello: hello, since: s.config.Now(),
 		key:  proxyKey{mesh.Name{Namespace: hello.Namespace, Name: hello.Name}, hello.Role == view.Gateway},
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		subs: map[string]*subscription{}, held: map[string]uint64{}, dirty: map[string]bool{}, rejected: map[string]string{},

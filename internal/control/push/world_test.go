@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -155,7 +156,8 @@ func id(account string) identity.ID {
 	return identity.ID{TrustDomain: "mesh.local", Namespace: "default", ServiceAccount: account}
 }
 
-// fakeTLS stands for a TLS handshake: the client says who it is in one line.
+// fakeTLS stands for a TLS handshake: the client says who it is in one line, its
+// SPIFFE id and its unique id, if it has one.
 type fakeTLS struct{ uri string }
 
 func (f fakeTLS) ClientHandshake(_ context.Context, _ string, c net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -171,11 +173,12 @@ func (f fakeTLS) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, er
 	}
 	info := credentials.TLSInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
 	if uri := strings.TrimSpace(line); uri != "" {
+		uri, unique, _ := strings.Cut(uri, " ")
 		u, err := url.Parse(uri)
 		if err != nil {
 			return nil, nil, err
 		}
-		info.State = tls.ConnectionState{PeerCertificates: []*x509.Certificate{{URIs: []*url.URL{u}, NotAfter: time.Now().Add(time.Hour)}}}
+		info.State = tls.ConnectionState{PeerCertificates: []*x509.Certificate{{URIs: []*url.URL{u}, Subject: pkix.Name{SerialNumber: unique}, NotAfter: time.Now().Add(time.Hour)}}}
 	}
 	return &readConn{c, r}, info, nil
 }
@@ -222,9 +225,15 @@ func serves(service string, port uint16, app, mesh string) option {
 
 func (w *world) connect(account, name string, options ...option) *proxy {
 	w.t.Helper()
+	return w.connectAs(account, "", name, options...)
+}
+
+// connectAs is connect with a certificate that has a unique id.
+func (w *world) connectAs(account, unique, name string, options ...option) *proxy {
+	w.t.Helper()
 	uri := ""
 	if account != "" {
-		uri = id(account).String()
+		uri = strings.TrimSpace(id(account).String() + " " + unique)
 	}
 	conn, err := grpc.NewClient("passthrough:test", grpc.WithTransportCredentials(fakeTLS{uri}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w.listener.DialContext(ctx) }),

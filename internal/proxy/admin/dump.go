@@ -77,6 +77,7 @@ func dumpLink(k live.Link) linkDump {
 
 type identityDump struct {
 	ID        string            `json:"id,omitempty"`
+	UniqueID  string            `json:"unique_id,omitempty"`
 	Serial    string            `json:"serial,omitempty"`
 	NotBefore time.Time         `json:"not_before,omitzero"`
 	NotAfter  time.Time         `json:"not_after,omitzero"`
@@ -102,7 +103,7 @@ type rootDump struct {
 func dumpIdentity(c *identity.Credentials, k live.Link) identityDump {
 	d := identityDump{Bundle: []trustDomainDump{}, Renewal: k.Renewal.UTC(), Roots: k.Roots}
 	if s := c.SVID(); s != nil {
-		d.ID = s.ID.String()
+		d.ID, d.UniqueID = s.ID.String(), identity.UniqueID(s.Leaf)
 		d.Serial = s.Leaf.SerialNumber.Text(16)
 		d.NotBefore, d.NotAfter = s.Leaf.NotBefore.UTC(), s.Leaf.NotAfter.UTC()
 		d.Chain = len(s.Certificate.Certificate)
@@ -390,6 +391,7 @@ type endpointsDump struct {
 type endpointDump struct {
 	Address  string `json:"address"`
 	Identity string `json:"identity,omitempty"`
+	UniqueID string `json:"unique_id,omitempty"`
 	Workload string `json:"workload,omitempty"`
 	Zone     string `json:"zone,omitempty"`
 	Weight   uint32 `json:"weight"`
@@ -402,7 +404,7 @@ func dumpEndpoints(t *live.Table) []endpointsDump {
 		x := endpointsDump{Key: key, List: []endpointDump{}}
 		for _, p := range e.List {
 			x.List = append(x.List, endpointDump{
-				Address: p.Address.String(), Identity: p.Identity, Workload: p.Workload,
+				Address: p.Address.String(), Identity: p.Identity, UniqueID: p.UniqueID, Workload: p.Workload,
 				Zone: p.Zone, Weight: max(p.Weight, 1), Suspect: p.Suspect,
 			})
 		}

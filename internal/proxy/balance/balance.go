@@ -47,11 +47,13 @@ type Set struct {
 	table     table // of the hashes
 }
 
-// key tells endpoints apart: an address used by another identity is another endpoint.
+// key tells endpoints apart: an address used by another workload is another endpoint.
 type key struct {
-	address  netip.AddrPort
-	identity string
+	address          netip.AddrPort
+	identity, unique string
 }
+
+func keyOf(v *view.Endpoint) key { return key{v.Address, v.Identity, v.UniqueID} }
 
 const never = math.MaxInt64
 
@@ -82,7 +84,7 @@ func (s *Set) Update(list []view.Endpoint) (gone []*Endpoint) {
 	}
 	old := make(map[key]*Endpoint, len(s.endpoints))
 	for _, e := range s.endpoints {
-		old[key{e.Address, e.Identity}] = e
+		old[keyOf(&e.Endpoint)] = e
 	}
 	next := make([]*Endpoint, 0, len(list))
 	for i := range list {
@@ -90,7 +92,7 @@ func (s *Set) Update(list []view.Endpoint) (gone []*Endpoint) {
 		if !s.holds(v) {
 			continue
 		}
-		k := key{v.Address, v.Identity}
+		k := keyOf(v)
 		e := old[k]
 		if e == nil {
 			e = &Endpoint{scale: 1}
@@ -106,7 +108,7 @@ func (s *Set) Update(list []view.Endpoint) (gone []*Endpoint) {
 		s.shared.Entered()
 	}
 	for _, e := range s.endpoints {
-		if old[key{e.Address, e.Identity}] == e {
+		if old[keyOf(&e.Endpoint)] == e {
 			e.Gone = true
 			gone = append(gone, e)
 			if shared := e.tally.Endpoint; shared != nil {

@@ -56,6 +56,9 @@ type Dialer struct {
 	// that would go round in circles. With mutual TLS it is a program that calls
 	// its own service, and ends at the program.
 	Own func(netip.AddrPort) bool
+	// Mistaken, when not nil, is told when another workload than before is met at
+	// an endpoint's address, once for all loops.
+	Mistaken func(service string, e *view.Endpoint, err error)
 	// Connect opens a socket and begins to connect it; nil means the poller's
 	// own. With poll.ErrAgain it is asked again a little later.
 	Connect func(netip.AddrPort) (poll.FD, error)
@@ -66,7 +69,7 @@ type Dialer struct {
 // is h by the time w is told that it is connected.
 func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn string, h loop.Handler, w Waiter) {
 	to := &e.Endpoint
-	a := &attempt{dialer: d, conn: c, cluster: cluster, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
+	a := &attempt{dialer: d, conn: c, cluster: cluster, endpoint: e, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
 	a.timer.Init(d.Loop, a)
 	if d.Own != nil && to.Identity == "" && d.Own(to.Address) {
 		d.Loop.Later(func() { a.end(ErrSelf) })
@@ -132,19 +135,20 @@ type hastener interface {
 // attempt is a connection in the making. It is the connection's handler until
 // it is made.
 type attempt struct {
-	dialer  *Dialer
-	conn    *loop.Conn
-	cluster *Cluster
-	permit  func() // gives back what the policy allows; nil before it does
-	to      *view.Endpoint
-	name    string
-	alpn    string
-	handler loop.Handler
-	waiter  Waiter
-	timer   loop.Timer
-	until   time.Duration
-	opened  bool // there is a socket
-	secure  *mtls.Handshake
+	dialer   *Dialer
+	conn     *loop.Conn
+	cluster  *Cluster
+	endpoint *balance.Endpoint
+	permit   func() // gives back what the policy allows; nil before it does
+	to       *view.Endpoint
+	name     string
+	alpn     string
+	handler  loop.Handler
+	waiter   Waiter
+	timer    loop.Timer
+	until    time.Duration
+	opened   bool // there is a socket
+	secure   *mtls.Handshake
 }
 
 // Ready is called when the socket is connected or has failed.
@@ -175,7 +179,7 @@ func (a *attempt) startTLS() {
 		a.end(&TLSError{err})
 		return
 	}
-	config := a.dialer.Credentials.ClientConfig(id, a.alpn)
+	config := a.dialer.Credentials.WorkloadConfig(id, a.to.UniqueID, a.alpn)
 	config.ServerName = a.name
 	config.DynamicRecordSizingDisabled = true // the loop gathers what belongs together
 	a.handshake(config, func(agreed string) error {
@@ -186,6 +190,24 @@ func (a *attempt) startTLS() {
 	}, nil)
 }
 
+// met notes who was met at the endpoint's address: it, or another workload, whom
+// nothing was sent.
+func (a *attempt) met(err error) {
+	if a.to.UniqueID == "" {
+		return
+	}
+	other := Other(err)
+	if err != nil && !other {
+		return
+	}
+	if other {
+		a.cluster.Fail(OtherWorkload)
+	}
+	if shared := a.endpoint.Shared(); shared != nil && shared.SetMistaken(other) && other && a.dialer.Mistaken != nil {
+		a.dialer.Mistaken(a.cluster.Key, a.to, err)
+	}
+}
+
 // handshake goes through TLS; check looks at the protocol that was agreed on, and
 // failed, when not nil, says what it means that there is none.
 func (a *attempt) handshake(config *tls.Config, check func(agreed string) error, failed func(error) error) {
@@ -193,6 +215,7 @@ func (a *attempt) handshake(config *tls.Config, check func(agreed string) error,
 		if err == nil {
 			err = check(s.State().NegotiatedProtocol)
 		}
+		a.met(err)
 		if err != nil {
 			if failed != nil {
 				err = failed(err)

@@ -4,7 +4,19 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"tulle.dev/tulle/internal/identity"
 )
+
+// OtherWorkload is how it is counted that another workload with an endpoint's
+// identity answered at its address, and was sent nothing.
+const OtherWorkload = "wrong_workload"
+
+// Other reports whether an endpoint's address has come to another workload.
+func Other(err error) bool {
+	var other *identity.OtherWorkloadError
+	return errors.As(err, &other)
+}
 
 // Reason is the Proxy-Status error type (RFC 9209, 2.3) of what kept Dial from
 // connecting; the metrics use the same words.

@@ -12,6 +12,7 @@ const (
 	ejected   uint64       = 1 << iota // left out for failures
 	unhealthy                          // left out by its health check
 	suspect                            // others at its address don't answer
+	mistaken                           // another workload answers at its address
 	flags     = 8                      // bits
 	failure   = 1 << flags             // one failure in a row
 	maxInARow = 1 << 24                // more aren't counted
@@ -38,7 +39,9 @@ type Endpoint struct {
 	service  *Service
 	address  netip.AddrPort
 	identity string
+	unique   string
 	workload string
+	order    uint64 // of coming
 
 	// Read by the loops without a lock.
 	word    atomic.Uint64
@@ -72,6 +75,23 @@ func (e *Endpoint) Suspect(now int64) (until int64, yes bool) {
 	}
 	until = e.doubt.Load()
 	return until, now < until
+}
+
+// mistakenWhy says it for people.
+const mistakenWhy = "another workload answers at its address"
+
+// Mistaken reports whether another workload was met at its address last.
+func (e *Endpoint) Mistaken() bool { return e.word.Load()&mistaken != 0 }
+
+// SetMistaken notes who was met there, and reports whether that is news.
+func (e *Endpoint) SetMistaken(yes bool) bool {
+	if e.Mistaken() == yes {
+		return false
+	}
+	if yes {
+		return e.word.Or(mistaken)&mistaken == 0
+	}
+	return e.word.And(^mistaken)&mistaken != 0
 }
 
 // Retry returns when an endpoint that is out may be tried by one request; false

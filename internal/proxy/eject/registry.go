@@ -126,6 +126,8 @@ const (
 	Suspect = "suspect"
 	// Unhealthy is what its health check says.
 	Unhealthy = "unhealthy"
+	// Mistaken is an endpoint at whose address another workload answers.
+	Mistaken = "wrong_workload"
 )
 
 // State is an endpoint as the proxy sees it, for people.
@@ -133,7 +135,7 @@ type State struct {
 	Service  string `json:"service"`
 	Endpoint string `json:"endpoint"`
 	Workload string `json:"workload,omitempty"`
-	// State is Healthy, Ejected, Suspect or Unhealthy, Why the reason.
+	// State is Healthy, Ejected, Suspect, Unhealthy or Mistaken, Why the reason.
 	State string `json:"state"`
 	Why   string `json:"why,omitempty"`
 	// Left is how long that lasts at least, in seconds; 0 when it isn't known.
@@ -152,7 +154,11 @@ func (r *Registry) States(now int64, max int) []State {
 	for _, s := range r.sorted() {
 		s.mu.Lock()
 		s.total.turn(tickOf(&s.Policy().Ejection, now))
-		for _, e := range s.sortedEndpoints() {
+		endpoints := s.sortedEndpoints()
+		for i, e := range endpoints {
+			if i+1 < len(endpoints) && endpoints[i+1].address == e.address {
+				continue // loops without traffic know it from before
+			}
 			if len(list) < max {
 				list = append(list, e.state(now))
 			}
@@ -162,9 +168,11 @@ func (r *Registry) States(now int64, max int) []State {
 	return list
 }
 
+// sortedEndpoints are in the order of their addresses, of one address the latest
+// last.
 func (s *Service) sortedEndpoints() []*Endpoint {
 	return slices.SortedFunc(maps.Values(s.endpoints), func(a, b *Endpoint) int {
-		return cmp.Or(a.address.Compare(b.address), cmp.Compare(a.identity, b.identity))
+		return cmp.Or(a.address.Compare(b.address), cmp.Compare(a.order, b.order))
 	})
 }
 
@@ -190,6 +198,12 @@ func (e *Endpoint) state(now int64) State {
 		d.Why = "endpoints of its address time out together"
 		left(e.doubt.Load())
 	}
+	if d.State == Mistaken || d.State == Ejected && e.Mistaken() {
+		if d.Why != "" {
+			d.Why += "; "
+		}
+		d.Why += mistakenWhy
+	}
 	return d
 }
 
@@ -200,6 +214,9 @@ func (e *Endpoint) kind(now int64) string {
 		return Unhealthy
 	case w&ejected != 0:
 		return Ejected
+	}
+	if e.Mistaken() {
+		return Mistaken
 	}
 	if _, yes := e.Suspect(now); yes {
 		return Suspect
@@ -245,7 +262,7 @@ func (r *Registry) Collect(w *meter.Writer, now int64) {
 	}
 	w.Family("tulle_endpoints", meter.GaugeKind, "Endpoints that the proxy knows, by their state.")
 	for _, f := range all {
-		for _, kind := range []string{Healthy, Ejected, Suspect, Unhealthy} {
+		for _, kind := range []string{Healthy, Ejected, Suspect, Unhealthy, Mistaken} {
 			w.Count(f.kinds[kind], "service", f.key, "state", kind)
 		}
 	}

@@ -70,6 +70,7 @@ type Service struct {
 	mu        sync.Mutex
 	endpoints map[name]*Endpoint
 	begun     bool // endpoints that come from now on are new
+	entered   uint64
 	total     window
 	judged    int64 // the tick in which latencies were compared last
 	ejections [reasons]uint64
@@ -77,8 +78,8 @@ type Service struct {
 
 // name tells endpoints apart, as balance does.
 type name struct {
-	address  netip.AddrPort
-	identity string
+	address          netip.AddrPort
+	identity, unique string
 }
 
 // Policy is what goes with the endpoints; never nil.
@@ -120,13 +121,15 @@ func (s *Service) Generation() uint64 { return s.generation.Load() }
 func (s *Service) Enter(v *view.Endpoint) *Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := name{v.Address, v.Identity}
+	k := name{v.Address, v.Identity, v.UniqueID}
 	e := s.endpoints[k]
 	if e == nil {
-		e = &Endpoint{service: s, address: v.Address, identity: v.Identity, workload: v.Workload}
+		e = &Endpoint{service: s, address: v.Address, identity: v.Identity, unique: v.UniqueID, workload: v.Workload}
 		if !s.begun {
 			e.joined.Store(always)
 		}
+		s.entered++
+		e.order = s.entered
 		s.endpoints[k] = e
 		s.registry.host(e)
 	}
@@ -201,7 +204,7 @@ func (s *Service) Leave(e *Endpoint) {
 	if e.refs--; e.refs > 0 {
 		return
 	}
-	delete(s.endpoints, name{e.address, e.identity})
+	delete(s.endpoints, name{e.address, e.identity, e.unique})
 	s.forget(e)
 	s.floor()
 	s.registry.unhost(e)
@@ -400,6 +403,6 @@ func (s *Service) probed(e *Endpoint, now int64, ok bool) {
 	e.trial.Store(now + int64(p.Window))
 	e.joined.Store(now)
 	e.claimed.Store(0)
-	e.word.And(unhealthy | suspect) // neither ejected nor failing in a row
+	e.word.And(unhealthy | suspect | mistaken) // neither ejected nor failing in a row
 	s.generation.Add(1)
 }

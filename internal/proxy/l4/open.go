@@ -155,7 +155,9 @@ func (p *Early) Connected(err error) {
 		if p.over {
 			return
 		}
-		p.reason = dial.Reason(err)
+		if p.reason = dial.Reason(err); dial.Other(err) {
+			p.reason = dial.OtherWorkload
+		}
 		if p.tries < dial.MaxTries && p.cluster.Untried(&p.refused) {
 			p.reason = ""
 			p.dial()
@@ -234,7 +236,9 @@ func (p *Early) Reset() {
 
 func (p *Early) fail() {
 	p.over = true
-	p.cluster.Fail(p.reason)
+	if p.reason != dial.OtherWorkload { // that was counted when it was met
+		p.cluster.Fail(p.reason)
+	}
 	p.client.Abort()
 	if p.options.Done != nil {
 		p.options.Done()

@@ -326,7 +326,7 @@ func (x *Exchange) Connected(err error) {
 		v = balance.TimedOut
 	}
 	x.failed.Add(x.endpoint)
-	if (x.Serving || f != refused) && !x.Cluster.Untried(&x.failed) {
+	if (x.Serving || f != refused && f != another) && !x.Cluster.Untried(&x.failed) {
 		why = 0 // the caller's proxy knows others; waiting longer helps nobody
 	}
 	x.again(why, v, f)
@@ -426,7 +426,9 @@ func (x *Exchange) Fail(f *Failure) {
 	switch {
 	case f.Error == "":
 	case x.Cluster != nil:
-		x.Cluster.Fail(f.reason())
+		if f != another { // that was counted when it was met
+			x.Cluster.Fail(f.reason())
+		}
 		if x.Series == nil {
 			x.Series = x.Cluster.Series(nil)
 		}

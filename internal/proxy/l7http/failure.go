@@ -39,10 +39,12 @@ var (
 	Misdirected = &Failure{421, "http_request_denied", "This connection was made for another host name.", true}
 	NotAProxy   = &Failure{501, "http_request_denied", "CONNECT is answered by a forward listener only.", true}
 
-	refused         = &Failure{502, "connection_refused", "The endpoint refused the connection.", false}
-	connectTimeout  = &Failure{504, "connection_timeout", "The endpoint could not be connected to in time.", false}
-	connectFailed   = &Failure{503, "destination_ip_unroutable", "The endpoint could not be connected to.", false}
-	overLimit       = &Failure{503, dial.Reason(dial.ErrLimit), "As many requests or connections are under way as the destination's limits allow.", false}
+	refused        = &Failure{502, "connection_refused", "The endpoint refused the connection.", false}
+	connectTimeout = &Failure{504, "connection_timeout", "The endpoint could not be connected to in time.", false}
+	connectFailed  = &Failure{503, "destination_ip_unroutable", "The endpoint could not be connected to.", false}
+	overLimit      = &Failure{503, dial.Reason(dial.ErrLimit), "As many requests or connections are under way as the destination's limits allow.", false}
+	// another is an endpoint whose address has come to another workload.
+	another         = &Failure{502, "tls_certificate_error", "Another workload answers at the endpoint's address.", false}
 	tlsFailed       = &Failure{502, "tls_certificate_error", "TLS with the endpoint failed.", false}
 	lost            = &Failure{502, "connection_terminated", "The endpoint closed the connection before it answered.", false}
 	responseTimeout = &Failure{504, "http_response_timeout", "The endpoint did not answer in time.", false}
@@ -64,6 +66,8 @@ func (f *Failure) reason() string {
 		return "deadline_exceeded"
 	case bodyTooSlow:
 		return senderTooSlow
+	case another:
+		return dial.OtherWorkload
 	}
 	return f.Error
 }
@@ -77,6 +81,9 @@ func vanished(err error) bool {
 
 // fromConnect says what a failed attempt to connect means to the client.
 func fromConnect(err error) *Failure {
+	if dial.Other(err) {
+		return another
+	}
 	switch dial.Reason(err) {
 	case connectTimeout.Error:
 		return connectTimeout

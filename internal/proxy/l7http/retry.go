@@ -18,7 +18,7 @@ import (
 // again ends a try that failed before a response began, with a verdict on its
 // endpoint, and makes another or fails with f.
 func (x *Exchange) again(why policy.Condition, v balance.Verdict, f *Failure) {
-	x.noteTried(f.Error, 0)
+	x.noteTried(f.reason(), 0)
 	x.leave(v)
 	if x.race.lost(x, why, f) {
 		return

@@ -192,6 +192,7 @@ type EndpointPort struct {
 type Endpoint struct {
 	Address  string `json:"address"`
 	Identity string `json:"identity,omitempty"` // empty: plaintext
+	UniqueID string `json:"uniqueID,omitempty"` // of its certificate; empty isn't checked
 	Workload string `json:"workload,omitempty"` // "cart-1.default"
 	Zone     string `json:"zone,omitempty"`
 	Weight   uint32 `json:"weight"`
