@@ -76,6 +76,8 @@ type CA struct {
 	keys   Keys
 	now    func() time.Time
 	log    *slog.Logger
+	// brought says that the issuing certificate was brought along.
+	brought bool
 
 	mu     sync.Mutex
 	trust  trust
@@ -84,7 +86,12 @@ type CA struct {
 	issuer *signer
 	// elsewhere says that root's key isn't among keys.
 	elsewhere bool
-	limits    map[identity.ID]*rate.Limiter
+	// given is the issuing certificate that was brought along, with its roots; nil
+	// when root signs. next is to take its place once everybody trusts its roots;
+	// leaving says that roots holds more than given's.
+	given, next *given
+	leaving     bool
+	limits      map[identity.ID]*rate.Limiter
 }
 
 // ErrTooMany says that an identity asks for certificates too often.
@@ -175,42 +182,6 @@ func Open(c Config) (*CA, error) {
 	return ca, nil
 }
 
-// OpenIssuer makes a CA of an issuing certificate that was brought along: its
-// chain (DER, own certificate first, what is between it and a root after it),
-// its key and the roots. It isn't rotated.
-func OpenIssuer(c Config, key crypto.Signer, chain, roots [][]byte) (*CA, error) {
-	fill(&c)
-	ca := &CA{now: c.Now, log: c.Log, trust: trust{Version: 1}, limits: map[identity.ID]*rate.Limiter{}}
-	var err error
-	if ca.issuer, err = loadSigner(key, chain); err != nil {
-		return nil, fmt.Errorf("the issuing certificate: %w", err)
-	}
-	if ca.domain, err = domainOf(ca.issuer.cert); err != nil {
-		return nil, fmt.Errorf("the issuing certificate: %w", err)
-	}
-	if c.TrustDomain != "" && c.TrustDomain != ca.domain {
-		return nil, fmt.Errorf("the issuing certificate is for trust domain %s, not %s", ca.domain, c.TrustDomain)
-	}
-	pool, between := x509.NewCertPool(), x509.NewCertPool()
-	for i, der := range roots {
-		root, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("roots[%d]: %w", i, err)
-		}
-		pool.AddCert(root)
-		ca.roots = append(ca.roots, root)
-	}
-	for _, der := range chain[1:] {
-		if cert, err := x509.ParseCertificate(der); err == nil {
-			between.AddCert(cert)
-		}
-	}
-	if _, err := ca.issuer.cert.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: ca.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return nil, fmt.Errorf("the issuing certificate is not of these roots: %w", err)
-	}
-	return ca, nil
-}
-
 func newSigner(domain identity.TrustDomain, what string, life time.Duration, pathLen int, parent *signer, now time.Time) (*signer, error) {
 	key, err := identity.NewKey()
 	if err != nil {
@@ -257,7 +228,7 @@ func loadSigner(key crypto.Signer, chain [][]byte) (*signer, error) {
 	case !ok || !public.Equal(cert.PublicKey):
 		return nil, fmt.Errorf("certificate %q is for another key", cert.Subject.CommonName)
 	case !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0:
-		return nil, fmt.Errorf("certificate %q may not sign certificates", cert.Subject.CommonName)
+		return nil, fmt.Errorf("certificate %q may not sign certificates: it is no certificate authority (basic constraints, key usage)", cert.Subject.CommonName)
 	}
 	return &signer{key: key, cert: cert, chain: chain}, nil
 }

@@ -367,7 +367,7 @@ func TestBroughtAlong(t *testing.T) {
 	c := &clock{now: time.Now()}
 	own := open(t, new(MemoryKeys), c)
 	issuer := own.issuer
-	ca, err := OpenIssuer(Config{Now: c.Now}, issuer.key, issuer.chain, own.Roots())
+	ca, err := OpenIssuer(Config{Now: c.Now}, Issuer{issuer.key, issuer.chain, own.Roots()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,14 +383,14 @@ func TestBroughtAlong(t *testing.T) {
 		t.Error("it says that it rotates")
 	}
 	other := open(t, new(MemoryKeys), c)
-	if _, err := OpenIssuer(Config{Now: c.Now}, issuer.key, issuer.chain, other.Roots()); err == nil {
+	if _, err := OpenIssuer(Config{Now: c.Now}, Issuer{issuer.key, issuer.chain, other.Roots()}); err == nil {
 		t.Error("an issuer of other roots was taken")
 	}
 	wrong, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if _, err := OpenIssuer(Config{Now: c.Now}, wrong, issuer.chain, own.Roots()); err == nil {
+	if _, err := OpenIssuer(Config{Now: c.Now}, Issuer{wrong, issuer.chain, own.Roots()}); err == nil {
 		t.Error("another key was taken")
 	}
-	if _, err := OpenIssuer(Config{TrustDomain: "x.local", Now: c.Now}, issuer.key, issuer.chain, own.Roots()); err == nil {
+	if _, err := OpenIssuer(Config{TrustDomain: "x.local", Now: c.Now}, Issuer{issuer.key, issuer.chain, own.Roots()}); err == nil {
 		t.Error("another trust domain was taken")
 	}
 }

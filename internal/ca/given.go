@@ -40,6 +40,16 @@ func (g *Given) check(wanted identity.TrustDomain) (*signer, identity.TrustDomai
 	if c.MaxPathLen == 0 {
 		return nil, "", fmt.Errorf("certificate %q allows no certificate authority below it (path length 0): want 1 or more, or no limit", c.Subject.CommonName)
 	}
+	domain, err := domainFor(c, wanted)
+	if err != nil {
+		return nil, "", err
+	}
+	return s, domain, nil
+}
+
+// domainFor is the trust domain of a certificate authority that was brought along:
+// that it names, or else the one that is wanted.
+func domainFor(c *x509.Certificate, wanted identity.TrustDomain) (identity.TrustDomain, error) {
 	domain := wanted
 	for _, u := range c.URIs {
 		if u.Scheme != "spiffe" {
@@ -48,17 +58,17 @@ func (g *Given) check(wanted identity.TrustDomain) (*signer, identity.TrustDomai
 		// X.509-SVID, 4.1: a signing certificate's id has no path.
 		named, err := domainOf(c)
 		if err != nil {
-			return nil, "", err
+			return "", err
 		}
 		if wanted != "" && wanted != named {
-			return nil, "", fmt.Errorf("certificate %q is of trust domain %s, not %s", c.Subject.CommonName, named, wanted)
+			return "", fmt.Errorf("certificate %q is of trust domain %s, not %s", c.Subject.CommonName, named, wanted)
 		}
 		domain = named
 	}
 	if domain == "" {
 		domain = "mesh.local"
 	}
-	return s, domain, nil
+	return domain, nil
 }
 
 // take makes a given root the CA's, unless it is already.

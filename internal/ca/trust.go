@@ -117,7 +117,18 @@ func (ca *CA) Trust() (roots []Root, version uint64, stage Stage) {
 	for i, c := range ca.roots {
 		roots = append(roots, Root{Pin: sha256.Sum256(c.Raw), KeyID: c.SubjectKeyId, NotBefore: c.NotBefore, NotAfter: c.NotAfter, Signs: i == 0})
 	}
-	return roots, ca.trust.Version, ca.trust.stage()
+	return roots, ca.trust.Version, ca.stage()
+}
+
+// stage is where a change of the root stands. The caller holds mu.
+func (ca *CA) stage() Stage {
+	switch {
+	case ca.next != nil:
+		return Added
+	case ca.leaving:
+		return Switched
+	}
+	return ca.trust.stage()
 }
 
 // ErrNotOurs says that the root isn't this CA's to change.
@@ -136,10 +147,18 @@ func (ca *CA) AddRoot() error {
 }
 
 // SwitchRoot lets the added root sign; the other one is trusted still.
-func (ca *CA) SwitchRoot() error { return ca.change(Added, ca.swap) }
+func (ca *CA) SwitchRoot() error {
+	if ca.Brought() {
+		return ca.switchGiven()
+	}
+	return ca.change(Added, ca.swap)
+}
 
 // FinishRoot ends the trust in the old root, and deletes its key.
 func (ca *CA) FinishRoot() error {
+	if ca.Brought() {
+		return ca.finishGiven()
+	}
 	ca.mu.Lock()
 	old := ca.trust.Also
 	ca.mu.Unlock()
@@ -158,6 +177,9 @@ func (ca *CA) FinishRoot() error {
 // BackRoot goes one stage back: the old root signs again, or the added one isn't
 // trusted any more and its key deleted.
 func (ca *CA) BackRoot() error {
+	if ca.Brought() {
+		return ErrNotOurs
+	}
 	ca.mu.Lock()
 	stage, added := ca.trust.stage(), ca.trust.Also
 	ca.mu.Unlock()

@@ -52,7 +52,7 @@ func (c *Control) openCA() (*ca.CA, *signs, error) {
 		return nil, nil, err
 	}
 	config := ca.Config{TrustDomain: identity.TrustDomain(c.config.TrustDomain), Log: c.config.Log, Keys: keys}
-	f := &c.config.CAFiles
+	f := c.config.CAFiles.named()
 	switch {
 	case f.IssuerChain != "":
 		return c.openIssuer(config)
@@ -77,7 +77,7 @@ func (c *Control) openCA() (*ca.CA, *signs, error) {
 }
 
 func (c *Control) openIssuer(config ca.Config) (*ca.CA, *signs, error) {
-	f := &c.config.CAFiles
+	f := c.config.CAFiles.named()
 	chain, err := identity.ReadCertificates(f.IssuerChain)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--ca-issuer: %w", err)
@@ -90,7 +90,10 @@ func (c *Control) openIssuer(config ca.Config) (*ca.CA, *signs, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	authority, err := ca.OpenIssuer(config, key, chain, roots)
+	if len(c.config.Etcd.Endpoints) > 0 {
+		config.Keys = nil // several control planes agree on what they are given, not on what each remembers
+	}
+	authority, err := ca.OpenIssuer(config, ca.Issuer{Key: key, Chain: chain, Roots: roots})
 	return authority, s, err
 }
 

@@ -83,7 +83,8 @@ type KubernetesConfig struct {
 // CAFiles say what of the CA is brought along. All but Signer are PEM files.
 type CAFiles struct {
 	// IssuerChain is the issuing certificate, then what is between it and the
-	// root; IssuerKey its key; Roots the trust roots.
+	// root; IssuerKey its key; Roots the trust roots. A directory as IssuerChain, or
+	// as Root, is a mounted Secret with all of them (secret.go).
 	IssuerChain, IssuerKey, Roots string
 	// Root is a root under which issuing certificates are made here, and RootKey
 	// its key: taken into the data directory once.
@@ -98,6 +99,8 @@ const SignerPrefix = "unix:"
 
 // check says what is wrong with them, naming the flags.
 func (f *CAFiles) check() error {
+	given := *f
+	f = given.named()
 	issuer, root := f.IssuerChain != "" || f.IssuerKey != "" || f.Roots != "", f.Root != "" || f.RootKey != ""
 	switch {
 	case *f == CAFiles{}:

@@ -31,7 +31,8 @@ func WriteKey(path string, key crypto.Signer) error {
 	return WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
-// ReadKey reads a private key that WriteKey wrote, or an EC key in SEC 1 form.
+// ReadKey reads a private key that WriteKey wrote, an EC key in SEC 1 form or an RSA
+// key in PKCS #1 form.
 func ReadKey(path string) (crypto.Signer, error) {
 	b, err := read(path)
 	if err != nil {
@@ -47,6 +48,8 @@ func ReadKey(path string) (crypto.Signer, error) {
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	case "EC PRIVATE KEY":
 		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	default:
 		err = fmt.Errorf("holds %q, want PRIVATE KEY", block.Type)
 	}

@@ -52,6 +52,11 @@ func (c *Change) recall() {
 	c.settled = c.config.Now().Add(settle)
 	data, err := os.ReadFile(c.config.File)
 	if errors.Is(err, fs.ErrNotExist) || c.config.File == "" {
+		if c.config.CA.Brought() {
+			// Other roots were brought along while nobody looked: until no certificate
+			// of the ones before is good any more, they are trusted.
+			c.settled = c.config.Now().Add(ca.MaxTTL)
+		}
 		return
 	}
 	var list []remembered

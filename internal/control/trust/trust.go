@@ -3,6 +3,7 @@ package trust
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -91,9 +92,35 @@ func (c *Change) Rotate() error {
 	return nil
 }
 
+// Offer takes another issuing certificate where they are brought along. One of
+// another root begins a change, which goes forward only.
+func (c *Change) Offer(i ca.Issuer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed, err := c.config.CA.Offer(i, !c.config.Several)
+	if errors.Is(err, ca.ErrAnotherRoot) {
+		return fmt.Errorf("%w: %w", err, ErrSeveral)
+	}
+	if err != nil || !changed {
+		return err
+	}
+	if _, _, stage := c.config.CA.Trust(); stage == ca.Added {
+		c.since, c.back, c.lost, c.settled = c.config.Now(), false, false, time.Time{}
+		// What can't be written down now is tried again, and nothing goes on before.
+		if err := c.remember(c.config.Proxies()); err != nil {
+			c.config.Log.Error("the change of the root can't go on", "error", err)
+		}
+	}
+	defer c.poke()
+	return c.config.Changed()
+}
+
 // Back turns the change round: the old root signs again, then the new one is
 // trusted no more.
 func (c *Change) Back() error {
+	if c.config.CA.Brought() {
+		return ca.ErrNotOurs
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch _, _, stage := c.config.CA.Trust(); stage {
