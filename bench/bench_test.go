@@ -116,7 +116,7 @@ func TestProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.stop()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		u, err := p.used()
 		if err != nil {

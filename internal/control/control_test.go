@@ -90,8 +90,8 @@ func startWith(t *testing.T, dir string, change func(*Config)) *running {
 	case r.at = <-ready:
 	case err := <-ended:
 		t.Fatalf("the control plane ended: %v", err)
-	case <-time.After(30 * time.Second):
-		t.Fatal("the control plane isn't ready after 30 s")
+	case <-time.After(time.Minute):
+		t.Fatal("the control plane isn't ready after a minute")
 	}
 	stopped := false
 	r.stop = func() error {
@@ -103,7 +103,7 @@ func startWith(t *testing.T, dir string, change func(*Config)) *running {
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return errors.New("the control plane doesn't stop")
 		}
 	}
@@ -182,10 +182,10 @@ func (r *running) proxy(name, token string, registrations ...wire.Registration) 
 // eventually waits for something that another process or goroutine does.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 15 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -172,7 +172,7 @@ func TestEtcdOverTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		if err := cp.Run(ctx); err == nil || !strings.Contains(err.Error(), "etcd") {
 			t.Errorf("%+v: %v", c, err)
 		}

@@ -150,7 +150,7 @@ func TestFaultDelay(t *testing.T) {
 func TestFaultDelayOfAClientThatLeaves(t *testing.T) {
 	asked := make(chan struct{}, 10)
 	app := program(t, func(http.ResponseWriter, *http.Request) { asked <- struct{}{} })
-	const delay = 50 * time.Millisecond
+	const delay = 2 * time.Second // the client has gone long before
 	p := start(t, faultView(app, view.HTTP, policy.Request{Faults: []policy.Fault{{Share: policy.All, Delay: delay}}}), 1)
 	c := client(t, true)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -137,7 +137,7 @@ func TestHealthChecks(t *testing.T) {
 					other := test.patient(t)
 					up := *policy.DefaultUpstream
 					check := test.check
-					check.Interval, check.Timeout, check.Unhealthy, check.Healthy = 100*time.Millisecond, time.Second, 2, 1
+					check.Interval, check.Timeout, check.Unhealthy, check.Healthy = 100*time.Millisecond, wait, 2, 1
 					up.Health = &check
 					var client *running
 					listener := "http"

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,8 +80,10 @@ func TestRateLimit(t *testing.T) {
 								h.Get("Proxy-Status") != `tulle; error=http_request_denied; details="ratelimitpolicy/default/few#0"`:
 								t.Errorf("%d %v", code, h)
 							default:
-								// With several loops the clock of one may be a little behind.
-								if after := h.Get("Retry-After"); after != "3600" && after != "3599" && (loops == 1 || after != "1") {
+								// An hour, less what the test has taken; with several loops the
+								// clock of one may be a little behind.
+								after, err := strconv.Atoi(h.Get("Retry-After"))
+								if err != nil || (after < 3000 || after > 3600) && (loops == 1 || after != 1) {
 									t.Errorf("limit %d: %v", n, h)
 								}
 							}
@@ -235,13 +238,12 @@ func TestOverload(t *testing.T) {
 			}
 			close(g.go_)
 			all.Wait()
+			// A client has its answer a moment before there is room again.
+			counted(t, s, `tulle_overload_inflight{service="cart.default:8080"} 0`)
 			if code, _ := getOnce(t, client(t, false), url+"/after"); code != 200 {
 				t.Errorf("%d when there is room again", code)
 			}
-			if m := s.metrics(t); !strings.Contains(m, `tulle_overload_refused_total{service="cart.default:8080",level="5"} 20`) ||
-				!strings.Contains(m, `tulle_overload_inflight{service="cart.default:8080"} 0`) {
-				t.Errorf("the metrics say\n%s", lines(m, "tulle_overload"))
-			}
+			counted(t, s, `tulle_overload_refused_total{service="cart.default:8080",level="5"} 20`)
 		}
 	})
 }
@@ -265,10 +267,7 @@ func TestOverloadQueue(t *testing.T) {
 		asked("/first")
 		<-g.begun
 		waiting := func(n int) {
-			for until := time.Now().Add(wait); s.Connections() < n && time.Now().Before(until); {
-				time.Sleep(time.Millisecond)
-			}
-			time.Sleep(50 * time.Millisecond) // their requests have come, too
+			happens(t, func() bool { return strings.Count(list(t, s.Proxy), `"streams":1`) >= n })
 		}
 		for range 8 {
 			asked("/ordinary")
@@ -315,6 +314,7 @@ func TestOverloadQueueDeadline(t *testing.T) {
 	}
 	close(g.go_)
 	all.Wait()
+	counted(t, s, `tulle_overload_inflight{service="cart.default:8080"} 0`)
 	if code, _ := getOnce(t, client(t, false), url+"/next"); code != 200 {
 		t.Errorf("%d", code)
 	}
@@ -359,7 +359,7 @@ func TestShedElsewhere(t *testing.T) {
 				t.Errorf("%d %s", code, body)
 			}
 		}
-		if d := time.Since(began); d > time.Second {
+		if d := time.Since(began); d > wait/2 {
 			t.Errorf("it took %s to hear that everything is overloaded", d)
 		}
 		if m := web.metrics(t); strings.Contains(m, `reason="unsent",outcome="sent"} `) && !strings.Contains(m, `reason="unsent",outcome="sent"} 0`) {
@@ -396,7 +396,7 @@ func TestBusyIsHealthy(t *testing.T) {
 		cv := clientView(netip.MustParseAddrPort(server.addr(t, "in")), cartID, view.HTTP)
 		cv.Endpoints[cart].Policy = &policy.Upstream{
 			Ejection: policy.Ejection{Off: true},
-			Health:   &policy.HealthCheck{Kind: policy.HealthHTTP, Path: "/health", Interval: 10 * time.Millisecond, Timeout: time.Second, Unhealthy: 1, Healthy: 1},
+			Health:   &policy.HealthCheck{Kind: policy.HealthHTTP, Path: "/health", Interval: 10 * time.Millisecond, Timeout: wait, Unhealthy: 1, Healthy: 1},
 		}
 		web := start(t, cv, 1)
 		var all sync.WaitGroup

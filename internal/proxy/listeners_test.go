@@ -40,7 +40,7 @@ func TestLoopsShare(t *testing.T) {
 			c.Close()
 		}
 		conns = conns[3:]
-		for deadline := time.Now().Add(5 * time.Second); p.Connections() != len(conns); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(wait); p.Connections() != len(conns); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%d connections are open, want %d", p.Connections(), len(conns))
 			}

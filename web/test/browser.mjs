@@ -23,7 +23,7 @@ const context = await chromium.launchPersistentContext(profile, {
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 })
 const page = context.pages()[0] ?? (await context.newPage())
-page.setDefaultTimeout(15_000)
+page.setDefaultTimeout(60_000)
 // What the browser complains about comes when it likes: a step that provokes a
 // complaint says so beforehand (expects), for good, and doesn't wipe it away
 // afterwards, when it may not have come yet.
@@ -273,11 +273,11 @@ if (!real) {
     await page.locator('tbody tr').first().waitFor()
     expects('/api/', /net::ERR_/)
     await mesh('silent')
-    await page.getByText(/has been silent for/).waitFor({ timeout: 20_000 })
+    await page.getByText(/has been silent for/).waitFor({ timeout: 60_000 })
     must((await page.locator('tbody tr').count()) >= 5, 'the last numbers are gone')
     await shot('silent')
     await mesh('full')
-    await page.getByText(/has been silent for/).waitFor({ state: 'detached', timeout: 20_000 })
+    await page.getByText(/has been silent for/).waitFor({ state: 'detached', timeout: 60_000 })
   })
   await step('a control plane in trouble is explained', async () => {
     expects('/api/', /status of 502/)

@@ -13,7 +13,7 @@ const context = await chromium.launchPersistentContext(profile, {
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 })
 const page = context.pages()[0] ?? (await context.newPage())
-page.setDefaultTimeout(20_000)
+page.setDefaultTimeout(60_000)
 const complaints = []
 page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()))
 page.on('pageerror', (e) => complaints.push(e.message))

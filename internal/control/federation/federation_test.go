@@ -126,7 +126,7 @@ func (r *running) now() {
 
 func (r *running) until(what string, cond func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("never: %s: %v", what, r.Problems(time.Now()))
 		}

@@ -265,7 +265,7 @@ func TestEtcdSurvives(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		if _, err := e.Put(ctx, "/b", []byte("2"), AnyRevision, 0); err == nil {
 			break
@@ -273,7 +273,7 @@ func TestEtcdSurvives(t *testing.T) {
 			t.Logf("while it is away: %v", err)
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("not back after 20 s")
+			t.Fatal("not back after a minute")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -335,7 +335,7 @@ func TestEtcdEndsWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for syscall.Kill(child, 0) == nil {
 		// A zombie adopted by a process that doesn't wait is ended as well.
 		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child)); err == nil && strings.Contains(string(stat), ") Z ") {
@@ -343,7 +343,7 @@ func TestEtcdEndsWithItsParent(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			syscall.Kill(child, syscall.SIGKILL)
-			t.Fatal("etcd outlived its parent by 15 s")
+			t.Fatal("etcd outlived its parent by a minute")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -422,7 +422,7 @@ func TestStartErrors(t *testing.T) {
 	start := time.Now()
 	if _, err := StartEmbedded(t.Context(), filepath.Join(dir, "etcd"), []string{self, "etcd"}, discard()); err == nil {
 		t.Error("a data directory that is none was taken")
-	} else if time.Since(start) > 10*time.Second {
+	} else if time.Since(start) > time.Minute {
 		t.Errorf("took %s to say: %v", time.Since(start), err)
 	}
 }

@@ -34,12 +34,12 @@ type resolver struct {
 
 func newResolver(t *testing.T) *resolver {
 	t.Helper()
-	udp, tcp, err := listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	udp, tcp, err := OpenSockets(netip.MustParseAddrPort("127.0.0.1:0"))
 	for range freePortTries {
 		if err == nil {
 			break
 		}
-		udp, tcp, err = listen(netip.MustParseAddrPort("127.0.0.1:0"))
+		udp, tcp, err = OpenSockets(netip.MustParseAddrPort("127.0.0.1:0"))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func serve(t *testing.T, resolv string) (*Server, netip.AddrPort) {
 }
 
 func context10(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -81,7 +81,7 @@ func serve(t *testing.T) (socket string, issuer *direct) {
 // with a key of its own.
 func TestLibrary(t *testing.T) {
 	socket, issuer := serve(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	open := func() *spiffe.X509Source {
 		s, err := spiffe.NewX509Source(ctx, spiffe.WithClientOptions(spiffe.WithAddr(socket)))
@@ -133,7 +133,7 @@ func TestLibrary(t *testing.T) {
 // A change of the roots reaches the programs, with a certificate of the new one.
 func TestRootsChange(t *testing.T) {
 	socket, issuer := serve(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := spiffe.NewX509Source(ctx, spiffe.WithClientOptions(spiffe.WithAddr(socket)))
 	if err != nil {

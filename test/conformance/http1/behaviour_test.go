@@ -551,16 +551,22 @@ func extraBytes(t *testing.T, o *origin, addr string) {
 }
 
 func unasked(t *testing.T, o *origin, _ string) {
+	said := make(chan struct{}, 1)
 	addr := rawOrigin(t, o, func(c net.Conn, r *bufio.Reader) {
 		readHead(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		time.Sleep(20 * time.Millisecond) // the connection rests in the pool
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+		select {
+		case said <- struct{}{}:
+		default:
+		}
 		io.Copy(io.Discard, r)
 	})
 	c, r := dial(t, addr)
 	send(t, c, get)
 	read(t, r, "GET", 200)
+	<-said
 	time.Sleep(60 * time.Millisecond)
 	send(t, c, get)
 	if m := read(t, r, "GET", 200); m.body != "ok" {

@@ -11,13 +11,14 @@ import (
 	"tulle.dev/tulle/internal/view"
 )
 
-// impatient runs a proxy whose times are short.
+// impatient runs a proxy whose times are short, though not so short that a busy
+// machine needs longer to send a request.
 func impatient(t *testing.T, o *origin) string {
 	t.Helper()
 	v := newView("edge", view.Gateway, edge, view.Endpoint{Address: o.addr})
-	v.Proxy.Settings.HeadTimeout = 150 * time.Millisecond
-	v.Proxy.Settings.StreamIdle = 200 * time.Millisecond
-	v.Proxy.Settings.IdleTimeout = 250 * time.Millisecond
+	v.Proxy.Settings.HeadTimeout = time.Second
+	v.Proxy.Settings.StreamIdle = 1200 * time.Millisecond
+	v.Proxy.Settings.IdleTimeout = 1500 * time.Millisecond
 	return run(t, v, nil)
 }
 
@@ -35,6 +36,7 @@ func TestSlowRequests(t *testing.T) {
 		{"no last chunk", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			c, r := dial(t, addr)
 			send(t, c, row.sent)
 			if m := read(t, r, "POST", 408); m.field("Connection") != "close" {
@@ -44,6 +46,7 @@ func TestSlowRequests(t *testing.T) {
 		})
 	}
 	t.Run("a byte now and then", func(t *testing.T) { // the head's time is bounded as a whole
+		t.Parallel()
 		c, r := dial(t, addr)
 		done := make(chan struct{})
 		go func() {
@@ -52,7 +55,7 @@ func TestSlowRequests(t *testing.T) {
 				if _, err := io.WriteString(c, "G"); err != nil {
 					return
 				}
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond)
 			}
 		}()
 		read(t, r, "GET", 408)
@@ -60,12 +63,14 @@ func TestSlowRequests(t *testing.T) {
 		<-done
 	})
 	t.Run("an idle connection", func(t *testing.T) {
+		t.Parallel()
 		c, r := dial(t, addr)
 		send(t, c, get)
 		read(t, r, "GET", 200)
 		ended(t, r) // without a word: no request was begun
 	})
 	t.Run("a connection that never says anything", func(t *testing.T) {
+		t.Parallel()
 		_, r := dial(t, addr)
 		ended(t, r)
 	})
@@ -85,6 +90,7 @@ func TestSlowResponses(t *testing.T) {
 		{"half a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			o := startOrigin(t)
 			o.set(func(*message) (string, bool) {
 				return row.answer, false
@@ -108,7 +114,7 @@ func TestSlowButMoving(t *testing.T) {
 		readHead(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
 		for range 20 {
-			time.Sleep(40 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // much less than may pass
 			io.WriteString(c, "x")
 		}
 	})
