@@ -28,9 +28,12 @@ type times struct {
 	after     time.Duration // what the endpoint asked for
 	grpcTime  time.Duration // what the caller said, plus one
 	tulleTime time.Duration
-	call      bool // it is a gRPC call
-	stranger  bool // the caller is nobody who is believed
-	impatient bool // the deadline is the caller's own
+	call      bool          // it is a gRPC call
+	stranger  bool          // the caller is nobody who is believed
+	impatient bool          // the deadline is the caller's own
+	tokenLook time.Duration // when to look whether the token has ended
+	tokenOver bool          // it has
+	endless   bool          // nobody says how long the response will be
 }
 
 var (
@@ -183,7 +186,7 @@ func (x *Exchange) pause(d time.Duration, step func(*Exchange)) {
 
 // arm sets the timer to the first of the moments.
 func (x *Exchange) arm() {
-	at := first(first(first(x.deadline, x.tryEnd), first(x.hedgeAt, x.resume)), x.paceAt)
+	at := first(first(first(x.deadline, x.tryEnd), first(x.hedgeAt, x.resume)), first(x.paceAt, x.tokenLook))
 	if at == 0 {
 		x.timer.Clear()
 		return
@@ -222,6 +225,8 @@ func (x *Exchange) Expire(*loop.Timer) {
 		x.hedge()
 	case come(&x.paceAt):
 		x.paced()
+	case come(&x.tokenLook):
+		x.lookAtToken()
 	default:
 		x.arm()
 	}

@@ -383,7 +383,11 @@ func (x *Exchange) response(r *h1.Response) (final bool, ok bool) {
 			return true, false
 		}
 	}
+	if x.answersTooLate(r) {
+		return true, false
+	}
 	x.noteStatus(r)
+	x.endless = unending(r)
 	if x.endpoint != nil && x.verdict() != balance.Failed {
 		x.endpoint.Answers(int64(x.worker.Loop.Now()), &x.ticket)
 	}

@@ -66,6 +66,8 @@ func (f *Failure) reason() string {
 		return "deadline_exceeded"
 	case bodyTooSlow:
 		return senderTooSlow
+	case tokenEnded:
+		return tokenReason
 	case another:
 		return dial.OtherWorkload
 	}

@@ -152,6 +152,21 @@ func (w *Worker) tunnels(x *Exchange, r Router, end func()) (ended func()) {
 	if x.Tunnelled != nil {
 		return x.Tunnelled(end)
 	}
+	lease, passage := w.leased(x, end), w.passes(x, r, end)
+	switch {
+	case lease == nil:
+		return passage
+	case passage == nil:
+		return lease
+	}
+	return func() {
+		lease()
+		passage()
+	}
+}
+
+// passes has a tunnel looked at again when rules change.
+func (w *Worker) passes(x *Exchange, r Router, end func()) (ended func()) {
 	g, ok := r.(GuardedRouter)
 	if !ok || x.Guard == nil || !x.passed {
 		return nil

@@ -193,6 +193,7 @@ func (x *Exchange) prove(t *Tokens) *Failure {
 		}
 	}
 	x.Claims = x.token
+	x.watchToken()
 	if c := t.valid[x.token.Issuer]; c != nil {
 		c.Add(1)
 	} else {

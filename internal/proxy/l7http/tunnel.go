@@ -44,7 +44,10 @@ func (c *tunnelConn) Connected(err error) {
 // Send answers the client, now that the connection stands, and makes both one.
 func (c *tunnelConn) Send(x *Exchange) {
 	c.x, x.up = nil, nil
-	x.response(&h1.Response{Status: 200, Reason: reasonOK, Minor: 1, Framing: h1.Tunnel})
+	if _, ok := x.response(&h1.Response{Status: 200, Reason: reasonOK, Minor: 1, Framing: h1.Tunnel}); !ok {
+		c.conn.Close()
+		return
+	}
 	x.tunnel(&c.conn)
 }
 

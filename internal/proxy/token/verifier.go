@@ -47,6 +47,8 @@ const (
 	Expired       = "expired"
 	NotYetValid   = "not_yet_valid"
 	WrongAudience = "wrong_audience"
+	// Ended is a valid one that ended while what it allowed was under way.
+	Ended = "ended"
 )
 
 // Place is where a token may be: in a field, after a prefix.
