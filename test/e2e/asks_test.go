@@ -26,7 +26,7 @@ type asks struct {
 }
 
 // asksMain sends GETs to E2E_URL, E2E_RATE times a second for E2E_FOR, or E2E_COUNT
-// of them, and prints what it counted.
+// of them, from E2E_AT on (milliseconds since 1970), and prints what it counted.
 func asksMain() int {
 	rate, _ := strconv.Atoi(os.Getenv("E2E_RATE"))
 	count, _ := strconv.Atoi(os.Getenv("E2E_COUNT"))
@@ -39,6 +39,9 @@ func asksMain() int {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	began := time.Now()
+	if ms, err := strconv.ParseInt(os.Getenv("E2E_AT"), 10, 64); err == nil {
+		began = time.UnixMilli(ms)
+	}
 	for i := range count {
 		at := time.Duration(i) * time.Second / time.Duration(rate)
 		time.Sleep(time.Until(began.Add(at)))

@@ -96,8 +96,8 @@ func TestEndpointKilled(t *testing.T) {
 	two.kill() // its helper ends the program
 	syscall.Kill(proxy, syscall.SIGKILL)
 	r := load.result(patience)
-	// What was under way on it is lost: at this rate one or two, never a second's worth.
-	const most = 10
+	// What was under way on it is lost: at this rate one or two, a few more where all is slow, never a second's worth.
+	const most = rate / 2
 	if r.Failed > most {
 		t.Errorf("%d requests failed, want at most %d:\n%s", r.Failed, most, strings.Join(r.Errors, "\n"))
 	}
@@ -164,10 +164,16 @@ func TestProxyKilled(t *testing.T) {
 	// While the proxy is stopped dead nothing may pass; SIGSTOP of tulle run
 	// keeps it from starting another one.
 	client.cmd.Process.Signal(syscall.SIGSTOP)
-	syscall.Kill(m.proxyPID("client"), syscall.SIGKILL)
-	time.Sleep(50 * time.Millisecond)
+	proxy := m.proxyPID("client")
+	syscall.Kill(proxy, syscall.SIGKILL)
+	eventually(t, "the proxy has ended", func() bool { // its parent is stopped, and doesn't hear of it
+		state, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(proxy), "stat"))
+		return err != nil || strings.Contains(string(state), ") Z ")
+	})
 	killed := time.Now()
 	time.Sleep(500 * time.Millisecond)
+	at := len(client.out.String())
+	eventually(t, "it goes on trying", func() bool { return strings.Count(client.out.String()[at:], "\n") > 10 })
 	resumed := time.Now()
 	client.cmd.Process.Signal(syscall.SIGCONT)
 	before := len(client.out.String())
@@ -181,12 +187,20 @@ func TestProxyKilled(t *testing.T) {
 	}
 	client.wait(patience)
 	refused := 0
+	// An attempt is over when the next one begins.
+	var began []time.Time
+	var said []string
 	for line := range strings.Lines(client.out.String()) {
-		at, said, _ := strings.Cut(strings.TrimSpace(line), " ")
-		n, err := strconv.ParseInt(at, 10, 64)
-		if err != nil || time.Unix(0, n).Before(killed) || time.Unix(0, n).After(resumed) {
+		at, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseInt(at, 10, 64); err == nil {
+			began, said = append(began, time.Unix(0, n)), append(said, text)
+		}
+	}
+	for i := 0; i+1 < len(began); i++ {
+		if began[i].Before(killed) || began[i+1].After(resumed) {
 			continue
 		}
+		said := said[i]
 		if said != "refused" {
 			t.Errorf("with no proxy: %q, want refused", said)
 		}

@@ -122,6 +122,8 @@ func TestServerSpeaksFirst(t *testing.T) {
 			for try := range greetingTries {
 				// A new mesh, that has never heard of it.
 				m := newMesh(t)
+				slow := m.slowness()
+				firstGreeting, laterGreeting := time.Duration(slow*float64(firstGreeting)), time.Duration(slow*float64(laterGreeting))
 				m.serve(append([]string{"--service", c.name, "--port", c.port, "--"}, inside...)...)
 				m.ready(c.name, 1)
 				took := m.greetings(to, 1)
