@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -33,6 +34,8 @@ type flags struct {
 	loops        int
 	admin        string
 	sockets      int
+	replace      bool
+	handOver     string
 	slow         time.Duration
 	logLevel     slog.Level
 	showVersion  bool
@@ -53,6 +56,8 @@ func parse() *flags {
 	flag.IntVar(&f.loops, "loops", 0, "event loops; 0 means min(2, CPU limit) for a sidecar, one per CPU for a gateway")
 	flag.StringVar(&f.admin, "admin", "", "`address` of the admin listener: plain HTTP on loopback with --state, else mutual TLS for the control plane")
 	flag.IntVar(&f.sockets, "sockets", -1, "inherited Unix socket `descriptor` to tulle run, which makes sockets in the program's network namespace")
+	flag.BoolVar(&f.replace, "replace", false, "take the place of the proxy that runs with the same --data or --hand-over, and lose no connection")
+	flag.StringVar(&f.handOver, "hand-over", "", "Unix `socket` where a successor started with --replace gets the listening sockets; with --data it is DATA/handover.sock")
 	flag.DurationVar(&f.slow, "slow", story.DefaultSlow, "keep the story of a request that waits this long for its answer, whatever is usual (see tulle why)")
 	flag.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flag.BoolVar(&f.showVersion, "version", false, "print the version and exit")
@@ -72,12 +77,24 @@ func (f *flags) check() error {
 		return errors.New("--identity is for --state; with a control plane the SVID comes from there")
 	case f.role != "sidecar" && f.role != "gateway":
 		return fmt.Errorf("--role %q: want sidecar or gateway", f.role)
+	case f.replace && f.handOverPath() == "":
+		return errors.New("--replace needs --data DIRECTORY or --hand-over SOCKET, the same as of the proxy that runs")
+	case f.replace && f.ephemeralKey:
+		return errors.New("--replace with --ephemeral-key: the key of the proxy that runs is in its memory alone; keep keys in --data, or end it and start anew")
 	case f.slow <= 0:
 		return fmt.Errorf("--slow %s: want more than 0", f.slow)
 	case f.loops < 0 || f.loops > 256:
 		return fmt.Errorf("--loops %d: want 0 to 256", f.loops)
 	}
 	return nil
+}
+
+// handOverPath is where a successor asks; empty: nowhere.
+func (f *flags) handOverPath() string {
+	if f.handOver == "" && f.data != "" {
+		return filepath.Join(f.data, "handover.sock")
+	}
+	return f.handOver
 }
 
 func main() {

@@ -19,6 +19,7 @@ import (
 
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/admin"
+	"tulle.dev/tulle/internal/proxy/handover"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/names"
@@ -47,7 +48,19 @@ func run(f *flags, log *slog.Logger) error {
 	} else if v, err := view.Load(filepath.Join(f.data, "state")); err == nil {
 		role = v.Proxy.Role // what it was last time; the number of loops is fixed for life
 	}
-	loops := proxy.Loops(f.loops, role)
+	loops, uid := proxy.Loops(f.loops, role), rand.Text()
+	var taken *handover.Taken
+	if f.replace {
+		var err error
+		if taken, err = handover.Take(f.handOverPath()); err != nil {
+			return err
+		}
+		defer taken.Close()
+		if f.loops != 0 && f.loops != int(taken.Loops) {
+			return fmt.Errorf("--loops %d: the proxy that runs has %d, and each has a socket of every listener; leave the flag out, or end it and start anew", f.loops, taken.Loops)
+		}
+		loops, uid = int(taken.Loops), taken.UID
+	}
 	// One processor more than loops: handshakes, the control stream and the
 	// admin listener run beside them.
 	runtime.GOMAXPROCS(loops + 1)
@@ -58,7 +71,7 @@ func run(f *flags, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	figures := meter.New(loops, version)
-	told, err := believe(f, state, role, figures, log)
+	told, err := believe(f, state, role, uid, figures, log)
 	if err != nil {
 		return err
 	}
@@ -72,6 +85,9 @@ func run(f *flags, log *slog.Logger) error {
 		defer s.close()
 		c.Sockets, resolve.Open = s, s.Names
 		told.SetProbe(s.Probe)
+	}
+	if taken != nil {
+		c.Inherited, resolve.Open = taken, inheritedNames(taken, resolve.Open)
 	}
 	p, err := proxy.New(c)
 	if err != nil {
@@ -92,10 +108,12 @@ func run(f *flags, log *slog.Logger) error {
 	a.Section("pools", p.Pools)
 	a.Section("endpoint_states", p.EndpointStates)
 	a.Section("callers", p.Callers)
-	if err := listenAdmin(f, a, told); err != nil {
-		return err
+	if taken == nil {
+		if err := listenAdmin(f, a, told); err != nil {
+			return err
+		}
 	}
-	if err := p.Start(); err != nil && state != nil {
+	if err := p.Start(); err != nil && (state != nil || taken != nil) {
 		p.Stop()
 		return err // alone, it would never get better
 	}
@@ -107,12 +125,39 @@ func run(f *flags, log *slog.Logger) error {
 			opened.Store(true)
 		}
 	})
-	return serve(ctx, stop, f, p, told, log)
+	if taken != nil {
+		err := ready()
+		if err == nil {
+			err = taken.Started()
+		}
+		if err != nil {
+			p.Stop()
+			return fmt.Errorf("taking over: %w", err)
+		}
+		taken.Offer.Close()
+		if err := listenAdmin(f, a, told); err != nil { // the other has left it
+			log.Error("no admin listener; traffic goes on", "error", err) // nobody else is there to serve it
+		}
+	}
+	return (&program{f: f, proxy: p, told: told, admin: a, names: dns, uid: uid, loops: loops, log: log}).serve(ctx, stop)
 }
 
-// serve follows the control plane, if there is one, until a signal; then it
-// drains.
-func serve(ctx context.Context, stop context.CancelFunc, f *flags, p *proxy.Proxy, told *live.Live, log *slog.Logger) error {
+// program is what runs once all is open.
+type program struct {
+	f     *flags
+	proxy *proxy.Proxy
+	told  *live.Live
+	admin *admin.Server
+	names *names.Server
+	uid   string
+	loops int
+	log   *slog.Logger
+}
+
+// serve follows the control plane, if there is one, until a signal, or until a
+// successor has taken over; then it drains.
+func (r *program) serve(ctx context.Context, stop context.CancelFunc) error {
+	f, p, told, log := r.f, r.proxy, r.told, r.log
 	// What runs beside the loops goes on during the drain: the control plane
 	// hears of it.
 	beside, end := context.WithCancelCause(context.Background())
@@ -135,12 +180,29 @@ func serve(ctx context.Context, stop context.CancelFunc, f *flags, p *proxy.Prox
 			os.Exit(2)
 		}
 	})
+	succeeded := make(chan struct{})
+	heirs := r.awaitHeir(func() {
+		end(errSucceeded)
+		running.Wait()
+		r.admin.Close()
+		r.names.Close()
+		close(succeeded)
+	})
 	log.Info("started", "version", version, "listeners", len(p.Bound()))
 	select {
 	case <-ctx.Done():
 	case <-beside.Done():
 	}
 	stop() // a second signal ends the process at once
+	if errors.Is(context.Cause(beside), errSucceeded) {
+		<-succeeded
+		log.Info("another process has taken over; draining", "connections", p.Connections())
+		p.Leave(context.Background())
+		heirs.Close()
+		log.Info("ended")
+		return nil
+	}
+	heirs.Close() // what drains has nothing to hand over
 	log.Info("draining", "connections", p.Connections())
 	p.Drain(context.Background())
 	failed := context.Cause(beside)
@@ -160,7 +222,7 @@ func loadState(path string) (*view.View, error) {
 
 // believe makes what the proxy has been told: from the state file, or from the
 // control plane.
-func believe(f *flags, state *view.View, role view.Role, figures *meter.Registry, log *slog.Logger) (*live.Live, error) {
+func believe(f *flags, state *view.View, role view.Role, uid string, figures *meter.Registry, log *slog.Logger) (*live.Live, error) {
 	if state != nil {
 		return live.Static(state, f.identity, log, figures)
 	}
@@ -183,7 +245,7 @@ func believe(f *flags, state *view.View, role view.Role, figures *meter.Registry
 		Control: f.controlPlane, DataDir: f.data, EphemeralKey: f.ephemeralKey, JoinToken: token,
 		Hello: control.Hello{
 			Name: f.name, Namespace: f.namespace, Version: version, Zone: f.zone, Role: role,
-			UID: rand.Text(), PID: uint64(os.Getpid()), Mode: mode,
+			UID: uid, PID: uint64(os.Getpid()), Mode: mode,
 		},
 		Log: log, Meter: figures,
 	})

@@ -35,12 +35,16 @@ func (p *Proxy) Drain(ctx context.Context) {
 	case <-time.After(settle):
 	case <-ctx.Done():
 	}
-	limit := DefaultDrainTimeout
-	if t := p.config.Live.Table(); t.Proxy != nil {
-		limit = or(t.Proxy.Settings.DrainTimeout, DefaultDrainTimeout)
-	}
-	p.awaitEnd(ctx, limit)
+	p.awaitEnd(ctx, p.drainTimeout())
 	p.Stop()
+}
+
+// drainTimeout is how long connections may take to end.
+func (p *Proxy) drainTimeout() time.Duration {
+	if t := p.config.Live.Table(); t.Proxy != nil {
+		return or(t.Proxy.Settings.DrainTimeout, DefaultDrainTimeout)
+	}
+	return DefaultDrainTimeout
 }
 
 // awaitEnd waits until no client's connection is left.

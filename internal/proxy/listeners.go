@@ -113,6 +113,9 @@ func (p *Proxy) open(l *live.Listener) error {
 
 // listen opens one loop's socket of a listener.
 func (p *Proxy) listen(n *lane, l *live.Listener, at netip.AddrPort, shared bool) (poll.FD, netip.AddrPort, error) {
+	if fd, bound, ok := p.inherit(n, l, at); ok {
+		return fd, bound, nil
+	}
 	if p.config.Sockets != nil && l.Kind == view.Capture {
 		fd, err := p.config.Sockets.Capture(at)
 		if err != nil {

@@ -37,6 +37,8 @@ type Config struct {
 	// Sockets, when not nil, makes the sockets that belong to the program's own
 	// network namespace.
 	Sockets Sockets
+	// Inherited, when not nil, has the sockets of a proxy whose place this one takes.
+	Inherited Inherited
 	// Steps runs the computations of TLS handshakes; nil means goroutines.
 	Steps mtls.Runner // also of other computations
 	// Slow is how long a request's wait for an answer is slow whatever is usual,

@@ -141,6 +141,22 @@ func (a *Acceptor) finish() {
 	a.Close()
 }
 
+// FD is the listening socket.
+func (a *Acceptor) FD() poll.FD { return a.fd }
+
+// Leave stops accepting on a socket that another process has too: what waits in
+// its queue is that one's.
+func (a *Acceptor) Leave() {
+	if a.fd == poll.None {
+		return
+	}
+	// While the other has it open, closing it here would not end its events.
+	if p, ok := a.loop.Poller.(interface{ Forget(poll.FD) }); ok {
+		p.Forget(a.fd)
+	}
+	a.Close()
+}
+
 // Close stops accepting. Connections that wait in the socket's queue are reset.
 func (a *Acceptor) Close() {
 	if a.fd != poll.None {

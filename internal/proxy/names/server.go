@@ -84,7 +84,7 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Open == nil {
-		c.Open = listen
+		c.Open = OpenSockets
 	}
 	s := &Server{
 		open:     c.Open,
@@ -109,12 +109,12 @@ func New(c Config) *Server {
 // Listen serves UDP and TCP at an address. Closing what it returns ends that
 // again. With port 0 both get the same free port.
 func (s *Server) Listen(at netip.AddrPort) (io.Closer, netip.AddrPort, error) {
-	udp, tcp, err := listen(at)
+	udp, tcp, err := OpenSockets(at)
 	for range freePortTries {
 		if err == nil || at.Port() != 0 {
 			break
 		}
-		udp, tcp, err = listen(at) // the port was free for one of them only
+		udp, tcp, err = OpenSockets(at) // the port was free for one of them only
 	}
 	if err != nil {
 		return nil, at, fmt.Errorf("names listener: %w", err)
@@ -128,7 +128,11 @@ const freePortTries = 10
 // Serve serves sockets that somebody else made; each may be nil. It takes them
 // over: closing what it returns closes them.
 func (s *Server) Serve(udp net.PacketConn, tcp net.Listener) io.Closer {
-	p := &pair{server: s, udp: udp, tcp: tcp}
+	return s.serve(udp, tcp, netip.AddrPort{})
+}
+
+func (s *Server) serve(udp net.PacketConn, tcp net.Listener, at netip.AddrPort) io.Closer {
+	p := &pair{server: s, udp: udp, tcp: tcp, at: at}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -151,6 +155,7 @@ type pair struct {
 	server  *Server
 	udp     net.PacketConn
 	tcp     net.Listener
+	at      netip.AddrPort // what Follow was told; invalid for others
 	running sync.WaitGroup
 }
 
