@@ -231,12 +231,7 @@ func TestExternalGRPCCalls(t *testing.T) {
 func TestExternalUnanswered(t *testing.T) {
 	var seen sync.Map
 	slow := authorizer(t, shopChecker(&seen))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
+	nobody := closedPort(t)
 	silent := serve(t, func(c net.Conn) { time.Sleep(wait) })
 	for name, to := range map[string]netip.AddrPort{"slow": slow, "nobody": nobody, "silent": silent} {
 		for _, grpc := range []bool{true, false} {

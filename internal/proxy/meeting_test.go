@@ -303,12 +303,7 @@ func TestSegmentedHello(t *testing.T) {
 // TestNobodyThere: a server that can't be reached is told by a reset, as soon
 // as it is known.
 func TestNobodyThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
+	nobody := closedPort(t)
 	p := explicit(t, nobody, view.Detect, 1)
 	c := dialTo(t, p.addr(t, "out"))
 	if b, err := io.ReadAll(c); len(b) > 0 || !errors.Is(err, syscall.ECONNRESET) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -423,12 +424,22 @@ func listen(t testing.TB) net.Listener {
 	return l
 }
 
-// closedPort is a port where nobody listens.
+// closedPort is a port where nobody listens, and nobody else will: it is bound.
 func closedPort(t testing.TB) netip.AddrPort {
 	t.Helper()
-	l := listen(t)
-	l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*syscall.SockaddrInet4).Port))
 }
 
 // A policy with all that can be asked for costs no allocation while nothing goes

@@ -75,12 +75,7 @@ func TestStoryOfPair(t *testing.T) {
 // nothing is of those that go well.
 func TestStories(t *testing.T) {
 	gone := serve(t, func(net.Conn) {})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	deaf := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
+	deaf := closedPort(t)
 	well := serve(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
 	slow := serve(t, func(c net.Conn) {
 		r := bufio.NewReader(c)

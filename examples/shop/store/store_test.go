@@ -42,13 +42,14 @@ func redis(t *testing.T) string {
 	if err != nil {
 		t.Skip("redis-server is missing: apt-get install redis-server")
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	const ip = "127.66.0.2" // nobody else asks for a port there
+	ln, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := ln.Addr().(*net.TCPAddr).Port
 	ln.Close()
-	cmd := exec.Command(program, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	cmd := exec.Command(program, "--bind", ip, "--port", strconv.Itoa(port), "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -56,8 +57,8 @@ func redis(t *testing.T) string {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for range 500 {
+	address := net.JoinHostPort(ip, strconv.Itoa(port))
+	for range 6000 {
 		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
 			return address

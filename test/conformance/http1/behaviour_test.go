@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -575,12 +577,20 @@ func unasked(t *testing.T, o *origin, _ string) {
 }
 
 func unreachable(t *testing.T, o *origin, _ string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close() // nobody listens there any more
-	addr := o.proxy(t, &origin{addr: l.Addr().(*net.TCPAddr).AddrPort()})
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd) // nobody listens there, nor will
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*syscall.SockaddrInet4).Port))
+	addr := o.proxy(t, &origin{addr: nobody})
 	c, r := dial(t, addr)
 	for range 2 { // the connection to the client goes on
 		send(t, c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
