@@ -32,10 +32,11 @@ func (a *app) authGenerate() *cobra.Command {
 		Use:   "generate --for SERVICE",
 		Short: "Write the least AccessPolicy for a service from what was observed",
 		Long: `Writes an AccessPolicy that allows what was seen and nothing else: who called, with
-which methods, which paths (their first two parts). The callers are those of the window,
-the methods and paths what the service's proxies remember since they started. Comments
-say what each rule was seen from. It is for review: what is done seldom may be missing,
-and callers who prove nothing can't be in a rule.`,
+which methods, which paths (their first two parts), within the window. Methods and paths are
+what the service's proxies remember, so none is from before they started; the counts of
+those are since then. Comments say what each rule was seen from, and since when. It is
+for review: what is done seldom may be missing, and callers who prove nothing can't be in
+a rule.`,
 		Example: `  tulle auth generate --for payment > payment-access.yaml
   tulle auth test access-cases.yaml -f payment-access.yaml -f services.yaml
   tulle apply -f payment-access.yaml       # with mode: Audit first, if you like`,
@@ -55,7 +56,7 @@ and callers who prove nothing can't be in a rule.`,
 		},
 	}
 	c.Flags().StringVar(&service, "for", "", "`SERVICE` to write a policy for")
-	c.Flags().DurationVarP(&window, "window", "w", 24*time.Hour, "how far back to look for callers")
+	c.Flags().DurationVarP(&window, "window", "w", 24*time.Hour, "how far back to look")
 	_ = c.MarkFlagRequired("for")
 	_ = c.RegisterFlagCompletionFunc("for", a.completeServices)
 	a.namespaceFlag(c)
@@ -73,6 +74,8 @@ type observation struct {
 	unnamed         float64  // requests from callers whom the metrics count together
 	addresses       []string // of some of those
 	silent          []string // proxies that couldn't be asked
+	// short are proxies that remember less than the window, and why.
+	short []string
 }
 
 type observedCaller struct {
@@ -93,7 +96,11 @@ type observedDump struct {
 	Callers []struct {
 		Service, Peer, Method, Path string
 		Requests, Denied            uint64
+		// Ago is missing from proxies that don't know it.
+		Ago *int64 `json:"seconds_ago"`
 	} `json:"callers"`
+	// Started is zero from proxies that don't tell; Time is their clock.
+	Started, Time time.Time
 }
 
 func (a *app) observe(ctx context.Context, conn *client.Client, service string, window time.Duration) (*observation, error) {
@@ -151,7 +158,7 @@ func (a *app) observe(ctx context.Context, conn *client.Client, service string, 
 				continue
 			}
 			asked[e.Workload] = true
-			if a.observeProxy(ctx, conn, out, namespace, name, service, details) != nil {
+			if a.observeProxy(ctx, conn, out, namespace, name, service, window, details) != nil {
 				out.silent = append(out.silent, e.Workload)
 			}
 			out.addresses = append(out.addresses, plaintextClients(ctx, conn, namespace, name)...)
@@ -174,7 +181,7 @@ func (a *app) observe(ctx context.Context, conn *client.Client, service string, 
 	return out, nil
 }
 
-func (a *app) observeProxy(ctx context.Context, conn *client.Client, out *observation, namespace, name, service string, into map[identity.ID][]observedRequest) error {
+func (a *app) observeProxy(ctx context.Context, conn *client.Client, out *observation, namespace, name, service string, window time.Duration, into map[identity.ID][]observedRequest) error {
 	data, err := conn.ProxyDump(ctx, namespace, name)
 	if err != nil {
 		return err
@@ -183,9 +190,15 @@ func (a *app) observeProxy(ctx context.Context, conn *client.Client, out *observ
 	if err := json.Unmarshal(data, &dump); err != nil {
 		return err
 	}
+	switch up := dump.Time.Sub(dump.Started); {
+	case dump.Started.IsZero():
+		out.short = append(out.short, fmt.Sprintf("of %s.%s doesn't say when: what it saw is since it started", name, namespace))
+	case up < window:
+		out.short = append(out.short, fmt.Sprintf("of %s.%s remembers %s, since it started", name, namespace, up.Round(time.Second)))
+	}
 	for _, c := range dump.Callers {
 		port, ok := strings.CutPrefix(c.Service, service+":")
-		if !ok || c.Requests <= c.Denied {
+		if !ok || c.Requests <= c.Denied || c.Ago != nil && (*c.Ago < 0 || time.Duration(*c.Ago)*time.Second > window) {
 			continue
 		}
 		number, _ := strconv.ParseUint(port, 10, 16)
@@ -250,8 +263,11 @@ func (a *app) writePolicy(o *observation) error {
 		return wrong(hint, "no caller of %s with an identity was seen in the last %s", service, o.window)
 	}
 	w := func(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
-	w("# What was seen of %s, and nothing else: callers of the last %s, methods and", service, o.window)
-	w("# paths since its proxies started. What is done seldom may be missing: look it over.")
+	w("# What was seen of %s in the last %s, and nothing else. What is done seldom", service, o.window)
+	w("# may be missing: look it over. The counts are since the proxies started.")
+	for _, p := range o.short {
+		w("# The proxy %s.", p)
+	}
 	for _, p := range o.silent {
 		w("# The proxy of %s couldn't be asked for methods and paths.", p)
 	}

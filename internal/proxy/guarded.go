@@ -266,7 +266,7 @@ func (p *Proxy) Callers() any {
 	p.inspect(func(n *lane) {
 		for _, s := range n.ports {
 			if in, ok := s.layers.(*inbound); ok {
-				lists = append(lists, in.door.Observed())
+				lists = append(lists, in.door.Observed(n.loop.Now()))
 			}
 		}
 	})

@@ -240,8 +240,9 @@ func (b *Builder) authenticationTaken(p *anyPolicy, t section) []Condition {
 				lost = append(lost, field+" (of "+by+")")
 			case o == p && field == "mutualTLS" && !hasProxy(t.Kind):
 				wrong = append(wrong, fmt.Sprintf("spec.mutualTLS: a %s has no proxy of its own", t.Kind.Name))
-			case o == p && field != "mutualTLS" && b.routeOfService(t):
-				wrong = append(wrong, fmt.Sprintf("spec.%s: the route's parent is a Service, whose proxies don't see routes: name the Service", field))
+			case o == p && field != "mutualTLS" && b.serviceOfRoute(t) != "":
+				wrong = append(wrong, fmt.Sprintf("spec.%s: the route's parent is a Service, and its rules are for callers' proxies, which aren't asked for proof: target %s%s", field, b.serviceOfRoute(t),
+					map[string]string{"jwt": ", and ask for a claim at this route with an AccessPolicy (when)"}[field]))
 				took++
 			case o == p:
 				took++
@@ -298,11 +299,16 @@ func authFields(s *v1alpha1.AuthenticationPolicySpec) []string {
 	return out
 }
 
-// routeOfService says whether a target is a route with a Service among its parents.
-func (b *Builder) routeOfService(t section) bool {
+// serviceOfRoute is the Service among a route's parents; empty when there is none.
+func (b *Builder) serviceOfRoute(t section) string {
 	r := b.routes[t.Ref]
-	return r != nil && slices.ContainsFunc(r.parents, func(p gatewayv1.ParentReference) bool {
-		parent, _ := r.parentOf(&p)
-		return parent.Kind == object.Service
-	})
+	if r == nil {
+		return ""
+	}
+	for i := range r.parents {
+		if parent, _ := r.parentOf(&r.parents[i]); parent.Kind == object.Service {
+			return "Service " + parent.Name.String()
+		}
+	}
+	return ""
 }

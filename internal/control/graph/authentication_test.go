@@ -66,6 +66,84 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestTokensOfAServicesRoute: callers' proxies know the routes of a Service, and the
+// called one's checks tokens. A policy for such a route says what to do instead, and
+// that does it: tokens are looked for at the Service, and the route's AccessPolicy
+// asks for a claim.
+func TestTokensOfAServicesRoute(t *testing.T) {
+	b := NewBuilder("mesh.local")
+	s := b.Apply(1, decode(t, "in.yaml", []byte(judged+`
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: admin}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web, port: 80}]
+  rules:
+  - name: inside
+    matches: [{path: {value: /admin}}]
+    backendRefs: [{name: web, port: 80}]
+  - name: rest
+    backendRefs: [{name: web, port: 80}]
+---
+apiVersion: tulle.dev/v1alpha1
+kind: AuthenticationPolicy
+metadata: {name: wrong}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: admin}]
+  jwt: {issuers: [{issuer: "https://a.example/"}]}
+  external: {backendRef: {name: other, port: 80}}
+---
+apiVersion: tulle.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: admins}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: admin, sectionName: inside}]
+  rules: [{when: [{claim: groups, values: [admins]}]}]
+---
+apiVersion: tulle.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: rest}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: admin, sectionName: rest}]
+  rules: [{}]
+`))).Snapshot
+	said := dumpStatuses(b.Statuses())
+	for _, want := range []string{
+		"spec.jwt: the route's parent is a Service, and its rules are for callers' proxies, which aren't asked for proof: target Service web.default, and ask for a claim at this route with an AccessPolicy (when)",
+		"; spec.external: the route's parent is a Service, and its rules are for callers' proxies, which aren't asked for proof: target Service web.default",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the status doesn't say %q:\n%s", want, said)
+		}
+	}
+	guard := s.Services[mesh.Name{Namespace: "default", Name: "web"}].Inbound[80].Guard
+	if guard.JWT == nil || guard.External != nil || guard.Access == nil {
+		t.Fatalf("%+v", guard)
+	}
+	table, err := access.Compile(*guard.Access, "mesh.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path   string
+		groups string
+		want   bool
+	}{{"/admin/x", "admins", true}, {"/admin/x", "staff", false}, {"/admin", "", false}, {"/shop", "", true}} {
+		r := &access.Request{Method: []byte("GET"), Path: []byte(c.path), Claims: oneClaim(c.groups)}
+		if got := table.Session(access.Peer{}).Explain(r).Action == access.Allow; got != c.want {
+			t.Errorf("%s with group %q: %v", c.path, c.groups, got)
+		}
+	}
+}
+
+// oneClaim is the claim groups of a token, or no token.
+type oneClaim string
+
+func (c oneClaim) Claim(name string, values []string) bool {
+	return c != "" && name == "groups" && (len(values) == 0 || slices.Contains(values, string(c)))
+}
+
 // TestTooManyRules: what is more than a target takes denies everything, and its
 // status says so; it isn't left out, for a Deny may be among it.
 func TestTooManyRules(t *testing.T) {

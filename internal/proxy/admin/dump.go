@@ -29,6 +29,7 @@ func (s *Server) dump() map[string]any {
 	t := s.config.Live.Table()
 	d := map[string]any{
 		"version":      s.config.Version,
+		"started":      s.started.UTC(),
 		"time":         time.Now().UTC(),
 		"view_version": t.Version,
 		"control":      dumpLink(s.config.Live.Link()),

@@ -57,7 +57,8 @@ type Config struct {
 
 // Server answers requests on any number of listeners.
 type Server struct {
-	config Config
+	config  Config
+	started time.Time
 
 	mu        sync.Mutex
 	sections  []section
@@ -79,6 +80,7 @@ func New(c Config) *Server {
 	}
 	return &Server{
 		config:    c,
+		started:   time.Now(),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[net.Conn]struct{}),
 	}

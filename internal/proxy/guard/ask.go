@@ -54,7 +54,7 @@ func (c *Caller) Ask(r *access.Request, route *access.Table, now time.Duration) 
 		}
 	}
 	if o := c.door.observed; o != nil {
-		o.note(c, r.Method, r.Path, refusal != nil)
+		o.note(c, r.Method, r.Path, refusal != nil, now)
 	}
 	return refusal
 }
@@ -66,7 +66,7 @@ func (c *Caller) Enter(now time.Duration) *Refusal {
 		refusal = c.ask(s, c.table, nil, now)
 	}
 	if o := c.door.observed; o != nil {
-		o.note(c, nil, nil, refusal != nil)
+		o.note(c, nil, nil, refusal != nil, now)
 	}
 	return refusal
 }

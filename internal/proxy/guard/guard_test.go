@@ -212,20 +212,23 @@ func TestObserved(t *testing.T) {
 	d.Update("cart.default:80", compile(t, access.Spec{}), false)
 	c.Ask(request("GET", "/shop/items"), nil, 0)
 	caller(d, identity.ID{}).Enter(0)
+	d.Update("cart.default:80", nil, false)
+	c.Ask(request("GET", "/shop"), nil, 70*time.Second)
+	const now = 100*time.Second + time.Millisecond
 	uri := web.String()
 	want := []Observed{
-		{"cart.default:80", uri, "GET", "/shop/items", 4, 1},
-		{"cart.default:80", "", "", "", 1, 1},
-		{"cart.default:80", uri, "*", "/pot", 1, 0},
-		{"cart.default:80", uri, "GET", "/", 1, 0},
-		{"cart.default:80", uri, "GET", "/shop", 1, 0},
-		{"cart.default:80", uri, "POST", "/test.Echo/Unary", 1, 0},
+		{"cart.default:80", uri, "GET", "/shop/items", 4, 1, 100},
+		{"cart.default:80", uri, "GET", "/shop", 2, 0, 30},
+		{"cart.default:80", "", "", "", 1, 1, -1},
+		{"cart.default:80", uri, "*", "/pot", 1, 0, 100},
+		{"cart.default:80", uri, "GET", "/", 1, 0, 100},
+		{"cart.default:80", uri, "POST", "/test.Echo/Unary", 1, 0, 100},
 	}
-	if diff := cmp.Diff(want, Merge(d.Observed())); diff != "" {
+	if diff := cmp.Diff(want, Merge(d.Observed(now))); diff != "" {
 		t.Error(diff)
 	}
-	twice := Merge(d.Observed(), d.Observed())
-	if twice[0].Requests != 8 || len(twice) != len(want) {
+	twice := Merge(d.Observed(now), d.Observed(now+time.Minute))
+	if twice[0].Requests != 8 || twice[0].Ago != 100 || len(twice) != len(want) {
 		t.Errorf("two loops: %+v", twice)
 	}
 }
@@ -244,12 +247,12 @@ func TestObservedBound(t *testing.T) {
 			}
 		}
 	}
-	list := Merge(d.Observed())
+	list := Merge(d.Observed(0))
 	if len(list) > MaxObserved {
 		t.Errorf("%d entries", len(list))
 	}
 	sum := 0
-	for _, e := range d.Observed() {
+	for _, e := range d.Observed(0) {
 		sum += int(e.Requests)
 		if len(e.Path) > 2*maxPart {
 			t.Errorf("%q is kept", e.Path)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -31,6 +32,8 @@ type Observed struct {
 	// Requests is how many there were, Denied how many of them were refused.
 	Requests uint64 `json:"requests"`
 	Denied   uint64 `json:"denied"`
+	// Ago is how many seconds ago the last one was let in; -1 when none was.
+	Ago int64 `json:"seconds_ago"`
 }
 
 // observed is what one door remembers.
@@ -50,6 +53,7 @@ type observed struct {
 type seen struct {
 	peer, method, path string
 	requests, denied   atomic.Uint64
+	last               atomic.Int64 // second of the loop's clock, plus one, when one was let in
 }
 
 func newObserved() *observed {
@@ -58,7 +62,7 @@ func newObserved() *observed {
 
 // note remembers a request. Where it is like the connection's last one that is
 // two comparisons and two stores.
-func (o *observed) note(c *Caller, method, path []byte, denied bool) {
+func (o *observed) note(c *Caller, method, path []byte, denied bool, now time.Duration) {
 	if i := bytes.IndexByte(path, '?'); i >= 0 {
 		path = path[:i]
 	}
@@ -71,6 +75,8 @@ func (o *observed) note(c *Caller, method, path []byte, denied bool) {
 	e.requests.Store(e.requests.Load() + 1)
 	if denied {
 		e.denied.Store(e.denied.Load() + 1)
+	} else if second := int64(now/time.Second) + 1; e.last.Load() != second { // a store costs more than a load
+		e.last.Store(second)
 	}
 }
 
@@ -176,9 +182,9 @@ func known(method []byte) bool {
 	return false
 }
 
-// Observed tells who asked the door's service for what. It may be called from
-// anywhere.
-func (d *Door) Observed() []Observed {
+// Observed tells who asked the door's service for what, as of now on the loop's
+// clock. It may be called from anywhere.
+func (d *Door) Observed(now time.Duration) []Observed {
 	if d.observed == nil {
 		return nil
 	}
@@ -186,7 +192,11 @@ func (d *Door) Observed() []Observed {
 	defer d.observed.mu.Unlock()
 	out := make([]Observed, 0, len(d.observed.list))
 	for _, e := range d.observed.list {
-		out = append(out, Observed{d.service, e.peer, e.method, e.path, e.requests.Load(), e.denied.Load()})
+		ago := int64(-1)
+		if last := e.last.Load(); last > 0 {
+			ago = max(0, int64(now/time.Second)+1-last)
+		}
+		out = append(out, Observed{d.service, e.peer, e.method, e.path, e.requests.Load(), e.denied.Load(), ago})
 	}
 	return out
 }
@@ -205,6 +215,9 @@ func Merge(lists ...[]Observed) []Observed {
 			} else {
 				s.Requests += e.Requests
 				s.Denied += e.Denied
+				if s.Ago < 0 || e.Ago >= 0 && e.Ago < s.Ago {
+					s.Ago = e.Ago
+				}
 			}
 			sums[k] = s
 		}
