@@ -337,7 +337,7 @@ func TestAccessCallers(t *testing.T) {
 	}
 	for _, want := range []string{
 		`{"service":"cart.default:8080","peer":"` + webID + `","method":"GET","path":"/shop/*","requests":`,
-		`{"service":"cart.default:8080","peer":"` + webID + `","method":"POST","path":"/admin","requests":1,"denied":1}`,
+		`{"service":"cart.default:8080","peer":"` + webID + `","method":"POST","path":"/admin","requests":1,"denied":1,"seconds_ago":-1}`,
 	} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %s in %s", want, b)
