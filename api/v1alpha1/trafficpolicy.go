@@ -185,8 +185,9 @@ type Session struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 	Name *string `json:"name,omitempty"`
-	// Lifetime is how long the cookie is kept; 0s (default) is as long as the
-	// browser runs.
+	// Lifetime is how long a session holds from its beginning, and the cookie's
+	// Max-Age; 0s (default) is as long as the browser runs, and for a header without
+	// end.
 	//
 	// +optional
 	Lifetime *gatewayv1.Duration `json:"lifetime,omitempty"`
@@ -205,9 +206,10 @@ const (
 )
 
 // Limits hold for each calling proxy and each service port; 0 (default) is no
-// limit. What is beyond them is answered 503 at once.
+// limit. What is beyond them is answered 503.
 type Limits struct {
-	// Connections is the number of connections to all endpoints.
+	// Connections is the number of connections to all endpoints. A request that
+	// needs one more waits for its turn.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0
@@ -225,6 +227,12 @@ type Limits struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Pending *int32 `json:"pending,omitempty"`
+	// PendingTimeout is how long a request waits for its turn to have a connection,
+	// 1ms to 1h. Default 1s.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('1h')",message="want 1ms to 1h"
+	PendingTimeout *gatewayv1.Duration `json:"pendingTimeout,omitempty"`
 }
 
 // Timeouts bound a request. 0s is no bound. A route's own timeouts win over these.

@@ -289,6 +289,7 @@ func Upstream(u *policy.Upstream) []Field {
 	f.number("limits.connections", uint64(u.Limits.Connections), "")
 	f.number("limits.requests", uint64(u.Limits.Requests), "")
 	f.number("limits.pending", uint64(u.Limits.Pending), "")
+	f.duration("limits.pendingTimeout", u.Limits.PendingTime)
 	f.duration("timeouts.connect", u.Connect)
 	f.duration("timeouts.poolIdle", u.PoolIdle)
 	if e := &u.Ejection; e.Off {

@@ -102,7 +102,7 @@ ejection.maxPercent: 50%
 		"upstream": {Upstream(&policy.Upstream{
 			Balance: policy.Balance{Algorithm: policy.Maglev, On: []policy.HashPart{{Kind: policy.HashCookie, Name: "id"}, {Kind: policy.HashSource}}},
 			Session: policy.Session{Kind: policy.SessionCookie, Name: "s", Lifetime: time.Minute}, Locality: policy.OnlyZone, SlowStart: time.Minute,
-			Subset: []string{"a=b", "c=d"}, Limits: policy.Limits{Connections: 1, Requests: 2, Pending: 3}, Connect: time.Second, PoolIdle: time.Minute,
+			Subset: []string{"a=b", "c=d"}, Limits: policy.Limits{Connections: 1, Requests: 2, Pending: 3, PendingTime: 2 * time.Second}, Connect: time.Second, PoolIdle: time.Minute,
 			Ejection: policy.Ejection{Off: true},
 			Health:   &policy.HealthCheck{Kind: policy.HealthHTTP, Path: "/", Host: "h", Statuses: []uint16{200}, Interval: time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 2},
 		}), `
@@ -116,6 +116,7 @@ subset: a=b, c=d
 limits.connections: 1
 limits.requests: 2
 limits.pending: 3
+limits.pendingTimeout: 2s
 timeouts.connect: 1s
 timeouts.poolIdle: 1m
 ejection.off: true

@@ -78,8 +78,12 @@ const (
 type Session struct {
 	Kind SessionKind
 	Name string
-	// Lifetime is the cookie's Max-Age; 0 makes it the browser session's.
+	// Lifetime is for how long a session holds from its beginning, which its value
+	// says, and the cookie's Max-Age; 0 is as long as the browser's session.
 	Lifetime time.Duration
+	// Tracked leaves it to proxies alone to end the session: the cookie has no
+	// Max-Age.
+	Tracked bool
 }
 
 // Locality says how much nearer endpoints are preferred.
@@ -100,6 +104,9 @@ type Limits struct {
 	// Connections are those to all endpoints, Requests the exchanges under way,
 	// Pending those of them that wait for a connection.
 	Connections, Requests, Pending uint32
+	// PendingTime is how long one waits while as many connections as may be are in
+	// use; 0 takes the proxy's.
+	PendingTime time.Duration
 }
 
 // Ejection takes endpoints that fail out of balance for a while. An endpoint is

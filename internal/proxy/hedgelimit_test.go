@@ -21,7 +21,7 @@ func TestCopiesWaitForOneConnection(t *testing.T) {
 	p.Hedge = policy.Hedge{After: time.Millisecond, Max: 3}
 	p.Retry.Budget = policy.Budget{Percent: 100, Min: 1000}
 	v.Destinations[backendKey].Policy = &p
-	v.Endpoints[backendKey].Policy = &policy.Upstream{Limits: policy.Limits{Connections: 1}, Ejection: policy.Ejection{Off: true}}
+	v.Endpoints[backendKey].Policy = &policy.Upstream{Limits: policy.Limits{Connections: 1, PendingTime: 20 * time.Millisecond}, Ejection: policy.Ejection{Off: true}}
 	proxy := start(t, v, 4)
 	var wg sync.WaitGroup
 	for range 24 {

@@ -195,6 +195,7 @@ func (n *lane) cluster(d meter.Direction, key string) *dial.Cluster {
 					shared.Gave(int64(n.loop.Now()))
 				})
 			})
+			shared.Yields(func() { n.loop.Post(c.Yield) })
 			c.Share(shared)
 			c.Checked = func() { n.proxy.healthOf(k) }
 		}

@@ -157,7 +157,7 @@ func (p *place) sticky(x *l7http.Exchange, rule *route.Compiled) int {
 	if rule.Session.Kind == policy.NoSession || len(p.backends) < 2 {
 		return -1
 	}
-	token := l7http.SessionToken(&x.Request, &rule.Session)
+	token := x.SessionToken(&rule.Session)
 	if token == 0 {
 		return -1
 	}

@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -129,7 +131,9 @@ func TestSessions(t *testing.T) {
 			want    string
 		}{
 			{"cookie", policy.Session{Kind: policy.SessionCookie, Name: "shop"}, false, `^shop=([\w-]{11}); Path=/; HttpOnly$`},
-			{"cookie of the rule", policy.Session{Kind: policy.SessionCookie, Name: "shop", Lifetime: time.Hour}, true, `^shop=([\w-]{11}); Path=/; HttpOnly; Max-Age=3600$`},
+			{"cookie of the rule", policy.Session{Kind: policy.SessionCookie, Name: "shop", Lifetime: time.Hour}, true, `^shop=([\w-]{19}); Path=/; HttpOnly; Max-Age=3600$`},
+			{"cookie that the proxy ends", policy.Session{Kind: policy.SessionCookie, Name: "shop", Lifetime: time.Hour, Tracked: true}, true, `^shop=([\w-]{19}); Path=/; HttpOnly$`},
+			{"header with an end", policy.Session{Kind: policy.SessionHeader, Name: "X-Session", Lifetime: time.Hour}, false, `^([\w-]{19})$`},
 			{"header", policy.Session{Kind: policy.SessionHeader, Name: "X-Session"}, false, `^([\w-]{11})$`},
 		} {
 			t.Run(test.name, func(t *testing.T) {
@@ -166,12 +170,64 @@ func TestSessions(t *testing.T) {
 				if len(seen) < 2 {
 					t.Errorf("all sessions are at %v", seen)
 				}
-				for _, bad := range []string{"AAAAAAAAAAA", "x", "AAAAAAAAAA=", "%%%%%%%%%%%"} {
+				for _, bad := range []string{"AAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAA", "x", "AAAAAAAAAA=", "%%%%%%%%%%%"} {
 					if resp, _ := getFrom(t, addr, "/", fmt.Sprintf(says, bad)); resp.StatusCode != 200 || resp.Header.Get(told) == "" {
 						t.Errorf("session %q: %d, told %q", bad, resp.StatusCode, resp.Header.Get(told))
 					}
 				}
 			})
+		}
+	})
+}
+
+// A session that is over begins anew, whatever the client makes of its time: a
+// beginning that is still to come counts for nothing.
+func TestSessionsEnd(t *testing.T) {
+	const lifetime = 2 * time.Second
+	eachLoops(t, func(t *testing.T, loops int) {
+		for _, kind := range []policy.SessionKind{policy.SessionCookie, policy.SessionHeader} {
+			v := withPolicy(*policy.DefaultUpstream, three(t)...)
+			v.Endpoints[backendKey].Policy.Session = policy.Session{Kind: kind, Name: "X-Session", Lifetime: lifetime}
+			addr := start(t, v, loops).addr(t, "http")
+			ask := func(session string) (at, told string) {
+				fields := []string{"X-Session: " + session}
+				if kind == policy.SessionCookie {
+					fields[0] = "Cookie: X-Session=" + session
+				}
+				if session == "" {
+					fields = nil
+				}
+				resp, at := getFrom(t, addr, "/", fields...)
+				told = resp.Header.Get("X-Session")
+				if kind == policy.SessionCookie {
+					told, _, _ = strings.Cut(strings.TrimPrefix(resp.Header.Get("Set-Cookie"), "X-Session="), ";")
+				}
+				return at, told
+			}
+			shifted := func(session string, by time.Duration) string {
+				b, err := base64.RawURLEncoding.DecodeString(session)
+				if err != nil || len(b) != 14 {
+					t.Fatalf("%q: %v", session, err)
+				}
+				begun := binary.BigEndian.Uint64(append([]byte{0, 0}, b[8:]...)) + uint64(by.Milliseconds())
+				return base64.RawURLEncoding.EncodeToString(append(b[:8:8], binary.BigEndian.AppendUint64(nil, begun)[2:]...))
+			}
+			began := time.Now()
+			at, first := ask("")
+			if again, told := ask(first); time.Since(began) < lifetime && (again != at || told != "") {
+				t.Errorf("a session of %s is at %s, told %q", at, again, told)
+			}
+			// What the client pretends is not older than it may be.
+			if _, told := ask(shifted(first, 2*time.Minute)); told == "" {
+				t.Error("a session that begins in the future is believed")
+			}
+			time.Sleep(time.Until(began.Add(lifetime + 200*time.Millisecond)))
+			if _, told := ask(first); told == "" || told == first {
+				t.Errorf("a session that is over goes on; told %q", told)
+			}
+			if _, told := ask(shifted(first, -24*time.Hour)); told == "" {
+				t.Error("a session of yesterday goes on")
+			}
 		}
 	})
 }
@@ -228,7 +284,8 @@ func newBusyProgram(t testing.TB) *busyProgram {
 }
 
 // A limit holds for all loops together, also when it is less than their number:
-// what is too much is answered 503 at once, and what is allowed again is let in.
+// what is too much is answered 503, of requests at once, and what is allowed again is
+// let in.
 func TestLimits(t *testing.T) {
 	for _, kind := range []string{"requests", "connections"} {
 		for _, max := range []uint32{1, 3} {
@@ -239,7 +296,7 @@ func TestLimits(t *testing.T) {
 					if kind == "requests" {
 						p.Limits.Requests = max
 					} else {
-						p.Limits.Connections = max
+						p.Limits.Connections, p.Limits.PendingTime = max, 50*time.Millisecond
 					}
 					edge := start(t, withPolicy(p, program.at), loops)
 					addr := edge.addr(t, "http")
@@ -287,7 +344,7 @@ func TestLimits(t *testing.T) {
 							return resp.StatusCode == 200
 						})
 					}
-					if kind == "connections" { // one may be ending still
+					if kind == "connections" { // the program sees later that one has ended
 						happens(t, func() bool { return program.connections.Load() <= int64(max) })
 					}
 				})

@@ -129,6 +129,7 @@ var upstreamMessage = pb.Describe(
 		pb.Number(1, "connections", math.MaxUint32, func(l *policy.Limits) *uint32 { return &l.Connections }),
 		pb.Number(2, "requests", math.MaxUint32, func(l *policy.Limits) *uint32 { return &l.Requests }),
 		pb.Number(3, "pending", math.MaxUint32, func(l *policy.Limits) *uint32 { return &l.Pending }),
+		pb.Milliseconds(4, "pending_time_ms", func(l *policy.Limits) *time.Duration { return &l.PendingTime }),
 	), func(u *policy.Upstream) *policy.Limits { return &u.Limits }),
 	pb.Milliseconds(8, "connect_ms", func(u *policy.Upstream) *time.Duration { return &u.Connect }),
 	pb.Milliseconds(9, "pool_idle_ms", func(u *policy.Upstream) *time.Duration { return &u.PoolIdle }),
@@ -140,6 +141,7 @@ var sessionMessage = pb.Describe(
 	pb.Enum(1, "kind", policy.SessionHeader, func(s *policy.Session) *policy.SessionKind { return &s.Kind }),
 	pb.String(2, "name", maxName, func(s *policy.Session) *string { return &s.Name }),
 	pb.Milliseconds(3, "lifetime_ms", func(s *policy.Session) *time.Duration { return &s.Lifetime }),
+	pb.Bool(4, "tracked", func(s *policy.Session) *bool { return &s.Tracked }),
 )
 
 var ejectionMessage = pb.Describe(

@@ -178,7 +178,9 @@ func (u *use) session(to *route.Rule, own *gatewayv1.SessionPersistence, e *effe
 	if own != nil {
 		to.Session = policy.Session{Kind: policy.SessionCookie, Name: val(own.SessionName, defaultSession), Lifetime: duration(own.AbsoluteTimeout)}
 		if val(own.Type, gatewayv1.CookieBasedSessionPersistence) == gatewayv1.HeaderBasedSessionPersistence {
-			to.Session.Kind, to.Session.Lifetime = policy.SessionHeader, 0
+			to.Session.Kind = policy.SessionHeader
+		} else if c := own.CookieConfig; c == nil || val(c.LifetimeType, gatewayv1.SessionCookieLifetimeType) == gatewayv1.SessionCookieLifetimeType {
+			to.Session.Tracked = to.Session.Lifetime > 0
 		}
 		say("sessionPersistence", to.Session.Name)
 		return

@@ -148,7 +148,7 @@ func sessionOf(s *v1alpha1.Session) policy.Session {
 	case v1alpha1.SessionCookie:
 		out.Kind = policy.SessionCookie
 	case v1alpha1.SessionHeader:
-		out.Kind, out.Lifetime = policy.SessionHeader, 0
+		out.Kind = policy.SessionHeader
 	default:
 		return policy.Session{}
 	}
@@ -186,6 +186,7 @@ func upstreamOf(s *v1alpha1.TrafficPolicySpec) *policy.Upstream {
 		setNumber(&out.Limits.Connections, l.Connections)
 		setNumber(&out.Limits.Requests, l.Requests)
 		setNumber(&out.Limits.Pending, l.Pending)
+		setDuration(&out.Limits.PendingTime, l.PendingTimeout)
 	}
 	if t := s.Timeouts; t != nil {
 		setDuration(&out.Connect, t.Connect)

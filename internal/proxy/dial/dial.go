@@ -9,6 +9,7 @@ import (
 
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/eject"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
@@ -67,35 +68,29 @@ type Dialer struct {
 // Dial connects c to an endpoint of the cluster, with mutual TLS and the
 // application protocol alpn when the endpoint has an identity. The handler of c
 // is h by the time w is told that it is connected.
-func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn string, h loop.Handler, w Waiter) {
+func (d *Dialer) Dial(c *loop.Conn, cluster *Cluster, e *balance.Endpoint, alpn string, h loop.Handler, w Waiter) *Attempt {
 	to := &e.Endpoint
-	a := &attempt{dialer: d, conn: c, cluster: cluster, endpoint: e, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
+	a := &Attempt{dialer: d, conn: c, cluster: cluster, endpoint: e, to: to, name: cluster.ServerName, alpn: alpn, handler: h, waiter: w}
 	a.timer.Init(d.Loop, a)
 	if d.Own != nil && to.Identity == "" && d.Own(to.Address) {
 		d.Loop.Later(func() { a.end(ErrSelf) })
-		return
+		return a
 	}
-	timeout := d.Timeout
+	a.timeout = d.Timeout
 	if t := cluster.Policy().Connect; t > 0 {
-		timeout = t
+		a.timeout = t
 	}
-	a.until = d.Loop.Now() + timeout
+	a.until = d.Loop.Now() + a.timeout
 	a.open()
+	return a
 }
 
 // open gets a socket and lets it connect.
-func (a *attempt) open() {
+func (a *Attempt) open() {
 	d, to := a.dialer, a.to.Address
 	if a.permit == nil {
-		permit, again := a.cluster.permit(d.Loop.Now())
-		switch {
-		case permit != nil:
-			a.permit = permit
-		case again && d.Loop.Now() < a.until:
-			a.timer.Set(socketWait)
-			return
-		default:
-			d.Loop.Later(func() { a.end(ErrLimit) })
+		if a.permit = a.cluster.permit(); a.permit == nil {
+			a.full()
 			return
 		}
 	}
@@ -125,6 +120,21 @@ func (a *attempt) open() {
 	a.timer.Set(a.until - d.Loop.Now())
 }
 
+// full is called when the limit of connections is reached.
+func (a *Attempt) full() {
+	now := a.dialer.Loop.Now()
+	if p, ok := a.waiter.(Patient); ok {
+		a.queued = true
+		a.line(p)
+		return
+	}
+	if a.cluster.reclaim(now) && now < a.until {
+		a.timer.Set(socketWait)
+		return
+	}
+	a.dialer.Loop.Later(func() { a.end(ErrLimit) })
+}
+
 // hastener is a poller that can notice sooner that a peer's host is gone: of an
 // endpoint's, requests should go elsewhere. Who is outside the mesh may be on a
 // bad line.
@@ -132,27 +142,32 @@ type hastener interface {
 	Hasten(fd poll.FD, peer netip.AddrPort)
 }
 
-// attempt is a connection in the making. It is the connection's handler until
-// it is made.
-type attempt struct {
-	dialer   *Dialer
-	conn     *loop.Conn
-	cluster  *Cluster
+// Attempt is a connection in the making. It is the connection's handler until
+// it is made. It belongs to one loop.
+type Attempt struct {
+	dialer  *Dialer
+	conn    *loop.Conn
+	cluster *Cluster
+	permit  func() // gives back what the policy allows; nil before it does
+	to      *view.Endpoint
+	name    string
+	alpn    string
+	handler loop.Handler
+	waiter  Waiter
+	timer   loop.Timer
+	until   time.Duration
+	opened  bool // there is a socket
+	secure  *mtls.Handshake
+
 	endpoint *balance.Endpoint
-	permit   func() // gives back what the policy allows; nil before it does
-	to       *view.Endpoint
-	name     string
-	alpn     string
-	handler  loop.Handler
-	waiter   Waiter
-	timer    loop.Timer
-	until    time.Duration
-	opened   bool // there is a socket
-	secure   *mtls.Handshake
+	timeout  time.Duration // of the connection, from when it may be made
+	place    eject.Place
+	queued   bool // in the line, or out of it and not yet told
+	over     bool // it was given up, or another connection took its place
 }
 
 // Ready is called when the socket is connected or has failed.
-func (a *attempt) Ready() {
+func (a *Attempt) Ready() {
 	switch {
 	case a.conn.SendErr() != nil:
 		a.end(fmt.Errorf("connect %s: %w", a.to.Address, a.conn.SendErr()))
@@ -170,7 +185,7 @@ func (a *attempt) Ready() {
 // begins.
 type securer interface{ Securing() }
 
-func (a *attempt) startTLS() {
+func (a *Attempt) startTLS() {
 	if s, ok := a.waiter.(securer); ok {
 		s.Securing()
 	}
@@ -192,7 +207,7 @@ func (a *attempt) startTLS() {
 
 // met notes who was met at the endpoint's address: it, or another workload, whom
 // nothing was sent.
-func (a *attempt) met(err error) {
+func (a *Attempt) met(err error) {
 	if a.to.UniqueID == "" {
 		return
 	}
@@ -210,7 +225,7 @@ func (a *attempt) met(err error) {
 
 // handshake goes through TLS; check looks at the protocol that was agreed on, and
 // failed, when not nil, says what it means that there is none.
-func (a *attempt) handshake(config *tls.Config, check func(agreed string) error, failed func(error) error) {
+func (a *Attempt) handshake(config *tls.Config, check func(agreed string) error, failed func(error) error) {
 	a.secure = a.dialer.Handshakes.Client(a.conn, config, func(s *mtls.Session, err error) {
 		if err == nil {
 			err = check(s.State().NegotiatedProtocol)
@@ -227,7 +242,11 @@ func (a *attempt) handshake(config *tls.Config, check func(agreed string) error,
 }
 
 // Expire gives the attempt up, or tries again to get a socket.
-func (a *attempt) Expire(*loop.Timer) {
+func (a *Attempt) Expire(*loop.Timer) {
+	if a.queued {
+		a.wait(a.waiter.(Patient))
+		return
+	}
 	if !a.opened {
 		a.open()
 		return
@@ -235,7 +254,7 @@ func (a *attempt) Expire(*loop.Timer) {
 	a.end(ErrTimeout)
 }
 
-func (a *attempt) end(err error) {
+func (a *Attempt) end(err error) {
 	a.timer.Stop()
 	if a.secure != nil {
 		a.secure.Cancel()

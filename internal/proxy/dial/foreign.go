@@ -37,7 +37,7 @@ func Unspoken(err error) bool {
 }
 
 // startForeign begins TLS with a server outside the mesh.
-func (a *attempt) startForeign(f Foreign) {
+func (a *Attempt) startForeign(f Foreign) {
 	config := f.Config(a.alpn)
 	a.handshake(config, func(agreed string) error {
 		// A server that says nothing of protocols speaks HTTP/1.1 (RFC 9110, 4.3.4).

@@ -41,6 +41,8 @@ type Pool struct {
 	// makes them keeps them here.
 	Shared interface{ Retire() }
 
+	inLine []*Attempt // who waits for its turn, and would take one that rests
+
 	learnt  time.Duration // after how long a rest the server closed; 0: never seen
 	lived   time.Duration // the longest rest that a connection survived
 	probe   Pooled        // rests beyond what was learnt

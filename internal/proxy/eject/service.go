@@ -58,6 +58,8 @@ type Service struct {
 	// The limits of policy.Limits.
 	Connections, Requests, Pending Limit
 
+	line line // who waits for a connection
+
 	registry   *Registry
 	policy     atomic.Pointer[policy.Upstream]
 	generation atomic.Uint64
@@ -94,6 +96,7 @@ func (s *Service) SetPolicy(p *policy.Upstream) {
 	if old == p {
 		return
 	}
+	s.Serve() // there may be more room now
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if partOf(&old.Ejection) != partOf(&p.Ejection) {

@@ -18,7 +18,9 @@ const ALPN = "tulle-h1"
 // at a time and rests in the endpoint's pool between them.
 type clientConn struct {
 	worker   *Worker
+	cluster  *dial.Cluster
 	endpoint *balance.Endpoint
+	attempt  *dial.Attempt // until it is ready
 	conn     loop.Conn
 	timer    loop.Timer // while it rests: how long it may
 	x        *Exchange  // nil while it rests
@@ -36,6 +38,7 @@ type clientConn struct {
 	keep     time.Duration // how long it may rest
 	left     int           // of a discarded response, how much more may come
 	until    time.Duration // when the endpoint's certificate ends; 0 is never
+	made     time.Duration // when it was begun, and then when it was ready
 }
 
 func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
@@ -48,9 +51,34 @@ func newClientConn(w *Worker, e *balance.Endpoint) *clientConn {
 func (c *clientConn) connect(x *Exchange) {
 	c.x = x
 	x.up = c
+	c.cluster, c.made = x.Cluster, c.worker.Loop.Now()
 	c.keep = c.worker.poolIdle(x.Cluster)
-	c.worker.Dialer.Dial(&c.conn, x.Cluster, c.endpoint, ALPN, c, c)
+	c.attempt = c.worker.Dialer.Dial(&c.conn, x.Cluster, c.endpoint, ALPN, c, c)
 }
+
+// lineTick is how often who waits for its turn to make a connection looks whether
+// there is another way.
+const lineTick = 20 * time.Millisecond
+
+// Waits says how long the exchange waits for its turn to make a connection.
+func (c *clientConn) Waits(now time.Duration) (again time.Duration, rival, ok bool) {
+	end := c.made + c.cluster.PendingTime()
+	return min(end, now+5*lineTick), true, c.x != nil && now < end
+}
+
+// Takes reports whether another connection, which has been used, does as well.
+func (c *clientConn) Takes() bool { return !c.x.fresh }
+
+// TakeOver goes on with one.
+func (c *clientConn) TakeOver(p dial.Pooled) {
+	x, other := c.x, p.(*clientConn)
+	c.x = nil
+	x.reused = true
+	other.attach(x)
+	x.Connected(nil)
+}
+
+func (c *clientConn) inLine() bool { return c.attempt.InLine() }
 
 // Connected is called when the connection is there, or can't be had.
 func (c *clientConn) Connected(err error) {
@@ -64,7 +92,7 @@ func (c *clientConn) Connected(err error) {
 		x.Connected(err)
 		return
 	}
-	c.ready = true
+	c.ready, c.made = true, c.worker.Loop.Now()
 	c.until = c.worker.expiry(&c.conn)
 	c.x.Connected(nil)
 }
@@ -121,6 +149,7 @@ func (c *clientConn) End(trailers []h1.Field) {
 // Cancel gives the exchange up: what is under way on the connection makes it
 // useless for others.
 func (c *clientConn) Cancel() {
+	c.attempt.Stop()
 	c.x = nil
 	c.Retire()
 }
@@ -243,6 +272,7 @@ func (c *clientConn) drain() {
 			c.left = 0
 			c.rest()
 			c.conn.Rest()
+			c.rested()
 			return
 		case done || e != nil || c.left <= 0:
 			c.Retire()
@@ -333,7 +363,13 @@ func (c *clientConn) done() {
 		c.Retire()
 	case c.x == nil:
 		c.conn.Rest()
+		c.rested()
 	}
+}
+
+// rested hands the connection, which is in the pool, to others that wait for one.
+func (c *clientConn) rested() {
+	c.cluster.Rested(c.endpoint, c, c.made, c.worker.Loop.Now())
 }
 
 // Rested is how long the connection has rested; false when it is of no use.

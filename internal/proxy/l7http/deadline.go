@@ -240,11 +240,19 @@ func (x *Exchange) tryOver() {
 		x.stalled(true)
 		return
 	}
+	v := balance.TimedOut
+	if x.inLine() {
+		x.failed.Add(x.endpoint)
+		v = balance.Good
+	}
 	if up := x.up; up != nil {
 		x.up = nil
 		up.Cancel()
 	}
-	x.again(policy.TryTimeout, balance.TimedOut, responseTimeout)
+	if v == balance.Good {
+		x.noVerdict()
+	}
+	x.again(policy.TryTimeout, v, responseTimeout)
 }
 
 // streamIdle is the time in which something must move.

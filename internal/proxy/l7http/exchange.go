@@ -476,7 +476,7 @@ func (x *Exchange) cancel(reason string) {
 
 // stalled is called when nothing moved for too long, or the time is over.
 func (x *Exchange) stalled(requestDone bool) {
-	if requestDone && !x.impatient {
+	if requestDone && !x.impatient && !x.inLine() {
 		x.giveUp(balance.TimedOut)
 	}
 	switch {

@@ -89,18 +89,18 @@ func (m *mux) join(x *Exchange) {
 	x.reused = false
 	m.retireSpent()
 	for _, c := range m.conns {
-		if c.ready && c.now().CanOpen() {
+		if c.opens() {
 			x.reused = true
 			call.client = c
 			x.Connected(nil)
 			return
 		}
 	}
-	c := m.waitable()
-	if c == nil {
+	c, err := m.waitable()
+	if err != nil {
 		call.x, x.up = nil, nil
 		m.worker.putH2Call(call)
-		x.Connected(errMuxBusy)
+		x.Connected(err)
 		return
 	}
 	var ok bool
@@ -110,7 +110,7 @@ func (m *mux) join(x *Exchange) {
 		x.Fail(overLimit)
 		return
 	}
-	call.client = c
+	call.client, call.since = c, m.worker.Loop.Now()
 	c.waiting = append(c.waiting, call)
 }
 
@@ -129,9 +129,15 @@ func (m *mux) retireSpent() {
 }
 
 // waitable returns a connection that an exchange can wait for.
-func (m *mux) waitable() *h2Client {
+func (m *mux) waitable() (*h2Client, error) {
 	var best *h2Client
 	for _, c := range m.conns {
+		if c.attempt.InLine() { // a further one would only wait behind it
+			if len(c.waiting) >= maxMuxWaiting {
+				return nil, dial.ErrLimit
+			}
+			return c, nil
+		}
 		if best == nil || len(c.waiting) < len(best.waiting) {
 			best = c
 		}
@@ -143,9 +149,9 @@ func (m *mux) waitable() *h2Client {
 		best.connect()
 	}
 	if len(best.waiting) >= maxMuxWaiting {
-		return nil
+		return nil, errMuxBusy
 	}
-	return best
+	return best, nil
 }
 
 func (m *mux) remove(c *h2Client) {
@@ -165,10 +171,15 @@ type h2Client struct {
 	ready   bool
 	until   time.Duration // when the endpoint's certificate ends; 0 is never
 	waiting []*h2Call
+	attempt *dial.Attempt // until it is ready
+
+	made     time.Duration // when it was ready
+	yieldEnd time.Duration // until when it takes no more, so that others get it
+	yieldAt  time.Duration // when that may be asked again
 }
 
 func (c *h2Client) connect() {
-	c.worker.Dialer.Dial(&c.conn, c.mux.cluster, c.mux.endpoint, MuxALPN, c, c)
+	c.attempt = c.worker.Dialer.Dial(&c.conn, c.mux.cluster, c.mux.endpoint, MuxALPN, c, c)
 }
 
 // peer says whether the endpoint is another proxy of the mesh.
@@ -191,7 +202,7 @@ func (c *h2Client) Connected(err error) {
 		config = &c.worker.http2().peer
 	}
 	c.start(config)
-	c.ready, c.until = true, c.worker.expiry(&c.conn)
+	c.ready, c.until, c.made = true, c.worker.expiry(&c.conn), c.worker.Loop.Now()
 	if c.mux.endpoint.Gone {
 		c.now().Drain()
 	}
@@ -207,6 +218,11 @@ func (c *h2Client) serveWaiting() {
 	}
 	if len(c.waiting) > 0 && !c.now().Usable() {
 		c.failWaiting(errGoingAway)
+	}
+	for _, other := range c.mux.conns {
+		if other.attempt.InLine() {
+			other.joinOthers()
+		}
 	}
 }
 
@@ -289,11 +305,12 @@ type h2Call struct {
 	trailers []h1.Field
 	names    []byte // field names in the case they had
 	headRead bool
-	complete bool   // all of the response has come
-	unended  bool   // an offer to upgrade keeps the request open
-	extended bool   // it was sent as extended CONNECT
-	accept   []byte // the Sec-WebSocket-Accept that answers then
-	upgrade  []byte // and what was offered
+	complete bool          // all of the response has come
+	unended  bool          // an offer to upgrade keeps the request open
+	extended bool          // it was sent as extended CONNECT
+	since    time.Duration // when it began to wait
+	accept   []byte        // the Sec-WebSocket-Accept that answers then
+	upgrade  []byte        // and what was offered
 	bytes    uint64
 }
 
@@ -324,6 +341,9 @@ func (c *h2Call) release() {
 	cl := c.client
 	if c.stream != nil {
 		cl.now().Done(c.stream)
+	}
+	if cl.yieldEnd != 0 {
+		cl.worker.Loop.Later(cl.yielded)
 	}
 	cl.worker.env.PutHead(c.tail)
 	cl.schedule()

@@ -3,6 +3,7 @@ package l7http
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/wire/h1"
@@ -72,20 +73,26 @@ func TestWants(t *testing.T) {
 // FuzzSession: whatever a client says its session is, it names an endpoint or none.
 func FuzzSession(f *testing.F) {
 	f.Add([]byte("shop=AAECAwQFBgc; x=y"))
+	f.Add([]byte("shop=AAECAwQFBgcBi8_laAA"))
 	f.Add([]byte(";;=shop=\"\"; shop=\"AAECAwQFBgc\""))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r := &h1.Request{Fields: []h1.Field{{Name: []byte("Cookie"), Value: slices.Clone(value), ID: h1.Cookie}}}
-		token := SessionToken(r, &policy.Session{Kind: policy.SessionCookie, Name: "shop"})
-		if token == 0 {
-			return
-		}
-		again := append([]byte("shop="), appendToken(nil, token)...)
-		r.Fields[0].Value = again
-		if got := SessionToken(r, &policy.Session{Kind: policy.SessionCookie, Name: "shop"}); got != token {
-			t.Fatalf("%q is %x, %q is %x", value, token, again, got)
-		}
-		if string(r.Fields[0].Value) != string(again) {
-			t.Fatal("the request was changed")
+		for _, lifetime := range []time.Duration{0, time.Minute} {
+			now := time.Unix(1_700_000_000, 0)
+			s := &policy.Session{Kind: policy.SessionCookie, Name: "shop", Lifetime: lifetime}
+			r.Fields[0].Value = value
+			token := sessionToken(r, s, now)
+			if token == 0 {
+				continue
+			}
+			again := append([]byte("shop="), appendToken(nil, token, s, now)...)
+			r.Fields[0].Value = again
+			if got := sessionToken(r, s, now); got != token {
+				t.Fatalf("%q is %x, %q is %x", value, token, again, got)
+			}
+			if string(r.Fields[0].Value) != string(again) {
+				t.Fatal("the request was changed")
+			}
 		}
 	})
 }

@@ -1,7 +1,10 @@
 package l7http
 
 import (
+	"time"
+
 	"tulle.dev/tulle/internal/proxy/balance"
+	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/wire/h1"
@@ -13,7 +16,9 @@ type tunnelConn struct {
 	worker   *Worker
 	endpoint *balance.Endpoint
 	conn     loop.Conn
+	attempt  *dial.Attempt
 	x        *Exchange
+	until    time.Duration // how long it waits for its turn
 }
 
 func newTunnelConn(w *Worker, e *balance.Endpoint) *tunnelConn {
@@ -23,8 +28,16 @@ func newTunnelConn(w *Worker, e *balance.Endpoint) *tunnelConn {
 func (c *tunnelConn) connect(x *Exchange) {
 	c.x = x
 	x.up = c
-	c.worker.Dialer.Dial(&c.conn, x.Cluster, c.endpoint, l4.ALPN, c, c)
+	c.until = c.worker.Loop.Now() + x.Cluster.PendingTime()
+	c.attempt = c.worker.Dialer.Dial(&c.conn, x.Cluster, c.endpoint, l4.ALPN, c, c)
 }
+
+// Waits says how long the exchange waits for its turn to make a connection.
+func (c *tunnelConn) Waits(now time.Duration) (again time.Duration, rival, ok bool) {
+	return min(c.until, now+5*lineTick), true, c.x != nil && now < c.until
+}
+
+func (c *tunnelConn) inLine() bool { return c.attempt.InLine() }
 
 // Connected is called when the connection is there, or can't be had.
 func (c *tunnelConn) Connected(err error) {
@@ -67,6 +80,7 @@ func (c *tunnelConn) End([]h1.Field) {}
 
 // Cancel gives the exchange up.
 func (c *tunnelConn) Cancel() {
+	c.attempt.Stop()
 	c.x = nil
 	c.conn.Close()
 }

@@ -25,7 +25,7 @@ func (x *Exchange) want() balance.Want {
 		x.wanted.Hash, x.wanted.Hashed = x.hash(p.Balance.On)
 	}
 	if s := x.session(); s.Kind != policy.NoSession {
-		x.wanted.Session = SessionToken(&x.Request, s)
+		x.wanted.Session = x.SessionToken(s)
 	}
 	return x.wanted
 }
@@ -134,12 +134,24 @@ func (x *Exchange) session() *policy.Session {
 	return &x.Cluster.Policy().Session
 }
 
-// tokenLength is of a session's value: eight bytes in base64url.
-const tokenLength = 11
+// A session's value is the endpoint's token, eight bytes, and where sessions end
+// after a time, when it began, in six bytes of milliseconds: all in base64url. It
+// isn't signed. Who writes himself another beginning gets no more than anybody who
+// begins a new session at that endpoint; one that is still to come counts for
+// nothing, but for the proxies' clocks.
+const (
+	tokenLength = 8
+	begunLength = 6
+	maxSkew     = time.Minute
+)
 
 // SessionToken is the endpoint that the request's session is at; 0 when it has
-// none, or one that makes no sense.
-func SessionToken(r *h1.Request, s *policy.Session) uint64 {
+// none, one that makes no sense, or one that is over.
+func (x *Exchange) SessionToken(s *policy.Session) uint64 {
+	return sessionToken(&x.Request, s, x.worker.Loop.Wall())
+}
+
+func sessionToken(r *h1.Request, s *policy.Session, now time.Time) uint64 {
 	var v []byte
 	switch s.Kind {
 	case policy.SessionCookie:
@@ -147,12 +159,22 @@ func SessionToken(r *h1.Request, s *policy.Session) uint64 {
 	case policy.SessionHeader:
 		v, _ = header(r, s.Name)
 	}
-	var b [9]byte
-	if len(v) != tokenLength {
+	want := tokenLength
+	if s.Lifetime > 0 {
+		want += begunLength
+	}
+	var b [tokenLength + begunLength + 2]byte
+	if len(v) != base64.RawURLEncoding.EncodedLen(want) {
 		return 0
 	}
-	if n, err := base64.RawURLEncoding.Decode(b[:], v); err != nil || n != 8 {
+	if n, err := base64.RawURLEncoding.Decode(b[:], v); err != nil || n != want {
 		return 0
+	}
+	if s.Lifetime > 0 {
+		begun := int64(binary.BigEndian.Uint64(b[tokenLength-2:]) & (1<<48 - 1))
+		if age := now.UnixMilli() - begun; age >= s.Lifetime.Milliseconds() || age < -maxSkew.Milliseconds() {
+			return 0
+		}
 	}
 	return binary.BigEndian.Uint64(b[:])
 }
@@ -178,11 +200,11 @@ func (x *Exchange) keepSession(fields []h1.Field) []h1.Field {
 	}
 	v := make([]byte, 0, 128)
 	if s.Kind == policy.SessionHeader {
-		return append(fields, h1.Field{Name: []byte(s.Name), Value: appendToken(v, token)})
+		return append(fields, h1.Field{Name: []byte(s.Name), Value: appendToken(v, token, s, x.worker.Loop.Wall())})
 	}
 	v = append(append(v, s.Name...), '=')
-	v = append(appendToken(v, token), cookieForAll...)
-	if s.Lifetime > 0 {
+	v = append(appendToken(v, token, s, x.worker.Loop.Wall()), cookieForAll...)
+	if s.Lifetime > 0 && !s.Tracked {
 		v = append(v, "; Max-Age="...)
 		v = strconv.AppendInt(v, max(int64(s.Lifetime/time.Second), 1), 10)
 	}
@@ -192,8 +214,14 @@ func (x *Exchange) keepSession(fields []h1.Field) []h1.Field {
 	return append(fields, h1.Field{Name: nameSetCookie, Value: v, ID: h1.SetCookie})
 }
 
-func appendToken(v []byte, token uint64) []byte {
-	var b [8]byte
+// appendToken writes a session's value.
+func appendToken(v []byte, token uint64, s *policy.Session, now time.Time) []byte {
+	var b [tokenLength + begunLength]byte
+	if s.Lifetime == 0 {
+		binary.BigEndian.PutUint64(b[:], token)
+		return base64.RawURLEncoding.AppendEncode(v, b[:tokenLength])
+	}
+	binary.BigEndian.PutUint64(b[tokenLength-2:], uint64(now.UnixMilli()))
 	binary.BigEndian.PutUint64(b[:], token)
 	return base64.RawURLEncoding.AppendEncode(v, b[:])
 }
