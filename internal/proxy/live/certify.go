@@ -321,7 +321,9 @@ func (l *Live) ask(ctx context.Context, config *tls.Config, request *control.Cer
 		return fmt.Errorf("the control plane sent a certificate that its own roots don't vouch for: %w", err)
 	}
 	if err := l.storeSVID(s); err != nil {
-		// In use all the same: a full disk must not end the identity.
+		// In use all the same: a full disk must not end the identity. It is tried
+		// again.
+		wake(l.dirty)
 		l.log.Error("can't save the new certificate; a restart would use the old one", "error", err)
 	}
 	l.useSVID(s)
@@ -355,22 +357,55 @@ func (l *Live) takeBundle(b *view.Bundle, compiled *identity.Bundle) {
 
 // saveRoots writes the roots when they changed: without them the proxy couldn't
 // know its control plane after a restart with a broken state file.
-func (l *Live) saveRoots() {
+func (l *Live) saveRoots() error {
 	l.mu.Lock()
 	b, changed := l.bundle, l.bundleChanged
 	l.bundleChanged = false
 	l.mu.Unlock()
 	if b == nil || !changed {
-		return
+		return nil
 	}
-	if err := l.storeRoots(b); err != nil {
-		l.log.Error("can't save the trust bundle", "error", err)
+	err := l.storeRoots(b)
+	if err != nil {
+		l.mu.Lock()
+		l.bundleChanged = true
+		l.mu.Unlock()
 	}
+	return err
 }
 
-// storeSVID writes key and chain so that after a crash at any point the
-// directory holds a chain and its key.
+// storeSVID writes the newest certificate.
 func (l *Live) storeSVID(s *identity.SVID) error {
+	l.mu.Lock()
+	l.unsaved = s
+	l.mu.Unlock()
+	return l.saveSVID()
+}
+
+// saveSVID writes the certificate that isn't on disk yet, if there is one.
+func (l *Live) saveSVID() error {
+	l.storing.Lock()
+	defer l.storing.Unlock()
+	l.mu.Lock()
+	s := l.unsaved
+	l.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	if err := l.writeSVID(s); err != nil {
+		return fmt.Errorf("write the certificate: %w", err)
+	}
+	l.mu.Lock()
+	if l.unsaved == s {
+		l.unsaved = nil
+	}
+	l.mu.Unlock()
+	return nil
+}
+
+// writeSVID writes key and chain so that after a crash at any point the
+// directory holds a chain and its key.
+func (l *Live) writeSVID(s *identity.SVID) error {
 	if l.config.DataDir == "" || l.config.EphemeralKey {
 		return nil
 	}

@@ -224,3 +224,48 @@ func TestRenewalSurvivesCrash(t *testing.T) {
 		c.stop()
 	})
 }
+
+// TestSavedLater: certificate, roots and state that couldn't be written, on a full
+// disk say, are written when they can be, though nothing changes any more: a proxy
+// that is killed then comes back as what it was.
+func TestSavedLater(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeControl(t)
+		c.life = time.Minute
+		l, stop := run(t, c.config(dir))
+		s, _ := c.accept()
+		s.send(t, update(1, proxyResource(1)))
+		time.Sleep(5 * time.Second)
+		first := l.Credentials().SVID()
+		os.RemoveAll(dir)
+		if err := os.WriteFile(dir, nil, 0o600); err != nil { // in which no files can be made
+			t.Fatal(err)
+		}
+		c.mu.Lock()
+		c.life = time.Hour // of the next one, for long
+		c.mu.Unlock()
+		time.Sleep(time.Minute)
+		now := l.Credentials().SVID()
+		if got := l.Link().SaveError; now == first || !strings.Contains(got, "certificate") {
+			t.Errorf("renewed %v, save error %q", now != first, got)
+		}
+		os.Remove(dir)
+		os.Mkdir(dir, 0o700)
+		time.Sleep(2 * saveRetry)
+		if got := l.Link().SaveError; got != "" {
+			t.Errorf("save error %q after the directory came back", got)
+		}
+		config := c.config(dir)
+		config.JoinToken = ""
+		again, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k := again.Credentials(); k.SVID() == nil || k.SVID().Leaf.SerialNumber.Cmp(now.Leaf.SerialNumber) != 0 || k.Bundle() == nil || again.Table().Proxy == nil {
+			t.Errorf("from what is on disk: %+v, want the certificate of %v", k.SVID(), now.Leaf.NotBefore)
+		}
+		stop()
+		c.stop()
+	})
+}

@@ -38,6 +38,8 @@ type Live struct {
 
 	updating sync.Mutex // held while the table is changed, taken before mu
 
+	storing sync.Mutex // held while the certificate's files are written
+
 	mu       sync.Mutex
 	onChange []func(*Table)
 	interest map[string]*interest
@@ -47,6 +49,7 @@ type Live struct {
 	added         []string
 	bundle        *view.Bundle      // as it came
 	bundleChanged bool              // since it was saved
+	unsaved       *identity.SVID    // in use, and not on disk yet
 	own           map[string]uint64 // versions of "proxy" and "bundle"
 	status        control.Status
 	link          Link

@@ -27,6 +27,8 @@ const (
 const (
 	// saveDelay gathers changes before they are written.
 	saveDelay = time.Second
+	// saveRetry is when that is tried again which couldn't be written.
+	saveRetry = 2 * time.Second
 	// firstSave is the same for the first state: until it is on disk a proxy
 	// that dies needs the control plane.
 	firstSave = 10 * time.Millisecond
@@ -181,18 +183,17 @@ func (t *Table) copyTo(v *view.View, key string) {
 	}
 }
 
-// save writes the state. A failure is logged once, counted and shown, and the
-// proxy goes on from memory.
-func (l *Live) save() {
+// save writes the state, and what else isn't on disk yet, and reports whether all
+// of it is. A failure is logged once, counted and shown, and the proxy goes on from
+// memory.
+func (l *Live) save() bool {
 	if l.config.DataDir == "" {
-		return
+		return true
 	}
-	l.saveRoots()
-	v := l.view()
-	if v == nil {
-		return
+	err := errors.Join(l.saveSVID(), l.saveRoots())
+	if v := l.view(); v != nil {
+		err = errors.Join(err, view.Save(l.path(StateFile), v))
 	}
-	err := view.Save(l.path(StateFile), v)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was := l.link.SaveError
@@ -207,6 +208,7 @@ func (l *Live) save() {
 	case err == nil && was != "":
 		l.log.Info("the state can be saved again")
 	}
+	return err == nil
 }
 
 // keep saves the state after changes and drops look-ups nobody uses, until the
@@ -235,7 +237,9 @@ func (l *Live) keep(ctx context.Context) {
 		case <-due:
 			due = nil
 			start := time.Now()
-			l.save()
+			if !l.save() {
+				due = time.After(saveRetry)
+			}
 			if l.Table().Proxy != nil {
 				delay = max(saveDelay, saveShare*time.Since(start))
 			}
