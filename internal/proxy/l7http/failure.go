@@ -81,6 +81,13 @@ func vanished(err error) bool {
 	return errors.Is(err, unix.ETIMEDOUT) || errors.As(err, &broken) && broken.Code == wire.NoError
 }
 
+// spoiled reports whether we ended a connection because the other end breaks a rule
+// of HTTP/2.
+func spoiled(err error) bool {
+	var broken wire.ConnectionError
+	return errors.As(err, &broken) && broken.Code != wire.NoError
+}
+
 // fromConnect says what a failed attempt to connect means to the client.
 func fromConnect(err error) *Failure {
 	if dial.Other(err) {

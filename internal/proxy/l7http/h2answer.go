@@ -46,7 +46,9 @@ func (st *h2Stream) Response(r *h1.Response) {
 		if end = r.Length == 0; !r.Two { // else trailers may follow
 			st.left = r.Length
 		}
-		w.lengthTo(e, r.Length)
+		if !r.Two || r.HasLength() { // an end says it as well
+			w.lengthTo(e, r.Length)
+		}
 	case h1.NoBody:
 		end = true
 		if r.HasLength() {

@@ -132,7 +132,8 @@ func http2Response(r *h1.Response, h *h2.Head, end bool, method h1.Method) {
 			r.SetLength(h.Length)
 		}
 	case h.Length > 0 || h.Length == 0 && end:
-		r.Framing, r.Length = h1.Length, h.Length
+		r.SetLength(h.Length)
+		r.Framing = h1.Length
 	case end:
 		r.Framing = h1.Length
 	default:

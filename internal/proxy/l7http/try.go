@@ -42,7 +42,11 @@ func (x *Exchange) upLost(sent bool, err error) {
 	if vanished(err) {
 		v = balance.TimedOut
 	}
-	x.again(policy.Reset, v, lost)
+	f := lost
+	if spoiled(err) {
+		f = badResponse
+	}
+	x.again(policy.Reset, v, f)
 }
 
 // upRefused is called when the endpoint says that it hasn't touched the request.

@@ -25,11 +25,11 @@ func MayTrail(id NameID) bool { return mayTrail(id) }
 // Sends says whether a field with that id is forwarded.
 func (r *Response) Sends(id NameID) bool { return sends(r.Fields, id) }
 
-// SetLength notes the Content-Length that a response without a body tells: to
-// HEAD, or with status 304.
+// SetLength notes the Content-Length that a response tells, with a body or without
+// one: to HEAD, or with status 304.
 func (r *Response) SetLength(n int64) { r.hasLength, r.Length = true, n }
 
-// HasLength says whether a response without a body tells a Content-Length.
+// HasLength says whether a response tells a Content-Length.
 func (r *Response) HasLength() bool { return r.hasLength }
 
 // ViaVersion is how Via names the version a message came with (RFC 9110, 7.6.3).

@@ -256,6 +256,7 @@ type peer struct {
 	decoder hpack.Decoder
 	reader  hpack.Reader
 	seen    []string
+	fields  []string // of the last head
 }
 
 // send writes; that the other end may have closed meanwhile shows when reading.
@@ -307,6 +308,7 @@ func (c *peer) take(f h2.Frame) string {
 		}
 	case h2.Headers:
 		status := "trailers"
+		c.fields = c.fields[:0]
 		c.reader.Reset(&c.decoder, f.Payload)
 		for {
 			var field hpack.Field
@@ -317,6 +319,7 @@ func (c *peer) take(f h2.Frame) string {
 			if !ok {
 				break
 			}
+			c.fields = append(c.fields, string(field.Name)+": "+string(field.Value))
 			if string(field.Name) == ":status" {
 				status = string(field.Value)
 			}
