@@ -518,13 +518,6 @@ func keepAliveOld(t *testing.T, o *origin, addr string) {
 	ended(t, r)
 }
 
-func headRefused(t *testing.T, _ *origin, addr string) {
-	c, r := dial(t, addr)
-	send(t, c, "HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
-	read(t, r, "HEAD", 400)
-	ended(t, r)
-}
-
 func extraBytes(t *testing.T, o *origin, addr string) {
 	for _, answer := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
@@ -597,14 +590,5 @@ func unreachable(t *testing.T, o *origin, _ string) {
 		if m := read(t, r, "POST", 502); m.field("Proxy-Status") != "tulle; error=connection_refused" {
 			t.Errorf("answered %q", m.head)
 		}
-	}
-}
-
-func proxyStatus(t *testing.T, _ *origin, addr string) {
-	c, r := dial(t, addr)
-	send(t, c, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
-	m := read(t, r, "GET", 400)
-	if m.field("Proxy-Status") != "tulle; error=http_request_error" || m.field("Date") == "" || !strings.HasPrefix(m.field("Content-Type"), "text/plain") || len(m.body) < 10 {
-		t.Errorf("answered %q %q", m.head, m.body)
 	}
 }

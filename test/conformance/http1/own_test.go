@@ -65,3 +65,19 @@ func checkOwn(t *testing.T, name string, r *bufio.Reader, method string, status 
 		}
 	}
 }
+
+func headRefused(t *testing.T, _ *origin, addr string) {
+	c, r := dial(t, addr)
+	send(t, c, "HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
+	read(t, r, "HEAD", 400)
+	ended(t, r)
+}
+
+func proxyStatus(t *testing.T, _ *origin, addr string) {
+	c, r := dial(t, addr)
+	send(t, c, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+	m := read(t, r, "GET", 400)
+	if m.field("Proxy-Status") != "tulle; error=http_request_error" || m.field("Date") == "" || !strings.HasPrefix(m.field("Content-Type"), "text/plain") || len(m.body) < 10 {
+		t.Errorf("answered %q %q", m.head, m.body)
+	}
+}
