@@ -11,6 +11,7 @@ import (
 
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/explain"
 )
 
 // Operators may what their role says, in their namespaces, and everything they
@@ -46,6 +47,12 @@ stringData: {key: very secret}
 	service := func(namespace string) []byte {
 		return []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"cart","namespace":"` + namespace + `"},"spec":{"ports":[{"port":80}]}}`)
 	}
+	r.apply(`
+apiVersion: v1
+kind: Service
+metadata: {name: till, namespace: bank}
+spec: {ports: [{port: 80}]}
+`)
 	put := func(c *client.Client, namespace string) error {
 		_, err := c.Apply(t.Context(), resource(object.Service), namespace, "cart", service(namespace), false)
 		return err
@@ -65,6 +72,12 @@ stringData: {key: very secret}
 		{"edit reads its secrets", listOf(t, editor, object.Secret, "shop"), true},
 		{"edit reads other secrets", listOf(t, editor, object.Secret, "bank"), false},
 		{"edit reads operators", listOf(t, editor, object.Operator, ""), false},
+		{"edit asks who may call a service of its namespace", canI(t, editor, explain.AccessQuestion{To: "cart.shop"}), true},
+		{"edit asks about a service of another", canI(t, editor, explain.AccessQuestion{To: "till.bank"}), false},
+		{"edit asks about a service of the default namespace", canI(t, editor, explain.AccessQuestion{To: "cart"}), false},
+		{"edit asks about all that it may", canI(t, editor, explain.AccessQuestion{}), true},
+		{"edit asks about another's gateway", canI(t, editor, explain.AccessQuestion{Gateway: "edge.bank:80", To: "cart.shop"}), false},
+		{"view asks about any", canI(t, viewer, explain.AccessQuestion{To: "cart.shop"}), true},
 		{"edit sees the status", askStatus(t, editor), true},
 		{"edit makes a token for its namespace", joinToken(t, editor, "shop/cart", "cart.shop"), true},
 		{"edit makes a token for another", joinToken(t, editor, "bank/cart"), false},
@@ -112,6 +125,17 @@ stringData: {key: very secret}
 
 func listOf(t *testing.T, c *client.Client, k *object.Kind, namespace string) error {
 	_, err := c.List(t.Context(), resource(k), namespace)
+	return err
+}
+
+// canI asks about access, and that nothing is told of other namespaces than shop.
+func canI(t *testing.T, c *client.Client, q explain.AccessQuestion) error {
+	answers, err := c.Access(t.Context(), q)
+	for _, a := range answers {
+		if !strings.HasPrefix(a.To, "cart.shop:") {
+			t.Errorf("told of %s", a.To)
+		}
+	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,6 +27,15 @@ type AccessQuestion struct {
 	Path    string         `json:"path,omitempty"`
 	Headers []Header       `json:"headers,omitempty"`
 	Claims  map[string]any `json:"claims,omitempty"`
+	// Gateway, "GATEWAY[.NAMESPACE][:PORT or LISTENER]", asks about a caller from
+	// outside who comes through it, in place of To. From is an address or empty; Host
+	// is the authority that is asked for, ServerName what TLS asked for, Host's when
+	// empty.
+	Gateway    string `json:"gateway,omitempty"`
+	Host       string `json:"host,omitempty"`
+	ServerName string `json:"server_name,omitempty"`
+	// Within says of which namespaces' services may be told; nil is of all.
+	Within func(namespace string) bool `json:"-"`
 }
 
 // AccessAnswer says what is decided about an AccessQuestion, by the proxies of To.
@@ -50,6 +60,11 @@ type AccessAnswer struct {
 	// the same from a caller without a proxy: "allowed", "denied" or "refused".
 	MutualTLS string `json:"mutual_tls"`
 	Plaintext string `json:"plaintext"`
+	// Gateway says that To is one, Route is its rule that is met, and Then what the
+	// services decide that it leads to, to whom the gateway is the caller.
+	Gateway bool           `json:"gateway,omitempty"`
+	Route   string         `json:"route,omitempty"`
+	Then    []AccessAnswer `json:"then,omitempty"`
 	// Notes are what else there is to know.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -63,6 +78,13 @@ func MutualTLS(m mesh.MutualTLS) string {
 // that they are told and the code that they run. The error says what is wrong with
 // the question. With To empty there is an answer for each port of each service.
 func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
+	if q.Gateway != "" {
+		a, err := gatewayAccess(s, &q)
+		if err != nil {
+			return nil, err
+		}
+		return []AccessAnswer{*a}, nil
+	}
 	peer, note, err := callerOf(s, q.From)
 	if err != nil {
 		return nil, err
@@ -79,6 +101,9 @@ func Access(s *mesh.Snapshot, q AccessQuestion) ([]AccessAnswer, error) {
 		}
 		var out []AccessAnswer
 		for _, n := range services {
+			if q.Within != nil && !q.Within(n.Namespace) {
+				continue
+			}
 			for _, p := range s.Services[n].Ports {
 				a, err := portAccess(s, n, &p, peer, nil, compile)
 				if err != nil {
@@ -310,16 +335,20 @@ func decide(out *AccessAnswer, s *mesh.Snapshot, guard *policy.Guard, table *acc
 	}
 }
 
+func (q *AccessQuestion) method() string { return cmp.Or(q.Method, "GET") }
+
+func (q *AccessQuestion) path() string {
+	path, _, _ := strings.Cut(cmp.Or(q.Path, "/"), "?")
+	return path
+}
+
+func (q *AccessQuestion) query() string {
+	_, query, _ := strings.Cut(q.Path, "?")
+	return query
+}
+
 func (q *AccessQuestion) request() *access.Request {
-	method, path := q.Method, q.Path
-	if method == "" {
-		method = "GET"
-	}
-	if path == "" {
-		path = "/"
-	}
-	path, _, _ = strings.Cut(path, "?")
-	r := &access.Request{Method: []byte(method), Path: []byte(path), Fields: headerFields(q.Headers)}
+	r := &access.Request{Method: []byte(q.method()), Path: []byte(q.path()), Authority: []byte(q.Host), Fields: headerFields(q.Headers)}
 	for _, h := range q.Headers {
 		if strings.EqualFold(h.Name, "host") {
 			r.Authority = []byte(h.Value)

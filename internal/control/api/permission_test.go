@@ -55,7 +55,7 @@ func TestPermissions(t *testing.T) {
 		{"POST /tulle/v1/certificates", "", inside},
 		{"POST /tulle/v1/join-tokens", "", inside},
 		{"POST /tulle/v1/explain", "", whole},
-		{"POST /tulle/v1/access", "", whole},
+		{"POST /tulle/v1/access", "", all}, /* and then of their namespaces */
 		{"GET /tulle/v1/adoption", "", all},
 		{"POST /tulle/v1/diff", "", whole},
 		{"GET /tulle/v1/policies", "", whole},
