@@ -2,14 +2,15 @@ package l4
 
 import (
 	"io"
+	"math"
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
-	"tulle.dev/tulle/internal/proxy/poll"
 )
 
-// spliceAfter is how many bytes must have gone one way before it is worth a pipe.
+// spliceAfter is how many bytes must have been copied one way before they are
+// spliced: by then the stream is a long one.
 const spliceAfter = 256 << 10
 
 // Options say how a tunnel is counted and ended.
@@ -45,10 +46,9 @@ type tunnel struct {
 // flow is one direction.
 type flow struct {
 	from, to *loop.Conn
-	pipe     poll.Pipe
-	piped    int // bytes in the pipe
-	open     bool
-	moved    int
+	relay    loop.Relay
+	spliced  bool // through the relay
+	moved    int  // copied since the relay was last of no use
 	ended    bool // the end has been passed on
 	greeted  func([]byte)
 }
@@ -140,8 +140,8 @@ func (t *tunnel) end(reset bool) {
 	}
 	t.done = true
 	t.timer.Stop()
-	t.up.closePipe()
-	t.down.closePipe()
+	t.up.relay.Drop(t.client.Loop())
+	t.down.relay.Drop(t.client.Loop())
 	if reset {
 		t.client.Abort()
 		t.server.Abort()
@@ -176,7 +176,7 @@ func (f *flow) move() bool {
 	if f.ended || f.broken() {
 		return false
 	}
-	if f.open {
+	if f.spliced {
 		return f.splice()
 	}
 	in := f.from.In()
@@ -202,14 +202,30 @@ func (f *flow) move() bool {
 	}
 	f.to.Write(in.Bytes()[:n])
 	in.Consume(n)
-	if f.moved += n; f.moved >= spliceAfter && in.Len() == 0 && f.to.Pending() == 0 {
-		f.openPipe()
-	}
+	f.moved += n
+	f.spliced = f.moved >= spliceAfter && in.Len() == 0
 	return true
+}
+
+// splice moves bytes past the buffers, or goes back to copying where that can't be.
+func (f *flow) splice() bool {
+	_, _, err := f.relay.Move(f.from, f.to, math.MaxInt)
+	switch err {
+	case nil:
+		return true
+	case io.EOF:
+		f.end()
+		return true
+	case loop.ErrCopy:
+		f.spliced, f.moved = false, 0
+		return true
+	}
+	return false
 }
 
 func (f *flow) end() {
 	f.ended = true
-	f.closePipe()
 	f.to.CloseWrite()
 }
+
+var _ loop.Handler = (*tunnel)(nil)

@@ -26,13 +26,15 @@ type clientConn struct {
 	x        *Exchange  // nil while it rests
 	resp     h1.Response
 	body     h1.Body
-	upgrade  []byte // what the request offered to upgrade to
+	relay    loop.Relay // of the response's body
+	upgrade  []byte     // what the request offered to upgrade to
 	method   h1.Method
 
 	ready    bool // established, TLS included
 	headRead bool // the final head of the response
 	sent     bool // the request, all of it
 	chunked  bool // how its body is sent
+	way      way  // of the response's body
 	atRest   time.Duration
 	before   uint64        // bytes sent before this exchange
 	keep     time.Duration // how long it may rest
@@ -110,7 +112,7 @@ func (c *clientConn) Send(x *Exchange) {
 	c.method = r.Method
 	c.upgrade = append(c.upgrade[:0], r.Upgrade...)
 	c.before = c.conn.Sent - uint64(c.conn.Pending())
-	c.headRead = false
+	c.headRead, c.way = false, copied
 	c.resp.Reset()
 	c.chunked = r.Framing == h1.Chunked
 	c.sent = r.Framing == h1.NoBody || r.Framing == h1.Length && r.Length == 0 || r.Framing == h1.Tunnel
@@ -199,6 +201,9 @@ func (c *clientConn) step() bool {
 	}
 	if !c.x.down.Room() {
 		return false
+	}
+	if more, ok := c.splice(); ok {
+		return more
 	}
 	data, n, done, e := c.body.Next(in.Bytes())
 	if e != nil {
@@ -317,11 +322,16 @@ func (c *clientConn) fill(limit int) bool {
 	case loop.ErrFull:
 		c.malformed(&h1.Error{Status: 502, Reason: "head_too_long", Text: "The response's head is too long."})
 		return false
-	case io.EOF:
-		if c.headRead && c.body.EOF() == nil {
-			c.done()
-			return false
-		}
+	}
+	c.broke(err)
+	return false
+}
+
+// broke is called at the end of the connection, good or bad.
+func (c *clientConn) broke(err error) {
+	if err == io.EOF && c.headRead && c.body.EOF() == nil {
+		c.done()
+		return
 	}
 	x := c.x
 	nothing := c.conn.Sent-uint64(c.conn.Pending()) == c.before
@@ -332,7 +342,6 @@ func (c *clientConn) fill(limit int) bool {
 	} else {
 		x.upLost(!nothing, err)
 	}
-	return false
 }
 
 // malformed ends an exchange whose response is not HTTP.
@@ -389,6 +398,7 @@ func (w *Worker) poolIdle(c *dial.Cluster) time.Duration {
 // Retire closes the connection.
 func (c *clientConn) Retire() {
 	c.timer.Stop()
+	c.relay.Drop(c.worker.Loop)
 	c.conn.Close()
 }
 

@@ -3,6 +3,7 @@ package l7http
 import (
 	"time"
 
+	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/wire/h1"
 )
 
@@ -29,7 +30,7 @@ type pacing struct {
 	paceAt    time.Duration // when the window ends; 0: none is open
 	paceBegan time.Duration
 	reading   bool   // it is about the answer
-	heldUp    bool   // somebody else than the client held the body up
+	heldUp    bool   // somebody else than the client held the body up, or the answer
 	arrived   uint64 // of the request's body
 	seenThen  uint64 // arrived, or bytes of the answer that had left, then
 	owedThen  int    // bytes of the answer that waited then
@@ -68,16 +69,17 @@ func (x *Exchange) openPace(reading bool, d time.Duration) {
 	x.heldUp = x.holdsUp(now)
 	x.seenThen, x.owedThen = x.arrived, 0
 	if reading {
+		x.heldUp = false
 		s := x.client().(*serverConn)
-		x.owedThen = s.conn.Pending()
-		x.seenThen = s.conn.Sent - uint64(x.owedThen)
+		x.owedThen = s.conn.Pending() + x.stuck()
+		x.seenThen = s.conn.Sent - uint64(s.conn.Pending())
 	}
 	x.arm()
 }
 
 // holdsUp reports whether the client couldn't send now, or at some time since.
 func (x *Exchange) holdsUp(since time.Duration) bool {
-	if x.up == nil || !x.up.Room() || x.Request.Expect100 && x.interims == 0 && x.arrived == 0 {
+	if x.up == nil || !x.up.Room() || x.heldBack() || x.Request.Expect100 && x.interims == 0 && x.arrived == 0 {
 		return true
 	}
 	st, ok := x.client().(*h2Stream)
@@ -121,7 +123,11 @@ func (x *Exchange) watchReader() {
 func (x *Exchange) readPaced() {
 	s := x.client().(*serverConn)
 	left := s.conn.Sent - uint64(s.conn.Pending())
-	if left-x.seenThen >= min(uint64(x.owedThen), x.least(readWindow)) {
+	owed := uint64(x.owedThen)
+	if x.stuck() > 0 && !x.heldUp {
+		owed = max(owed, loop.LargeBuffer) // all the time more waited than a pipe shows
+	}
+	if left-x.seenThen >= min(owed, x.least(readWindow)) {
 		x.arm() // should it wait again, watchReader opens the next
 		return
 	}

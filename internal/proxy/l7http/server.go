@@ -44,15 +44,17 @@ type stream struct {
 
 // streamState is what reset forgets.
 type streamState struct {
-	mark     int    // where the body begins in the read buffer
-	head     []byte // the memory of the head, when the body lies elsewhere
-	extra    int    // how much more memory the kept body has than others'
+	relay    loop.Relay // of the body
+	mark     int        // where the body begins in the read buffer
+	head     []byte     // the memory of the head, when the body lies elsewhere
+	extra    int        // how much more memory the kept body has than others'
 	framing  h1.Framing
 	begun    bool // the head is complete
 	waiting  bool // the head is not, and its time runs
 	answered bool
 	headSent bool
 	lossy    bool // bytes of the request are gone: it can't be sent again
+	way      way  // of the body
 	closes   bool // no request follows this one
 	cut      bool // the answer isn't whole
 }
@@ -252,6 +254,9 @@ func (s *serverConn) readBody() bool {
 		st.x.heldUp = true
 		return false
 	}
+	if more, ok := s.splice(up); ok {
+		return more
+	}
 	data, n, done, e := st.body.Next(in.Bytes())
 	if e != nil {
 		s.refuseBody(e)
@@ -265,9 +270,7 @@ func (s *serverConn) readBody() bool {
 		up.Body(data)
 	}
 	if done {
-		st.body.Trailers = st.x.withoutTold(withoutIdentity(st.body.Trailers))
-		st.x.teeEnd(st.body.Trailers)
-		up.End(st.body.Trailers)
+		s.endBody(up)
 		return true
 	}
 	if n > 0 {
@@ -292,13 +295,26 @@ func (s *serverConn) readBody() bool {
 	case poll.ErrAgain:
 		return false
 	case io.EOF:
-		s.ended = true
-		s.refuseBody(st.body.EOF())
+		s.cut()
 		return true
 	default:
 		s.lost()
 		return false
 	}
+}
+
+// endBody tells the endpoint that all of the request has come.
+func (s *serverConn) endBody(up Upstream) {
+	st := s.stream
+	st.body.Trailers = st.x.withoutTold(withoutIdentity(st.body.Trailers))
+	st.x.teeEnd(st.body.Trailers)
+	up.End(st.body.Trailers)
+}
+
+// cut ends an exchange whose client ended its side before the body was whole.
+func (s *serverConn) cut() {
+	s.ended = true
+	s.refuseBody(s.stream.body.EOF())
 }
 
 // refuseBody ends an exchange whose request turned out to be nonsense, or was

@@ -105,6 +105,7 @@ func (w *Worker) getStream() *stream {
 
 func (w *Worker) putStream(st *stream) {
 	w.giveBody(st)
+	st.relay.Drop(w.Loop)
 	st.reset()
 	if len(w.streams) < maxFreeStreams {
 		w.streams = append(w.streams, st)

@@ -163,7 +163,8 @@ type trimmer struct{ l *Loop }
 func (t trimmer) Expire(timer *Timer) {
 	t.l.small.trim()
 	t.l.large.trim()
-	if len(t.l.small.free)+len(t.l.large.free) > 2*keptBuffers {
+	t.l.pipes.trim(t.l)
+	if len(t.l.small.free)+len(t.l.large.free) > 2*keptBuffers || len(t.l.pipes.free) > 0 {
 		timer.Set(trimEvery)
 	}
 }

@@ -34,7 +34,7 @@ func (c *clock) Writev(_ poll.FD, a, b []byte) (int, error) { return len(a) + le
 func (c *clock) Shutdown(poll.FD) error                     { return nil }
 func (c *clock) Reset(poll.FD)                              {}
 func (c *clock) Close(poll.FD)                              {}
-func (c *clock) Pipe() (poll.Pipe, error)                   { return poll.Pipe{}, poll.ErrUnsupported }
+func (c *clock) Pipe(int) (poll.Pipe, error)                { return poll.Pipe{}, poll.ErrUnsupported }
 func (c *clock) Splice(poll.FD, poll.FD, int) (int, error)  { return 0, poll.ErrUnsupported }
 func (c *clock) Shut()                                      {}
 func (c *clock) Listen(a netip.AddrPort, _ bool) (poll.FD, netip.AddrPort, error) {

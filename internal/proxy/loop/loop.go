@@ -37,6 +37,7 @@ type Loop struct {
 	small   freeList
 	lent    int // buffers out
 	large   freeList
+	pipes   pipes
 	trim    Timer
 
 	beat   atomic.Uint64 // turns begun; odd bit below says "working"
@@ -139,6 +140,10 @@ func (l *Loop) Stop() {
 				l.Close(poll.FD(fd))
 			}
 		}
+		for _, p := range l.pipes.all {
+			l.closing = append(l.closing, p.R, p.W)
+		}
+		l.pipes = pipes{}
 	})
 }
 

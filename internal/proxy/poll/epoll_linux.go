@@ -254,10 +254,23 @@ func (p *epoll) Reset(fd FD) {
 
 func (p *epoll) Close(fd FD) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-func (p *epoll) Pipe() (Pipe, error) {
+// leastPipe is a pipe that is worth it. To a user who has very many the kernel
+// gives pipes of two pages.
+const leastPipe = 64 << 10
+
+func (p *epoll) Pipe(size int) (Pipe, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return Pipe{None, None}, err
+	}
+	got, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, size)
+	if err != nil {
+		got, err = unix.FcntlInt(uintptr(fds[1]), unix.F_GETPIPE_SZ, 0)
+	}
+	if err != nil || got < leastPipe {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return Pipe{None, None}, ErrUnsupported
 	}
 	return Pipe{FD(fds[0]), FD(fds[1])}, nil
 }

@@ -228,7 +228,7 @@ func (p *kqueue) Reset(fd FD) {
 	unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
 
-func (p *kqueue) Pipe() (Pipe, error) { return Pipe{None, None}, ErrUnsupported }
+func (p *kqueue) Pipe(int) (Pipe, error) { return Pipe{None, None}, ErrUnsupported }
 
 func (p *kqueue) Splice(from, to FD, most int) (int, error) { return 0, ErrUnsupported }
 

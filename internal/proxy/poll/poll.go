@@ -91,9 +91,11 @@ type Poller interface {
 	// Close ends the socket; it is not watched any more.
 	Close(fd FD)
 
-	// Pipe is a kernel buffer that Splice moves bytes through, between a
-	// socket and the pipe, without copying them. Both may be ErrUnsupported.
-	Pipe() (Pipe, error)
+	// Pipe is a kernel buffer of about that many bytes, or of fewer, that Splice
+	// moves bytes through, between a socket and the pipe, without copying them.
+	// Both may be ErrUnsupported. Splice into a socket takes less than there is
+	// only when the socket is full; into a pipe, also when that is.
+	Pipe(size int) (Pipe, error)
 	Splice(from, to FD, max int) (int, error)
 
 	// Shut closes the poller itself; its sockets must be closed before.

@@ -26,6 +26,8 @@ type Poller struct {
 	Next func() time.Duration
 	// Lag is the most it takes until a turn begins that could.
 	Lag time.Duration
+	// Spliced is how many bytes have come through pipes.
+	Spliced int
 
 	sockets  []*socket // by descriptor
 	dirty    []*socket
@@ -286,11 +288,11 @@ func (p *Poller) Close(fd poll.FD) {
 	s.close()
 }
 
-// pipeRoom is what a pipe holds.
-const pipeRoom = 64 << 10
+// pipeRoom is what a pipe holds, whoever asks for how much.
+const pipeRoom = 16 << 10
 
 // Pipe makes a pipe; its two descriptors are far above those of sockets.
-func (p *Poller) Pipe() (poll.Pipe, error) {
+func (p *Poller) Pipe(int) (poll.Pipe, error) {
 	fd := poll.FD(1 << 16)
 	for p.pipes[fd] != nil || p.pipes[fd+1] != nil {
 		fd += 2
@@ -316,6 +318,7 @@ func (p *Poller) Splice(from, to poll.FD, most int) (int, error) {
 		return 0, poll.ErrAgain
 	}
 	n, err := p.Write(to, (*data)[:min(most, len(*data))])
+	p.Spliced += n
 	*data = (*data)[n:]
 	return n, err
 }
