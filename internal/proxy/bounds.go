@@ -40,7 +40,7 @@ func (s sharer) Demand(elapsed time.Duration) []control.LimitDemand {
 	list := s.book.Demand(elapsed)
 	out := make([]control.LimitDemand, len(list))
 	for i, d := range list {
-		out[i] = control.LimitDemand{Limit: d.Limit, Part: d.Part, Keyed: d.Keyed}
+		out[i] = control.LimitDemand{Limit: d.Limit, Part: d.Part, Keyed: d.Keyed, Held: d.Held}
 	}
 	return out
 }

@@ -21,7 +21,7 @@ const (
 
 // shares divides the global rate limits between the proxies that are connected
 // here, and those of other replicas (elsewhere.go). Nothing of it is kept: proxies
-// say each second what they need.
+// say each second what they need, and what they have.
 type shares struct {
 	server *Server
 	kick   chan struct{} // there is something to divide
@@ -49,7 +49,7 @@ func (s *shares) heard(st *stream, d *control.Demand) {
 	var list []share.Demand
 	for _, l := range d.Limits {
 		if s.names[l.Limit] {
-			list = append(list, share.Demand{Limit: l.Limit, Part: l.Part, Keyed: l.Keyed})
+			list = append(list, share.Demand{Limit: l.Limit, Part: l.Part, Keyed: l.Keyed, Held: l.Held})
 		}
 	}
 	s.allocator.Hear(st.key.id(), list, s.server.config.Now())

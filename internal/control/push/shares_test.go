@@ -32,10 +32,11 @@ spec:
 // is let through.
 type limiter struct {
 	t     *testing.T
-	proxy *proxy
+	name  string
 	start time.Time
 
 	mu      sync.Mutex
+	proxy   *proxy
 	book    *limit.Book
 	set     *limit.Set
 	can     bool // the control plane understands Demand
@@ -50,7 +51,7 @@ type limiter struct {
 var dbLimit = policy.RateLimit{Name: "ratelimitpolicy/default/db#0", Requests: 1000, Per: time.Second, Burst: 100, Global: true}
 
 func (w *world) limiter(name string, rate int) *limiter {
-	l := &limiter{t: w.t, start: time.Now(), rate: rate, stop: make(chan struct{}), book: limit.NewBook(false, nil)}
+	l := &limiter{t: w.t, name: name, start: time.Now(), rate: rate, stop: make(chan struct{}), book: limit.NewBook(false, nil)}
 	l.at = l.start
 	l.set = l.book.Compile([]policy.RateLimit{dbLimit}, 0, meter.New(1, "test").Shard(0), meter.Inbound, "db.default:80")
 	if w.shares == nil {
@@ -103,14 +104,14 @@ func (l *limiter) ask(now time.Time) {
 func (l *limiter) tell() {
 	l.mu.Lock()
 	list := l.book.Demand(time.Second)
-	can := l.can
+	can, p := l.can, l.proxy
 	l.mu.Unlock()
 	m := &control.Demand{}
 	for _, d := range list {
-		m.Limits = append(m.Limits, control.LimitDemand{Limit: d.Limit, Part: d.Part, Keyed: d.Keyed})
+		m.Limits = append(m.Limits, control.LimitDemand{Limit: d.Limit, Part: d.Part, Keyed: d.Keyed, Held: d.Held})
 	}
 	if can && len(list) > 0 {
-		l.proxy.say(&control.ProxyMessage{Demand: m})
+		p.say(&control.ProxyMessage{Demand: m})
 	}
 }
 

@@ -26,6 +26,13 @@ const (
 	// stale is when a demand isn't believed any more that wasn't repeated: it halves
 	// with each division from then on.
 	stale = 3 * time.Second
+	// settle is how long nobody gets more than he has after a proxy has come that was
+	// given a part by another control plane, or this one's earlier life: more such
+	// may come. settleMost bounds it, and is how long there is none after that.
+	settle     = 5 * time.Second
+	settleMost = 30 * time.Second
+	// unasked is what a proxy takes before it is told anything.
+	unasked = 50_000
 	// noticeable is the change of a part, in millionths, that is told.
 	noticeable = 500
 )
@@ -37,6 +44,8 @@ type Demand struct {
 	Limit string
 	Part  uint64
 	Keyed bool
+	// Held is the part that the proxy was told last, by whomever; 0: none.
+	Held uint64
 }
 
 // Share is a proxy's part of a limit, in millionths.
@@ -112,6 +121,8 @@ func (a *Allocator[P]) groups(limit string) (list []Group) {
 type limit[P cmp.Ordered] struct {
 	keyed   bool
 	members map[P]*member
+	// Nobody gets more until settled; settling is when that began.
+	settling, settled time.Time
 }
 
 // member is a proxy's part in a limit.
@@ -120,6 +131,7 @@ type member struct {
 	heard  time.Time
 	gone   bool   // its conversation has ended: its part goes to others by halves
 	part   uint64 // what it was told, 0 nothing
+	held   uint64 // what it came with
 }
 
 // Hear takes what a proxy asks for now.
@@ -141,11 +153,24 @@ func (a *Allocator[P]) Hear(p P, list []Demand, now time.Time) {
 			if len(l.members) >= MaxMembers {
 				continue
 			}
-			m = &member{}
+			m = &member{held: min(d.Held, Whole)}
 			l.members[p] = m
+			if m.held > 0 {
+				l.unsettle(now)
+			}
 		}
 		l.keyed = d.Keyed
 		m.demand, m.heard, m.gone = min(d.Part, mostDemand), now, false
+	}
+}
+
+// unsettle notes that a proxy has come that others may follow.
+func (l *limit[P]) unsettle(now time.Time) {
+	if now.Sub(l.settled) > settleMost {
+		l.settling = now
+	}
+	if end := l.settling.Add(settleMost); now.Before(end) {
+		l.settled = now.Add(min(settle, end.Sub(now)))
 	}
 }
 
@@ -194,6 +219,13 @@ func (a *Allocator[P]) Divide(now time.Time) map[P][]Share {
 			m := l.members[p]
 			if m.gone {
 				continue // nobody to tell
+			}
+			if now.Before(l.settled) {
+				has := m.part
+				if has == 0 {
+					has = cmp.Or(m.held, unasked)
+				}
+				part = min(part, has)
 			}
 			if diff := int64(part) - int64(m.part); m.part == 0 || diff >= noticeable || diff <= -noticeable {
 				m.part = part

@@ -39,7 +39,7 @@ func TestDivide(t *testing.T) {
 	} {
 		var a Allocator[string]
 		for p, d := range c.demand {
-			a.Hear(p, []Demand{{"l", d, c.keyed}}, start)
+			a.Hear(p, []Demand{{Limit: "l", Part: d, Keyed: c.keyed}}, start)
 		}
 		a.Divide(start)
 		if diff := cmp.Diff(c.want, parts(&a, "l")); diff != "" {
@@ -63,7 +63,7 @@ func TestRandom(t *testing.T) {
 					if r.IntN(10) == 0 {
 						d *= 1_000_000_000
 					}
-					a.Hear(p, []Demand{{"l", d, keyed}}, now)
+					a.Hear(p, []Demand{{Limit: "l", Part: d, Keyed: keyed}}, now)
 				}
 				if r.IntN(50) == 0 {
 					a.Leave(p)
@@ -98,7 +98,7 @@ func TestRandom(t *testing.T) {
 
 func TestTold(t *testing.T) {
 	var a Allocator[string]
-	hear := func(p string, d uint64, at time.Time) { a.Hear(p, []Demand{{"l", d, false}}, at) }
+	hear := func(p string, d uint64, at time.Time) { a.Hear(p, []Demand{{Limit: "l", Part: d, Keyed: false}}, at) }
 	check := func(at time.Time, want map[string][]Share) {
 		t.Helper()
 		if diff := cmp.Diff(want, a.Divide(at)); diff != "" {
@@ -151,10 +151,10 @@ func TestTold(t *testing.T) {
 func TestBounds(t *testing.T) {
 	var a Allocator[int]
 	for i := range MaxLimits + 10 {
-		a.Hear(1, []Demand{{fmt.Sprint(i), 1, false}}, start)
+		a.Hear(1, []Demand{{Limit: fmt.Sprint(i), Part: 1, Keyed: false}}, start)
 	}
 	for i := range MaxMembers + 10 {
-		a.Hear(i+1, []Demand{{"0", 1, false}}, start)
+		a.Hear(i+1, []Demand{{Limit: "0", Part: 1, Keyed: false}}, start)
 	}
 	if len(a.limits) != MaxLimits || len(a.limits["0"].members) != MaxMembers {
 		t.Errorf("%d limits, %d members", len(a.limits), len(a.limits["0"].members))
@@ -172,7 +172,7 @@ func TestElsewhere(t *testing.T) {
 	for _, keyed := range []bool{false, true} {
 		var one, a, b Allocator[string]
 		for i, d := range []uint64{100_000, 300_000, 5 * Whole, 700_000, 2 * Whole, 0} {
-			list := []Demand{{"l", d, keyed}}
+			list := []Demand{{Limit: "l", Part: d, Keyed: keyed}}
 			p := string(rune('p' + i))
 			one.Hear(p, list, start)
 			if i%2 == 0 {
@@ -212,7 +212,7 @@ func TestElsewhere(t *testing.T) {
 	}
 	var a Allocator[string]
 	for i := range 10 {
-		a.Hear("p", []Demand{{fmt.Sprint(i), uint64(i), false}}, start)
+		a.Hear("p", []Demand{{Limit: fmt.Sprint(i), Part: uint64(i), Keyed: false}}, start)
 	}
 	if s := a.Summary(2); len(s) != 2 || s["9"].Demand != 9 || s["8"].Demand != 8 {
 		t.Errorf("summary %v", s)
@@ -222,5 +222,60 @@ func TestElsewhere(t *testing.T) {
 	a.Divide(start)
 	if got := parts(&a, "9"); got["p"] != Whole {
 		t.Error(got)
+	}
+}
+
+// TestSettle: who comes with a part from before gets no more than that until no more
+// of them come, and who comes new gets what it takes anyway; then all is divided.
+func TestSettle(t *testing.T) {
+	var a Allocator[string]
+	now := time.Unix(1000, 0)
+	ask := func(p string, held uint64) {
+		a.Hear(p, []Demand{{Limit: "l", Part: 3 * Whole, Held: held}}, now)
+	}
+	part := make(map[string]uint64)
+	divide := func() {
+		for p, list := range a.Divide(now) {
+			part[p] = list[0].Part
+		}
+	}
+	ask("a", 400_000)
+	divide()
+	if part["a"] != 400_000 {
+		t.Errorf("the first one has %d, want what it came with", part["a"])
+	}
+	now = now.Add(settle - time.Millisecond)
+	ask("a", 400_000)
+	ask("b", 500_000)
+	ask("new", 0)
+	divide()
+	if part["a"] > 400_000 || part["b"] > 500_000 || part["new"] != unasked {
+		t.Errorf("when another one came: %v", part)
+	}
+	now = now.Add(settle - time.Millisecond)
+	divide()
+	if sum := part["a"] + part["b"] + part["new"]; sum > Whole || part["new"] != unasked {
+		t.Errorf("a little later: %v", part)
+	}
+	now = now.Add(time.Millisecond)
+	ask("a", 0)
+	ask("b", 0)
+	ask("new", 0)
+	divide()
+	if min(part["a"], part["b"], part["new"]) < 333_000 {
+		t.Errorf("then: %v, want a third each", part)
+	}
+	// They may not come for ever.
+	var b Allocator[string]
+	for i := range 100 {
+		b.Hear(string(rune('a'+i)), []Demand{{Limit: "l", Part: 3 * Whole, Held: 1000}}, now)
+		now = now.Add(time.Second)
+	}
+	sum := uint64(0)
+	for _, list := range b.Divide(now) {
+		sum += list[0].Part
+	}
+	if sum < Whole*9/10 {
+		t.Errorf("after %d s %d of the limit is given out", 100, sum)
 	}
 }

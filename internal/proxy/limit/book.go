@@ -51,6 +51,7 @@ type state struct {
 	counted uint64
 	demand  uint64 // in millionths of the limit
 	told    uint64
+	held    uint64 // the share that was given last; 0: none was
 }
 
 // NewBook makes a book. A proxy that is alone, without a control plane, has the
@@ -120,6 +121,7 @@ type Demand struct {
 	Limit string
 	Part  uint64 // in millionths of the limit; more than a million is more than all
 	Keyed bool   // it has a bucket for each combination
+	Held  uint64 // the share that the proxy was told last, in millionths; 0: never
 }
 
 // Demand is called once a second, and told how long ago the last call was. It says
@@ -144,7 +146,7 @@ func (b *Book) Demand(elapsed time.Duration) []Demand {
 		}
 		s.demand = now
 		if now > 0 || s.told > 0 {
-			list = append(list, Demand{name, now, len(s.limit.By) > 0})
+			list = append(list, Demand{name, now, len(s.limit.By) > 0, s.held})
 		}
 		s.told = now
 	}
@@ -168,6 +170,7 @@ func (b *Book) Take(limit string, part uint64) {
 	defer b.mu.Unlock()
 	if s := b.states[limit]; s != nil && s.global && !b.alone {
 		s.share = min(max(part, 1), whole)
+		s.held = s.share
 		s.settle()
 	}
 }

@@ -319,7 +319,7 @@ func TestGlobal(t *testing.T) {
 	count()
 	near(count(), 1000*StartShare/whole)
 	// 20,000 were asked for in two seconds, of a limit of 1,000 a second.
-	if d := b.Demand(2 * time.Second); len(d) != 1 || d[0] != (Demand{"l", 10 * whole, false}) {
+	if d := b.Demand(2 * time.Second); len(d) != 1 || d[0] != (Demand{Limit: "l", Part: 10 * whole}) {
 		t.Errorf("demand %v", d)
 	}
 	b.Take("l", 300_000)
@@ -330,9 +330,11 @@ func TestGlobal(t *testing.T) {
 	b.Take("l", 5*whole)
 	count()
 	near(count(), 1000)
-	b.Demand(4 * time.Second)
+	if d := b.Demand(4 * time.Second); len(d) != 1 || d[0].Held != whole {
+		t.Errorf("demand %v, want what it was told last", d)
+	}
 	// A demand that ends is told as such, and then no more.
-	last := Demand{"l", 10 * whole, false}
+	last := Demand{Limit: "l", Part: 10 * whole, Held: whole}
 	for range 100 {
 		d := b.Demand(time.Second)
 		if len(d) == 0 {

@@ -109,6 +109,7 @@ var proxyMessage = pb.Describe(
 			pb.String(1, "limit", maxKey, func(d *LimitDemand) *string { return &d.Limit }),
 			pb.Number(2, "part", math.MaxUint64, func(d *LimitDemand) *uint64 { return &d.Part }),
 			pb.Bool(3, "keyed", func(d *LimitDemand) *bool { return &d.Keyed }),
+			pb.Number(4, "held", math.MaxUint64, func(d *LimitDemand) *uint64 { return &d.Held }),
 		), func(m *Demand) *[]LimitDemand { return &m.Limits }),
 	), func(m *ProxyMessage) **Demand { return &m.Demand }),
 ).Check(func(m *ProxyMessage) error {

@@ -47,7 +47,7 @@ var (
 		{Status: &Status{}},
 		{Greets: &Greets{Ports: []string{"db.default:3306", "mail.default:25"}}},
 		{Greets: &Greets{}},
-		{Demand: &Demand{Limits: []LimitDemand{{Limit: "ratelimitpolicy/default/a#0", Part: 1_500_000, Keyed: true}, {Limit: "b"}}}},
+		{Demand: &Demand{Limits: []LimitDemand{{Limit: "ratelimitpolicy/default/a#0", Part: 1_500_000, Keyed: true, Held: 250_000}, {Limit: "b"}}}},
 		{Demand: &Demand{}},
 	}
 	controlMessages = []*ControlMessage{

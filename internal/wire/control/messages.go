@@ -106,6 +106,9 @@ type LimitDemand struct {
 	Limit string
 	Part  uint64
 	Keyed bool // it has a bucket for each combination of values
+	// Held is the part that the proxy was told last, by this control plane or another
+	// one; 0 when it never was.
+	Held uint64
 }
 
 // ControlMessage is what the control plane sends; one field is set, or none of
