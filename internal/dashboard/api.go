@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"tulle.dev/tulle/internal/control/api"
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/telemetry"
@@ -25,7 +26,7 @@ func (d *Dashboard) serveCheck(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		report, err := d.config.Mesh.Check(ctx)
-		return map[string]any{"status": status, "report": scopeReport(operator.Of(ctx), report)}, err
+		return map[string]any{"status": status, "report": api.Report(operator.Of(ctx), report)}, err
 	})
 }
 
@@ -36,7 +37,7 @@ func (d *Dashboard) serveStat(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		out, err := d.config.Signals.Stat(ctx, span)
-		return scopeStat(operator.Of(ctx), out), err
+		return api.Stat(operator.Of(ctx), out), err
 	})
 }
 
@@ -47,7 +48,7 @@ func (d *Dashboard) serveEdges(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		out, err := d.config.Signals.Edges(ctx, span)
-		return scopeEdges(operator.Of(ctx), out), err
+		return api.Edges(operator.Of(ctx), out), err
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"tulle.dev/tulle/internal/control/api"
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/telemetry"
@@ -36,7 +37,7 @@ func within(ctx context.Context, namespace string) error {
 
 // scopeKey is the same for all who see the same.
 func scopeKey(w *operator.Who) string {
-	if w.May(operator.View, "") == nil {
+	if w.Whole() {
 		return ""
 	}
 	list := slices.Clone(w.Namespaces)
@@ -44,75 +45,33 @@ func scopeKey(w *operator.Who) string {
 	return "," + strings.Join(list, ",")
 }
 
-func scopeStat(w *operator.Who, s telemetry.Stat) telemetry.Stat {
-	s.Services = only(s.Services, func(v telemetry.Service) bool { return w.May(operator.View, v.Namespace) == nil })
-	return s
-}
-
-// scopeEdges keeps the calls from and to the caller's namespaces.
-func scopeEdges(w *operator.Who, e telemetry.Edges) telemetry.Edges {
-	e.Edges = only(e.Edges, func(v telemetry.Edge) bool {
-		return w.May(operator.View, v.From.Namespace) == nil || w.May(operator.View, v.To.Namespace) == nil
-	})
-	return e
-}
-
 // scopeSeries keeps the lines of the caller's services, which are named
 // "cart.default".
 func scopeSeries(w *operator.Who, s telemetry.Series) telemetry.Series {
-	if w.May(operator.View, "") == nil {
-		return s
-	}
-	s.Lines = only(s.Lines, func(l telemetry.Line) bool {
-		_, namespace, ok := strings.Cut(l.Name, ".")
-		return ok && w.May(operator.View, namespace) == nil
+	s.Lines = operator.Within(w, s.Lines, func(l *telemetry.Line) []string {
+		_, namespace, _ := strings.Cut(l.Name, ".")
+		return []string{namespace}
 	})
 	return s
-}
-
-// scopeReport keeps what was found, and tells no names of it.
-func scopeReport(w *operator.Who, r *client.CheckReport) *client.CheckReport {
-	if r == nil || w.May(operator.View, "") == nil {
-		return r
-	}
-	out := *r
-	out.Checks = slices.Clone(r.Checks)
-	for i := range out.Checks {
-		if c := &out.Checks[i]; c.Error != "" || c.Hint != "" {
-			c.Error, c.Hint = "what it is may be told to operators of the whole mesh only", ""
-		}
-	}
-	return &out
 }
 
 // scope is the part of an overview that somebody sees.
 func (o *overview) scope(w *operator.Who) *overview {
-	if w.May(operator.View, "") == nil {
+	if w.Whole() {
 		return o
 	}
 	out := *o
-	out.Services = only(o.Services, func(s service) bool { return w.May(operator.View, s.Namespace) == nil })
-	out.Proxies = only(o.Proxies, func(p client.Proxy) bool { return w.May(operator.View, p.Namespace) == nil })
+	out.Services = operator.Within(w, o.Services, func(s *service) []string { return []string{s.Namespace} })
+	out.Proxies = api.Proxies(w, o.Proxies)
 	if o.Stat != nil {
-		s := scopeStat(w, *o.Stat)
+		s := api.Stat(w, *o.Stat)
 		out.Stat = &s
 	}
 	if o.Edges != nil {
-		e := scopeEdges(w, *o.Edges)
+		e := api.Edges(w, *o.Edges)
 		out.Edges = &e
 	}
 	return &out
-}
-
-// only returns a new list of some of a list, never nil.
-func only[T any](list []T, keep func(T) bool) []T {
-	out := []T{}
-	for _, v := range list {
-		if keep(v) {
-			out = append(out, v)
-		}
-	}
-	return out
 }
 
 // event is one overview, as each kind of viewer sees it. Safe for concurrent use.

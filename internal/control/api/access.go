@@ -64,5 +64,6 @@ func (a *API) adoption(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if !ok {
 		return nil, failure(http.StatusServiceUnavailable, client.ReasonUnavailable, "this control plane keeps no metrics")
 	}
-	return s.Adoption(r.Context(), d)
+	out, err := s.Adoption(r.Context(), d)
+	return adoptionWithin(operator.Of(r.Context()), out), err
 }

@@ -12,6 +12,7 @@ import (
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/audit"
 	"tulle.dev/tulle/internal/control/object"
+	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/control/store"
 )
 
@@ -53,8 +54,14 @@ func (a *API) Handler() http.Handler {
 		}
 	}
 	handle("GET /tulle/v1/status", func(_ http.ResponseWriter, r *http.Request) (any, error) { return a.Status(r.Context()) })
-	handle("GET /tulle/v1/check", func(_ http.ResponseWriter, r *http.Request) (any, error) { return a.Check(r.Context()) })
-	handle("GET /tulle/v1/proxies", func(_ http.ResponseWriter, r *http.Request) (any, error) { return a.Proxies(r.Context()) })
+	handle("GET /tulle/v1/check", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		report, err := a.Check(r.Context())
+		return Report(operator.Of(r.Context()), report), err
+	})
+	handle("GET /tulle/v1/proxies", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		list, err := a.Proxies(r.Context())
+		return Proxies(operator.Of(r.Context()), list), err
+	})
 	handle("GET /tulle/v1/proxies/{namespace}/{name}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return a.ProxyDump(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
 	})
@@ -67,7 +74,10 @@ func (a *API) Handler() http.Handler {
 	handle("GET /tulle/v1/identity", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return a.config.Mesh.Identity(r.Context())
 	})
-	handle("GET /tulle/v1/trust", func(_ http.ResponseWriter, r *http.Request) (any, error) { return a.config.Mesh.Trust(r.Context()) })
+	handle("GET /tulle/v1/trust", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		t, err := a.config.Mesh.Trust(r.Context())
+		return trustWithin(operator.Of(r.Context()), t), err
+	})
 	handle("POST /tulle/v1/trust", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.TrustRequest
 		if err := readJSON(w, r, &req); err != nil {
@@ -115,7 +125,8 @@ func (a *API) Handler() http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return a.config.Signals.Stat(r.Context(), d)
+		out, err := a.config.Signals.Stat(r.Context(), d)
+		return Stat(operator.Of(r.Context()), out), err
 	})
 	handle("GET /tulle/v1/routes", a.routes)
 	handle("GET /tulle/v1/edges", func(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -123,7 +134,8 @@ func (a *API) Handler() http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return a.config.Signals.Edges(r.Context(), d)
+		out, err := a.config.Signals.Edges(r.Context(), d)
+		return Edges(operator.Of(r.Context()), out), err
 	})
 	handle("/", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, failure(http.StatusNotFound, client.ReasonNotFound, "%s %s is not part of the control API", r.Method, r.URL.Path)

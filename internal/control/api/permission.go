@@ -21,8 +21,7 @@ import (
 // permit says what a question of Tulle's own needs, by its pattern; what isn't
 // here needs a role for the whole mesh, and to administer unless it is a GET.
 var permit = map[string]func(r *http.Request, w *operator.Who) error{
-	// The names and figures of services are for every operator, as the dashboard
-	// shows them.
+	// Names and figures are for every operator, of their namespaces (scope.go).
 	"GET /tulle/v1/status":                                 anyone,
 	"GET /tulle/v1/check":                                  anyone,
 	"GET /tulle/v1/proxies":                                anyone,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/operator"
 	"tulle.dev/tulle/internal/telemetry"
 )
 
@@ -24,5 +25,6 @@ func (a *API) routes(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if !ok {
 		return nil, failure(http.StatusServiceUnavailable, client.ReasonUnavailable, "this control plane keeps no figures of routes")
 	}
-	return s.Routes(r.Context(), d)
+	out, err := s.Routes(r.Context(), d)
+	return routesWithin(operator.Of(r.Context()), out), err
 }

@@ -77,3 +77,22 @@ func Of(ctx context.Context) *Who {
 	}
 	return &Who{Name: "nobody", Namespaces: []string{}}
 }
+
+// Whole says that what the caller sees has no bounds.
+func (w *Who) Whole() bool { return w.May(View, "") == nil }
+
+// Within returns what of a list is of namespaces that the caller sees: a new list,
+// never nil, or the same for who sees all. of lists an element's namespaces, of which
+// one is enough.
+func Within[T any](w *Who, list []T, of func(*T) []string) []T {
+	if w.Whole() {
+		return list
+	}
+	out := []T{}
+	for i := range list {
+		if slices.ContainsFunc(of(&list[i]), func(ns string) bool { return ns != "" && w.May(View, ns) == nil }) {
+			out = append(out, list[i])
+		}
+	}
+	return out
+}
