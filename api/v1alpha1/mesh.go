@@ -30,6 +30,19 @@ const (
 	PlaintextRefused   Plaintext = "Refused"
 )
 
+// ExpiredConnections says what becomes of what is still under way on a connection
+// when the certificate that it was made with has ended. In either case it takes no
+// new requests.
+//
+// +kubebuilder:validation:Enum=Keep;End
+type ExpiredConnections string
+
+// What is kept comes to its own end; what is ended is reset a minute later.
+const (
+	ExpiredKeep ExpiredConnections = "Keep"
+	ExpiredEnd  ExpiredConnections = "End"
+)
+
 // MeshSpec is what the operator chose.
 type MeshSpec struct {
 	// TrustDomain is the authority of every identity. It is fixed when the CA
@@ -41,6 +54,11 @@ type MeshSpec struct {
 	ClusterDomain string `json:"clusterDomain,omitempty"`
 	// Plaintext is Permitted (default) or Refused.
 	Plaintext Plaintext `json:"plaintext,omitempty"`
+	// ExpiredConnections is Keep (default) or End: whether opaque connections,
+	// upgraded ones and streams go on when the certificate that their connection was
+	// made with has ended, though the peer has another by then, or are reset a minute
+	// later.
+	ExpiredConnections ExpiredConnections `json:"expiredConnections,omitempty"`
 	// DeniedIdentities are SPIFFE ids that are not to be trusted any more,
 	// whatever certificate they present: they get no new one, and nobody takes a
 	// connection of theirs. What is open is ended.

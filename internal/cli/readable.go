@@ -235,6 +235,9 @@ func settingsOf(s *view.Settings) map[string]any {
 	} else if s.MinBodyRate != 0 {
 		out["minBodyRate"] = s.MinBodyRate
 	}
+	if s.EndExpired {
+		out["expiredConnections"] = "End"
+	}
 	for name, n := range map[string]uint32{"maxHead": s.MaxHead, "maxFields": s.MaxFields, "maxConnections": s.MaxConnections} {
 		if n != 0 {
 			out[name] = n

@@ -318,6 +318,8 @@ func whatToDo(list []client.Story) string {
 		return "nothing listens there: is the program running, and on that port? " + look(name)
 	case "connection_timeout", "destination_ip_unroutable":
 		return "the endpoint can't be reached: is its machine up, does a firewall stand between? " + look(name)
+	case "peer_expired":
+		return "its connection was older than the certificate that it was made with, and the Mesh object says that such end (expiredConnections)."
 	case "token_ended":
 		return "the caller's token ended while that was under way: what goes on for long is begun again with a fresh one."
 	case "wrong_workload":

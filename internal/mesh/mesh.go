@@ -55,6 +55,9 @@ type Settings struct {
 	Federated []Federated
 	// Plaintext permits connections without TLS to workloads with a proxy.
 	Plaintext bool
+	// EndExpired has proxies end what is under way on connections whose peer's
+	// certificate has ended.
+	EndExpired bool
 	// Proxy holds the times and limits of every proxy; a zero value means the
 	// proxy's own default.
 	Proxy ProxySettings

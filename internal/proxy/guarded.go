@@ -115,10 +115,68 @@ func (r *retirer) Expire(*loop.Timer) {
 	n := (*lane)(r)
 	now := n.loop.Now()
 	if n.retireDue <= now || n.http.Open() == 0 {
-		n.retireDue = n.http.Retire()
+		n.retireDue = sooner(n.http.Retire(), n.outlived())
 	}
 	if n.retireDue != 0 {
 		n.retiring.Set(min(max(n.retireDue-now, retireEvery), retireLook))
+	}
+}
+
+// sooner is the earlier of two moments; 0 is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// outlived ends opaque connections whose peer's certificate has ended, on either
+// side, where they are to. It returns when to look again; 0 is never.
+func (n *lane) outlived() (next time.Duration) {
+	if !n.http.EndExpired {
+		return 0
+	}
+	now := n.loop.Now()
+	var list []*incoming
+	for c := range n.incoming {
+		switch at := c.ends(); {
+		case at == 0:
+		case at+l7http.ExpiredGrace <= now:
+			list = append(list, c)
+		default:
+			next = sooner(next, at+l7http.ExpiredGrace)
+		}
+	}
+	for _, c := range list {
+		n.shard.Error(c.about.direction, c.about.service, l7http.PeerExpired)
+		c.carried.Reset()
+	}
+	if next == 0 && len(n.incoming) > 0 {
+		return now + retireLook // they may be on their way
+	}
+	return next
+}
+
+// ends is when a certificate ends that an opaque connection was made with, the
+// client's or the endpoint's; 0 is never.
+func (c *incoming) ends() (at time.Duration) {
+	if c.carried == nil {
+		return 0
+	}
+	if c.caller != nil {
+		at = c.caller.Expires()
+	}
+	if end := c.carried.Expires(); !end.IsZero() {
+		at = sooner(at, l7http.Expiry(c.lane.loop, end))
+	}
+	return at
+}
+
+// endExpired says whether what is under way ends with the certificates.
+func (n *lane) endExpired(yes bool) {
+	if n.http.EndExpired != yes {
+		n.http.EndExpired = yes
+		n.retireAt(n.loop.Now())
 	}
 }
 

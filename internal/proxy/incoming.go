@@ -98,6 +98,9 @@ func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
 		return
 	}
 	c.tcp = true
+	if c.lane.http.EndExpired {
+		c.lane.retireAt(c.lane.loop.Now() + retireLook)
+	}
 	o.Done = c.gone
 	if early != nil {
 		c.carried = early

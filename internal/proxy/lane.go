@@ -141,6 +141,7 @@ func (n *lane) settings(t *live.Table) {
 	n.http.Multiplex = multiplex(&t.Proxy.Settings)
 	n.http.Zone = t.Proxy.Zone
 	n.trust(t)
+	n.endExpired(t.Proxy.Settings.EndExpired)
 	if t.Proxy.Egress != n.restrained {
 		n.restrained = t.Proxy.Egress
 		n.loop.Later(n.restrain)

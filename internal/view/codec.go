@@ -67,6 +67,7 @@ var settingsMessage = pb.Describe(
 	pb.Number(9, "max_connections", math.MaxUint32, func(s *Settings) *uint32 { return &s.MaxConnections }),
 	pb.Enum(10, "peer_protocol", PeerHTTP2, func(s *Settings) *PeerProtocol { return &s.PeerProtocol }),
 	pb.Number(11, "min_body_rate", math.MaxUint32, func(s *Settings) *uint32 { return &s.MinBodyRate }),
+	pb.Bool(12, "end_expired", func(s *Settings) *bool { return &s.EndExpired }),
 )
 
 var listenerMessage = pb.Describe(

@@ -78,6 +78,9 @@ type Settings struct {
 	MaxConnections uint32        // client connections of the whole proxy
 	PeerProtocol   PeerProtocol  // between proxies, for HTTP
 	MinBodyRate    uint32        // bytes a second of a body at edges, or AnyBodyRate
+	// EndExpired ends what is under way on a connection a minute after the peer's
+	// certificate; else it goes on.
+	EndExpired bool
 }
 
 // AnyBodyRate is the MinBodyRate of who doesn't ask for any.

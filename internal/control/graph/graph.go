@@ -319,6 +319,7 @@ func (b *Builder) settings() mesh.Settings {
 		Denied:         slices.Compact(slices.Sorted(slices.Values(m.Spec.DeniedIdentities))),
 		Federated:      federated(m.Spec.FederatedTrustDomains),
 		Plaintext:      m.Spec.Plaintext != v1alpha1.PlaintextRefused,
+		EndExpired:     m.Spec.ExpiredConnections == v1alpha1.ExpiredEnd,
 		Proxy: mesh.ProxySettings{
 			ConnectTimeout: s.ConnectTimeout.Duration, HeadTimeout: s.HeadTimeout.Duration,
 			IdleTimeout: s.IdleTimeout.Duration, PoolIdle: s.PoolIdle.Duration,

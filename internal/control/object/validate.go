@@ -307,6 +307,11 @@ func validateMesh(m *v1alpha1.Mesh) []Issue {
 	if d := m.Spec.CertificateTTL.Duration; d < time.Minute || d > 24*time.Hour {
 		is.add("spec.certificateTTL", "%s: want 1m to 24h", d)
 	}
+	switch m.Spec.ExpiredConnections {
+	case "", v1alpha1.ExpiredKeep, v1alpha1.ExpiredEnd:
+	default:
+		is.add("spec.expiredConnections", "%q: want Keep or End, or leave it out", m.Spec.ExpiredConnections)
+	}
 	switch m.Spec.Plaintext {
 	case v1alpha1.PlaintextPermitted, v1alpha1.PlaintextRefused:
 	default:

@@ -183,7 +183,7 @@ func serviceName(s *mesh.Snapshot, namespace, name string) (mesh.Name, bool) {
 // of one name: the role decides, and with role 0 the workload wins.
 func Proxy(s *mesh.Snapshot, name mesh.Name, role view.Role) *view.Proxy {
 	p := &view.Proxy{Name: name.Name, Namespace: name.Namespace, Role: view.Sidecar,
-		TrustDomain: string(s.Settings.TrustDomain), ClusterDomain: s.Settings.ClusterDomain, Settings: settings(&s.Settings.Proxy)}
+		TrustDomain: string(s.Settings.TrustDomain), ClusterDomain: s.Settings.ClusterDomain, Settings: settings(&s.Settings)}
 	if w := s.Workloads[name]; w != nil && role != view.Gateway {
 		p.Identity, p.Zone = w.Identity.String(), w.Zone
 		p.Listeners = sidecar(s, w)
@@ -240,13 +240,14 @@ func sidecar(s *mesh.Snapshot, w *mesh.Workload) []view.Listener {
 
 var proxyVersions = map[string]view.ProxyVersion{"v1": view.ProxyV1, "v2": view.ProxyV2}
 
-func settings(p *mesh.ProxySettings) view.Settings {
+func settings(s *mesh.Settings) view.Settings {
+	p := &s.Proxy
 	rate := uint32(max(p.MinBodyRate, 0))
 	if p.MinBodyRate < 0 {
 		rate = view.AnyBodyRate
 	}
 	return view.Settings{ConnectTimeout: p.ConnectTimeout, HeadTimeout: p.HeadTimeout, IdleTimeout: p.IdleTimeout,
 		PoolIdle: p.PoolIdle, StreamIdle: p.StreamIdle, DrainTimeout: p.DrainTimeout,
-		MaxHead: p.MaxHead, MaxFields: p.MaxFields, MaxConnections: p.MaxConnections, MinBodyRate: rate,
+		MaxHead: p.MaxHead, MaxFields: p.MaxFields, MaxConnections: p.MaxConnections, MinBodyRate: rate, EndExpired: s.EndExpired,
 		PeerProtocol: map[string]view.PeerProtocol{"http1": view.PeerHTTP1, "http2": view.PeerHTTP2}[p.PeerProtocol]}
 }

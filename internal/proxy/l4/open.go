@@ -9,6 +9,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/loop"
+	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
 )
 
@@ -39,6 +40,7 @@ type Early struct {
 	tries    int
 
 	connected, over bool
+	expires         time.Time // the endpoint's certificate
 
 	client  *loop.Conn // since Join
 	options Options
@@ -172,6 +174,7 @@ func (p *Early) Connected(err error) {
 		return
 	default:
 		p.connected = true
+		p.noteExpiry()
 		now := p.dialer.Loop.Now()
 		p.endpoint.Reached(int64(now), &p.ticket, now-p.began)
 		if len(p.preface) > 0 {
@@ -219,6 +222,19 @@ func (p *Early) join() {
 	}
 	p.joined = Join(p.client, p.server, o)
 }
+
+// noteExpiry notes when the endpoint's certificate ends.
+func (p *Early) noteExpiry() {
+	if s, ok := p.server.Layer().(*mtls.Session); ok {
+		if chain := s.State().PeerCertificates; len(chain) > 0 {
+			p.expires = chain[0].NotAfter
+		}
+	}
+}
+
+// Expires is when the certificate ends that the endpoint has shown; the zero time is
+// never, or not known yet.
+func (p *Early) Expires() time.Time { return p.expires }
 
 // Reset ends a connection that has a client, and that with it, with a reset.
 func (p *Early) Reset() {

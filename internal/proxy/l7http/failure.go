@@ -66,6 +66,8 @@ func (f *Failure) reason() string {
 		return "deadline_exceeded"
 	case bodyTooSlow:
 		return senderTooSlow
+	case outlived:
+		return PeerExpired
 	case tokenEnded:
 		return tokenReason
 	case another:

@@ -6,8 +6,6 @@ import (
 
 	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/proxy/guard"
-	"tulle.dev/tulle/internal/proxy/loop"
-	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/wire/h1"
 )
 
@@ -107,16 +105,16 @@ func (x *Exchange) withdrawn(r GuardedRouter) bool {
 	return x.Guard.Withdrawn(&p, route, x.worker.Loop.Now())
 }
 
-// forbid ends a request that is under way: with an answer, or when that has begun
+// forbid ends a request that is under way: with the answer f, or when that has begun
 // so that the client can tell.
-func (x *Exchange) forbid() {
+func (x *Exchange) forbid(f *Failure) {
 	if x.status == 0 {
-		x.Fail(denied)
+		x.Fail(f)
 		return
 	}
 	x.abandon()
-	x.Cluster.Fail(denied.Error)
-	x.noteBroken(denied.Error)
+	x.Cluster.Fail(f.reason())
+	x.noteBroken(f.reason())
 	x.count(x.status)
 	x.down.Cut()
 }
@@ -143,6 +141,7 @@ type passage struct {
 	route   string
 	request access.Request
 	fields  h1.Request
+	fail    func(reason string)
 	end     func()
 }
 
@@ -171,7 +170,7 @@ func (w *Worker) passes(x *Exchange, r Router, end func()) (ended func()) {
 	if !ok || x.Guard == nil || !x.passed {
 		return nil
 	}
-	p := &passage{router: g, caller: x.Guard, request: x.plea, end: end}
+	p := &passage{router: g, caller: x.Guard, request: x.plea, fail: x.Cluster.Fail, end: end}
 	if x.Rule != nil {
 		p.route = x.Rule.Name
 	}
@@ -276,17 +275,17 @@ func (s *serverConn) recheck(r GuardedRouter, now time.Duration) {
 	switch st := s.stream; {
 	case s.done:
 	case r.Caller().Forbidden(false, now):
-		s.forbid()
+		s.forbid(denied)
 	case st != nil && st.begun && !st.answered && st.x.withdrawn(r):
 		st.closes = true
-		st.x.forbid()
+		st.x.forbid(denied)
 	}
 }
 
 // forbid ends a connection of which nothing may be asked any more.
-func (s *serverConn) forbid() {
+func (s *serverConn) forbid(f *Failure) {
 	if st := s.stream; st != nil && st.begun && !st.answered {
-		st.x.cancel(denied.Error)
+		st.x.cancel(f.reason())
 	}
 	if s.done {
 		return
@@ -297,6 +296,16 @@ func (s *serverConn) forbid() {
 
 func (s *h2Server) recheck(r GuardedRouter, now time.Duration) {
 	all := r.Caller().Forbidden(false, now)
+	s.forbid(denied, func(x *Exchange) bool { return all || x.withdrawn(r) })
+	if all && !s.done {
+		s.now().Abort(0, "access denied")
+		s.pump()
+	}
+	s.schedule()
+}
+
+// forbid ends those streams that are to be.
+func (s *h2Server) forbid(f *Failure, which func(*Exchange) bool) {
 	type under struct {
 		st     *h2Stream
 		serial uint64
@@ -312,69 +321,10 @@ func (s *h2Server) recheck(r GuardedRouter, now time.Duration) {
 		if x.serial != u.serial || u.st.answered { // ended meanwhile
 			continue
 		}
-		if all || x.withdrawn(r) {
-			x.forbid()
+		if which(x) {
+			x.forbid(f)
 		}
 	}
-	if all && !s.done {
-		s.now().Abort(0, "access denied")
-		s.pump()
-	}
-	s.schedule()
-}
-
-// Retire lets connections end in good order, once what is under way on them has,
-// whose peer's certificate has ended. It returns when to look again; 0 is never.
-func (w *Worker) Retire() (next time.Duration) {
-	now := w.Loop.Now()
-	due := func(r Router) bool {
-		g, ok := r.(GuardedRouter)
-		if !ok || g.Caller().Expires() == 0 {
-			return false
-		}
-		at := g.Caller().Expires()
-		if at <= now {
-			return true
-		}
-		if next == 0 || at < next {
-			next = at
-		}
-		return false
-	}
-	for s := range w.conns {
-		if !s.last && due(s.router) {
-			s.last = true
-			if s.stream == nil {
-				s.timer.Set(s.idle()) // as when draining
-			}
-		}
-	}
-	for s := range w.servers {
-		if !s.done && !s.engine.Draining() && due(s.router) {
-			s.now().Drain()
-			s.schedule()
-		}
-	}
-	return next
-}
-
-// expiry is when the certificate of a connection's other end is over, as the loop
-// counts; 0 is never.
-func (w *Worker) expiry(c *loop.Conn) time.Duration {
-	s, ok := c.Layer().(*mtls.Session)
-	if !ok {
-		return 0
-	}
-	certificates := s.State().PeerCertificates
-	if len(certificates) == 0 {
-		return 0
-	}
-	return Expiry(w.Loop, certificates[0].NotAfter)
-}
-
-// Expiry is a moment of the calendar as the loop counts, never 0.
-func Expiry(l *loop.Loop, t time.Time) time.Duration {
-	return max(l.Now()+t.Sub(l.Wall()), 1)
 }
 
 // identityField tells the program who calls: the SPIFFE id that the caller has
@@ -408,12 +358,4 @@ func withoutIdentity(list []h1.Field) []h1.Field {
 		}
 	}
 	return kept
-}
-
-// idle is how long the connection may be without a request.
-func (s *serverConn) idle() time.Duration {
-	if s.last {
-		return min(s.worker.idle(), s.worker.Limits.PoolIdle)
-	}
-	return s.worker.idle()
 }

@@ -46,6 +46,9 @@ type Worker struct {
 	Closed func()
 	// Draining makes every answer the last one of its connection.
 	Draining bool
+	// EndExpired cuts off what is under way on a connection when its peer's
+	// certificate has ended (ExpiredGrace).
+	EndExpired bool
 	// Multiplex carries exchanges with other proxies over HTTP/2, whatever the
 	// client speaks.
 	Multiplex bool
