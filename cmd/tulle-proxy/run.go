@@ -93,7 +93,7 @@ func run(f *flags, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	var opened atomic.Bool // the first listeners are open, names included
+	var opened atomic.Bool // the first listeners are open; names included, unless they are inherited
 	ready := func() error {
 		if err := p.Ready(); err != nil || opened.Load() {
 			return err
@@ -119,7 +119,9 @@ func run(f *flags, log *slog.Logger) error {
 	}
 	dns := names.New(resolve)
 	defer dns.Close()
-	told.OnChange(dns.Follow)
+	if taken == nil {
+		told.OnChange(dns.Follow)
+	}
 	told.OnChange(func(t *live.Table) { // after the others
 		if t.Proxy != nil {
 			opened.Store(true)
@@ -134,12 +136,12 @@ func run(f *flags, log *slog.Logger) error {
 			p.Stop()
 			return fmt.Errorf("taking over: %w", err)
 		}
-		taken.Offer.Close()
 		if err := listenAdmin(f, a, told); err != nil { // the other has left it
 			log.Error("no admin listener; traffic goes on", "error", err) // nobody else is there to serve it
 		}
 	}
-	return (&program{f: f, proxy: p, told: told, admin: a, names: dns, uid: uid, loops: loops, log: log}).serve(ctx, stop)
+	r := &program{f: f, proxy: p, told: told, admin: a, names: dns, taken: taken, uid: uid, loops: loops, log: log}
+	return r.serve(ctx, stop)
 }
 
 // program is what runs once all is open.
@@ -149,6 +151,7 @@ type program struct {
 	told  *live.Live
 	admin *admin.Server
 	names *names.Server
+	taken *handover.Taken // nil for one that takes no other's place
 	uid   string
 	loops int
 	log   *slog.Logger
@@ -172,6 +175,9 @@ func (r *program) serve(ctx context.Context, stop context.CancelFunc) error {
 				end(err)
 			}
 		})
+	}
+	if r.taken != nil {
+		running.Go(func() { r.followNames(beside) })
 	}
 	running.Go(func() {
 		if err := p.Watch(beside); err != nil {

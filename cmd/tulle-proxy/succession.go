@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"tulle.dev/tulle/internal/proxy/handover"
 	"tulle.dev/tulle/internal/proxy/names"
@@ -48,10 +50,36 @@ type nobody struct{}
 
 func (nobody) Close() {}
 
+// nameless bounds how long a successor lets DNS queries wait, while it isn't
+// connected to the control plane and would deny names that it doesn't know yet.
+const nameless = 2 * time.Second
+
+// followNames opens a successor's names listeners once it can ask about names.
+// Until then queries wait in the sockets.
+func (r *program) followNames(ctx context.Context) {
+	if r.f.controlPlane != "" {
+		ctx, cancel := context.WithTimeout(ctx, nameless)
+		defer cancel()
+		look := time.NewTicker(nameless / 200)
+		defer look.Stop()
+		for !r.told.Link().Connected && ctx.Err() == nil {
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+	r.told.OnChange(r.names.Follow)
+	r.taken.Offer.Close() // what nobody wants any more
+}
+
 // offer is what a successor gets.
 func (r *program) offer() (*handover.Offer, error) {
 	if r.f.ephemeralKey {
 		return nil, errors.New("its key is in memory only (--ephemeral-key)")
+	}
+	if err := r.told.Save(); err != nil { // the successor starts from it
+		return nil, err
 	}
 	sockets, err := r.proxy.Sockets()
 	if err != nil {

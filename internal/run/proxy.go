@@ -42,6 +42,10 @@ type Proxy struct {
 	process  *os.Process
 	ready    bool // it was, once: from then on it is started again
 	stopping bool
+	previous []*os.Process // whose place another has taken; they drain
+
+	upgrading sync.Mutex          // held by Upgrade
+	heirs     chan (<-chan error) // the ends of processes that took over
 
 	first chan error    // how the first start went
 	done  chan struct{} // the last process has ended
@@ -75,7 +79,7 @@ func StartProxy(ctx context.Context, c ProxyConfig, n *namespace.Namespace) (*Pr
 	if c.Say == nil {
 		c.Say = func(string, ...any) {}
 	}
-	p := &Proxy{config: c, namespace: n, first: make(chan error, 1), done: make(chan struct{})}
+	p := &Proxy{config: c, namespace: n, heirs: make(chan (<-chan error), 1), first: make(chan error, 1), done: make(chan struct{})}
 	// The log of this run only; an earlier one's socket would look ready.
 	_ = os.Remove(p.log())
 	_ = os.Remove(p.admin())
@@ -85,6 +89,10 @@ func StartProxy(ctx context.Context, c ProxyConfig, n *namespace.Namespace) (*Pr
 		return nil, err
 	}
 	if err := p.awaitReady(ctx); err != nil {
+		p.Kill()
+		return nil, err
+	}
+	if err := p.serveUpgrades(); err != nil {
 		p.Kill()
 		return nil, err
 	}
@@ -109,7 +117,7 @@ func (p *Proxy) supervise() {
 			}
 		}
 		if err == nil {
-			err = <-ended
+			err = p.await(ended)
 		}
 		p.mu.Lock()
 		p.process = nil
@@ -141,6 +149,20 @@ func reason(err error) string {
 }
 
 func (p *Proxy) start() (<-chan error, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	process, ended, err := p.launch()
+	if err == nil {
+		p.process = process
+	}
+	return ended, err
+}
+
+// launch starts a process of the proxy, with some arguments more. p.mu is held.
+func (p *Proxy) launch(more ...string) (*os.Process, <-chan error, error) {
+	if p.stopping {
+		return nil, nil, context.Canceled
+	}
 	c := p.config
 	args := []string{filepath.Base(c.Binary), "--control-plane", c.ControlPlane, "--data", c.Dir, "--name", c.Name, "--namespace", c.Namespace, "--admin", c.Admin}
 	if c.TokenFile != "" {
@@ -154,14 +176,14 @@ func (p *Proxy) start() (<-chan error, error) {
 	if c.LogLevel != "" {
 		args = append(args, "--log-level", c.LogLevel)
 	}
-	cmd := &exec.Cmd{Path: c.Binary, Args: args, Env: os.Environ()}
+	cmd := &exec.Cmd{Path: c.Binary, Args: append(args, more...), Env: os.Environ()}
 	if c.Lock != nil {
 		cmd.ExtraFiles = []*os.File{c.Lock}
 	}
 	if p.namespace != nil {
 		end, err := p.namespace.ProxySocket()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer end.Close()
 		const firstExtra = 3 // exec.Cmd: entry i of ExtraFiles is descriptor 3+i
@@ -170,21 +192,15 @@ func (p *Proxy) start() (<-chan error, error) {
 	}
 	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fail("", "the proxy's log: %w", err)
+		return nil, nil, fail("", "the proxy's log: %w", err)
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stopping {
-		return nil, context.Canceled
-	}
 	ended, err := startProxy(cmd, c.Gateway)
 	if err != nil {
-		return nil, fail("build it beside tulle (make build), put it in PATH, or name it with --proxy-binary", "start %s: %w", c.Binary, err)
+		return nil, nil, fail("build it beside tulle (make build), put it in PATH, or name it with --proxy-binary", "start %s: %w", c.Binary, err)
 	}
-	p.process = cmd.Process
-	return ended, nil
+	return cmd.Process, ended, nil
 }
 
 // awaitReady asks the proxy's admin socket until it says that it is ready. A
@@ -294,12 +310,14 @@ func (p *Proxy) Stop(ctx context.Context) {
 	case <-timer.C:
 		p.Kill()
 	}
+	p.endPrevious()
 }
 
 // Kill ends the proxy at once.
 func (p *Proxy) Kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.done
+	p.endPrevious()
 }
 
 func (p *Proxy) signal(s syscall.Signal) {

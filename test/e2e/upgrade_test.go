@@ -147,3 +147,40 @@ func TestReplaceLosesNothing(t *testing.T) {
 		t.Error("the last proxy didn't end by itself")
 	}
 }
+
+// `tulle upgrade` under load: the proxies of a caller and of two endpoints are
+// replaced, twice, and no request fails; the mesh goes on with the new ones.
+func TestUpgrade(t *testing.T) {
+	needNamespaces(t)
+	t.Parallel()
+	m := newMesh(t)
+	m.server("one")
+	m.server("two")
+	m.ready("echo", 2)
+	load := m.load(100, 10*time.Minute)
+	before := map[string]int{}
+	for _, w := range []string{"one", "two"} {
+		before[w] = m.proxyPID(w)
+	}
+	for range 2 {
+		if out := m.tulle("upgrade"); strings.Count(out, "√") < 3 {
+			t.Errorf("upgrade of all said %q, want three proxies", out)
+		}
+	}
+	for w, pid := range before {
+		eventually(t, "the first proxy of "+w+" has ended", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
+		if now := m.proxyPID(w); now == pid {
+			t.Errorf("the proxy of %s is still process %d", w, pid)
+		}
+	}
+	m.ready("echo", 2)
+	load.stop()
+	r := load.result(patience)
+	r.noneFailed(t, 20)
+	if r.Servers["one"] == 0 || r.Servers["two"] == 0 {
+		t.Errorf("answers of %v, want some of both", r.Servers)
+	}
+	if out, err := m.try("upgrade", "nobody"); err == nil || !strings.Contains(out, "nobody") {
+		t.Errorf("upgrade of a workload that isn't there: %v, %q", err, out)
+	}
+}

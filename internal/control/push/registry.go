@@ -279,6 +279,9 @@ func (r *registry) status(ctx context.Context, st *stream, said control.Status) 
 	n := st.key.Name
 	unlock := r.lock(n)
 	_, err := r.server.config.Objects.Update(ctx, object.Workload, n.Namespace, n.Name, false, func(o object.Object) bool {
+		if !r.server.current(st) {
+			return false // the proxy has connected again: what counts comes from there
+		}
 		w := o.(*v1alpha1.Workload)
 		s := &w.Status
 		ready := said.Ready
@@ -332,6 +335,14 @@ func (r *registry) left(st *stream) {
 		defer cancel()
 		r.server.config.Objects.Revoke(ctx, h.lease)
 	}
+}
+
+// current reports whether no newer conversation has taken the place of this one.
+func (s *Server) current(st *stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newest := s.byName[st.key]
+	return newest == nil || newest == st
 }
 
 func (s *Server) connected(k proxyKey) bool {

@@ -52,6 +52,7 @@ type Live struct {
 	unsaved       *identity.SVID    // in use, and not on disk yet
 	own           map[string]uint64 // versions of "proxy" and "bundle"
 	status        control.Status
+	saving        sync.Mutex // one writes at a time
 	link          Link
 	logged        string    // the last outage's reason that was logged
 	role          view.Role // what Hello says

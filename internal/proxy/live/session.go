@@ -41,14 +41,15 @@ func (l *Live) session(ctx context.Context) (err error) {
 		defer l.mu.Unlock()
 		l.endSession = nil
 	}()
-	if err := l.greet(ctx, stream); err != nil {
+	told, err := l.greet(ctx, stream)
+	if err != nil {
 		return err
 	}
 	l.setConnected(true, nil)
 	sender := make(chan struct{})
 	go func() {
 		defer close(sender)
-		l.send(ctx, stream)
+		l.send(ctx, stream, told)
 	}()
 	err = l.receive(ctx, stream)
 	cancel(nil)
@@ -57,7 +58,7 @@ func (l *Live) session(ctx context.Context) (err error) {
 }
 
 // greet says who this is, what it holds, and what it wants to know.
-func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
+func (l *Live) greet(ctx context.Context, stream *rpc.Stream) (control.Status, error) {
 	hello := l.config.Hello
 	hello.Shares = true
 	l.mu.Lock()
@@ -82,13 +83,13 @@ func (l *Live) greet(ctx context.Context, stream *rpc.Stream) error {
 	if err == nil {
 		err = l.subscribe(ctx, stream, keys)
 	}
-	if err == nil {
+	if err == nil && status != (control.Status{}) { // there is something to say
 		err = l.say(ctx, stream, &control.ProxyMessage{Status: &status})
 	}
 	if err == nil {
 		err = l.sayGreetings(ctx, stream, greets)
 	}
-	return err
+	return status, err
 }
 
 func (l *Live) say(ctx context.Context, stream *rpc.Stream, m *control.ProxyMessage) error {
@@ -106,11 +107,8 @@ func (l *Live) subscribe(ctx context.Context, stream *rpc.Stream, keys []string)
 	return nil
 }
 
-// send tells what changed on this side until the session ends.
-func (l *Live) send(ctx context.Context, stream *rpc.Stream) {
-	l.mu.Lock()
-	told := l.status
-	l.mu.Unlock()
+// send tells what changed on this side, since told, until the session ends.
+func (l *Live) send(ctx context.Context, stream *rpc.Stream, told control.Status) {
 	var d demander
 	defer d.stop()
 	for {

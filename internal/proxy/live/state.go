@@ -190,6 +190,8 @@ func (l *Live) save() bool {
 	if l.config.DataDir == "" {
 		return true
 	}
+	l.saving.Lock()
+	defer l.saving.Unlock()
 	err := errors.Join(l.saveSVID(), l.saveRoots())
 	if v := l.view(); v != nil {
 		err = errors.Join(err, view.Save(l.path(StateFile), v))
@@ -209,6 +211,14 @@ func (l *Live) save() bool {
 		l.log.Info("the state can be saved again")
 	}
 	return err == nil
+}
+
+// Save writes the state now, for a process that takes this one's place.
+func (l *Live) Save() error {
+	if !l.save() {
+		return errors.New("the state can't be saved: " + l.Link().SaveError)
+	}
+	return nil
 }
 
 // keep saves the state after changes and drops look-ups nobody uses, until the
