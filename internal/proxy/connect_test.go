@@ -167,6 +167,33 @@ func TestWebSocketFromHTTP2(t *testing.T) {
 	}
 }
 
+// What follows on a stream that is a tunnel is DATA (RFC 9113, 8.5).
+func TestHeadersInTunnel(t *testing.T) {
+	seen := make(chan string, 1)
+	c := dialTo(t, start(t, edgeView(chatProgram(t, seen)), 1).addr(t, "http"))
+	e := newEnd(c, false)
+	for !e.engine.PeerConnect() {
+		e.run(func(h2.Event) bool { return false })
+	}
+	s := e.engine.Open(b("CONNECT"), b("http"), b("cart"), b("/chat"), b("websocket"))
+	e.engine.EndHead(s, false)
+	var code wire.Code
+	if err := e.run(func(ev h2.Event) bool {
+		switch ev.Kind {
+		case h2.Response:
+			e.engine.BeginTrailers(s)
+			e.engine.Field(b("x"), b("y"), false)
+			e.engine.EndHead(s, true)
+		case h2.Reset:
+			code = ev.Code
+			return false
+		}
+		return true
+	}); err != nil || code != wire.ProtocolError {
+		t.Errorf("%v %v, want PROTOCOL_ERROR", code, err)
+	}
+}
+
 // A client of extended CONNECT takes 2xx for a tunnel: it hears that only from a
 // program that has switched, and answered the key (RFC 8441, 5; RFC 6455, 4.1).
 func TestWebSocketMisunderstood(t *testing.T) {

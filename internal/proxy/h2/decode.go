@@ -318,7 +318,7 @@ func (d *decoding) finishRequest() {
 				return
 			}
 			h.Authority = host
-		} else if !equalFoldBytes(h.Authority, host) {
+		} else if !sameAuthority(h.Authority, host, h.Scheme) {
 			d.fault.bad("host differs from :authority")
 			return
 		}

@@ -202,6 +202,8 @@ func (c *Conn) takeTrailers(s *Stream, bytes []byte, end, self bool) error {
 		bad = "fields beyond the limits"
 	case self:
 		bad = "stream depends on itself"
+	case s.tunnel:
+		bad = "HEADERS in a tunnel" // RFC 9113, 8.5
 	case !end:
 		bad = "trailers without END_STREAM"
 	case s.left > 0:

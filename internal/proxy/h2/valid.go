@@ -94,6 +94,30 @@ func validValue(s []byte) bool {
 	return all(s, isValue)
 }
 
+// sameAuthority compares two authorities as servers must that aren't the origin
+// (RFC 9113, 8.3.1; RFC 3986, 6.2.3): a port that the scheme has anyhow, or one
+// that is empty, makes no difference.
+func sameAuthority(a, b, scheme []byte) bool {
+	return equalFoldBytes(withoutPort(a, scheme), withoutPort(b, scheme))
+}
+
+func withoutPort(a, scheme []byte) []byte {
+	i := len(a)
+	for i > 0 && '0' <= a[i-1] && a[i-1] <= '9' {
+		i--
+	}
+	if i == 0 || a[i-1] != ':' {
+		return a
+	}
+	switch port := a[i:]; {
+	case len(port) == 0,
+		string(port) == "80" && equalFold(scheme, "http"),
+		string(port) == "443" && equalFold(scheme, "https"):
+		return a[:i-1]
+	}
+	return a
+}
+
 // maxLengthDigits bounds Content-Length so that it fits an int64.
 const maxLengthDigits = 18
 

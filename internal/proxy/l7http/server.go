@@ -214,8 +214,8 @@ func (s *serverConn) refuse(e *h1.Error) {
 	f.Error = e.Reason
 	s.router.Unrouted(f)
 	if e.Reason == "version" && s.conn.Sent == 0 && !isHTTP1(s.conn.In().Bytes()) {
-		// Not a word of HTTP/1: no answer in it either. A client of HTTP/2 with
-		// another preface must find the connection closed (RFC 9113, 3.4).
+		// A client of HTTP/2 with another preface finds the connection closed
+		// (RFC 9113, 3.4), and no answer that it can't read.
 		s.goodbye()
 		return
 	}
@@ -223,12 +223,13 @@ func (s *serverConn) refuse(e *h1.Error) {
 	s.Reply(f)
 }
 
-// isHTTP1 says whether a request line begins with a method of HTTP's own, or with
-// a word and a path.
+// isHTTP1 says whether a request line that has no version of ours was meant for
+// HTTP/1: it has a method of HTTP's own, a path or a version.
 func isHTTP1(line []byte) bool {
-	line = bytes.TrimLeft(line, "\r\n")
+	line, _, _ = bytes.Cut(bytes.TrimLeft(line, "\r\n"), []byte("\r"))
 	method, target, _ := bytes.Cut(line, []byte(" "))
-	return h1.MethodOf(method) != h1.MethodOther || bytes.HasPrefix(target, []byte("/"))
+	return h1.MethodOf(method) != h1.MethodOther || bytes.HasPrefix(target, []byte("/")) ||
+		bytes.Contains(target, []byte("HTTP/")) && string(method) != "PRI"
 }
 
 // start begins the exchange whose head is the next n bytes. They stay where

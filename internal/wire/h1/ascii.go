@@ -1,6 +1,9 @@
 package h1
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // class says where a byte may stand.
 type class uint8
@@ -37,7 +40,9 @@ var classes = func() (t [256]class) {
 	set(classToken, digits+letters+"!#$%&'*+-.^_`|~")
 	set(classPath, pchar+"/"+inPath)
 	set(classQuery, pchar+"/?"+inQuery)
-	set(classHost, unreserved+subDelims+"%")
+	// A comma may stand in a reg-name, but in Host it makes a list of two, which
+	// servers read in different ways.
+	set(classHost, strings.ReplaceAll(unreserved+subDelims+"%", ",", ""))
 	set(classHex, digits+"abcdefABCDEF")
 	set(classDigit, digits)
 	set(classText, "\t")

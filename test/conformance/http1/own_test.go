@@ -19,6 +19,7 @@ var own = []struct {
 	{"RFC 9110, 15.6.6: another major version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, []string{"Connection: close", "Date:"}, nil},
 	{"RFC 9110, 15.6.6: with a method nobody knows", "BREW / HTTP/3.0\r\nHost: a\r\n\r\n", 505, []string{"Connection: close", "Date:"}, nil},
 	{"RFC 9112, 3: a version that is none", "get / http/1.1\r\nHost: a\r\n\r\n", 400, []string{"Connection: close", "Date:"}, nil},
+	{"RFC 9112, 3: a word before the request line", "Extra lineGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400, []string{"Connection: close", "Date:"}, nil},
 	{"RFC 9110, 7.4: an https URI in the clear", "GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 421, []string{"Proxy-Status: tulle; error=http_request_denied"}, nil},
 	{"RFC 9110, 15.5.15: a target that is too long", "GET /" + strings.Repeat("x", 20000) + " HTTP/1.1\r\nHost: a\r\n\r\n", 414, []string{"Connection: close"}, nil},
 	{"RFC 6585, 5: a head that is too large", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70000) + "\r\n\r\n", 431, []string{"Connection: close"}, nil},
