@@ -11,6 +11,9 @@ import (
 type Env struct {
 	// Now is the time of the turn; the owner sets it before it calls anything.
 	Now time.Duration
+	// Own adds the fields of an answer that the engine makes itself to the head
+	// that it has begun; nil adds none.
+	Own func(*Conn)
 
 	reader  hpack.Reader
 	streams []*Stream

@@ -132,6 +132,9 @@ func (c *Conn) tooLarge(id uint32, end bool) error {
 	s := c.newStream(id)
 	s.remoteEnd = end
 	c.BeginResponse(s, 431)
+	if c.env.Own != nil {
+		c.env.Own(c)
+	}
 	c.EndHead(s, true)
 	if !s.closed {
 		c.reset(s, wire.NoError)

@@ -55,6 +55,7 @@ var (
 	requestTimeout  = &Failure{408, "http_request_error", "The request did not arrive in time.", true}
 	// options answers OPTIONS that may go no further (RFC 9110, 7.6.2).
 	options      = &Failure{Status: 200}
+	tooLarge     = &Failure{431, "http_request_error", "The request's fields are too many or too long.", true}
 	traceRefused = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
 	misdirected  = &Failure{421, "http_request_denied", "A request for an https URI must come over TLS.", true}
 )

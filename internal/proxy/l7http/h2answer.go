@@ -149,6 +149,13 @@ func (st *h2Stream) proxyStatusTo(f *Failure) {
 	}
 }
 
+// ownAnswer completes the head of an answer that the engine makes: 431.
+func (w *Worker) ownAnswer(e *h2.Conn) {
+	e.Field(nameDate, w.dateNow(), false)
+	w.scratch = appendStatus(w.scratch[:0], tooLarge, "")
+	e.Field(nameProxyStatus, w.scratch, false)
+}
+
 // reset passes on that the endpoint has reset the stream.
 func (st *h2Stream) reset(code wire.Code) {
 	st.answered = true

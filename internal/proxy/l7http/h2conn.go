@@ -44,6 +44,9 @@ func (c *h2Conn) init(w *Worker, o h2Owner) {
 
 // start begins HTTP/2 on a connection that exists.
 func (c *h2Conn) start(config *h2.Config) {
+	if c.worker.env.Own == nil {
+		c.worker.env.Own = c.worker.ownAnswer
+	}
 	c.worker.env.Now = c.worker.Loop.Now()
 	c.engine.Init(&c.worker.env, config)
 	c.begun = true

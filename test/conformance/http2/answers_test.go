@@ -383,3 +383,24 @@ func TestNoHost(t *testing.T) {
 		t.Errorf("%q %v, want %q", got, err, want)
 	}
 }
+
+// RFC 9110, 6.6.1 and RFC 9209: what the proxy refuses because of its fields has a
+// Date, and says why.
+func TestTooLarge(t *testing.T) {
+	server, _ := recorder(t)
+	c := &peer{}
+	var err error
+	if c.conn, err = net.DialTimeout("tcp", start(t, server, view.HTTP), wait); err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	c.conn.SetDeadline(time.Now().Add(wait))
+	c.send(h2.Preface, frame(h2.Settings, none, 0), get(many(1000)...))
+	if err := c.until("1: 431"); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(c.fields, "\n")
+	if !strings.Contains(all, "\ndate: ") || !strings.Contains(all, "\nproxy-status: tulle; error=http_request_error") {
+		t.Errorf("%q", c.fields)
+	}
+}
