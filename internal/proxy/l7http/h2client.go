@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/h2"
@@ -556,49 +555,6 @@ func (c *h2Call) lost(code wire.Code, fault bool) {
 	default:
 		x.upLost(true, err)
 	}
-}
-
-// upBroken is called when the endpoint has reset the stream before a response
-// began, on a connection that goes on.
-func (x *Exchange) upBroken(code wire.Code) {
-	if x.race.waits(x) {
-		x.again(policy.Reset, balance.Failed, lost)
-		return
-	}
-	if pause, ok := x.mayRetry(policy.Reset, 0); ok {
-		x.leave(balance.Failed)
-		x.retry(pause)
-		return
-	}
-	if x.race.copied(x) || !x.upReset(code) {
-		x.again(0, balance.Failed, lost)
-	}
-}
-
-// upReset passes a reset by the endpoint on to a client that speaks HTTP/2 too:
-// it is the program's word to the program. It reports false when it is not.
-func (x *Exchange) upReset(code wire.Code) bool {
-	st, ok := x.client().(*h2Stream)
-	switch code {
-	case wire.NoError, wire.Cancel, wire.InternalError, wire.EnhanceYourCalm:
-	default:
-		ok = false
-	}
-	if !ok {
-		return false
-	}
-	v := balance.Failed
-	if code == wire.Cancel {
-		v = balance.Good
-	}
-	x.leave(v)
-	x.Cluster.Fail("http_response_incomplete")
-	if x.status == 0 {
-		x.status = 502
-	}
-	x.count(x.status)
-	st.reset(code)
-	return true
 }
 
 func (c *h2Call) moved() uint64 { return c.bytes }

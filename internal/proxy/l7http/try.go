@@ -5,6 +5,8 @@ import (
 
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/balance"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
 )
 
 // This file is how a try ends, and what that says of its endpoint.
@@ -56,6 +58,49 @@ func (x *Exchange) upRefused() {
 	x.failed.Add(x.endpoint)
 	x.noVerdict()
 	x.again(policy.Unsent, balance.Good, lost)
+}
+
+// upBroken is called when the endpoint has reset the stream before a response
+// began, on a connection that goes on.
+func (x *Exchange) upBroken(code wire.Code) {
+	if x.race.waits(x) {
+		x.again(policy.Reset, balance.Failed, lost)
+		return
+	}
+	if pause, ok := x.mayRetry(policy.Reset, 0); ok {
+		x.leave(balance.Failed)
+		x.retry(pause)
+		return
+	}
+	if x.race.copied(x) || !x.upReset(code) {
+		x.again(0, balance.Failed, lost)
+	}
+}
+
+// upReset passes a reset by the endpoint on to a client that speaks HTTP/2 too:
+// it is the program's word to the program. It reports false when it is not.
+func (x *Exchange) upReset(code wire.Code) bool {
+	st, ok := x.client().(*h2Stream)
+	switch code {
+	case wire.NoError, wire.Cancel, wire.InternalError, wire.EnhanceYourCalm:
+	default:
+		ok = false
+	}
+	if !ok {
+		return false
+	}
+	v := balance.Failed
+	if code == wire.Cancel {
+		v = balance.Good
+	}
+	x.leave(v)
+	x.Cluster.Fail("http_response_incomplete")
+	if x.status == 0 {
+		x.status = 502
+	}
+	x.count(x.status)
+	st.reset(code)
+	return true
 }
 
 // noVerdict ends the exchange's part in its endpoint's load without saying
