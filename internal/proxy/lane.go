@@ -146,6 +146,9 @@ func (n *lane) settings(t *live.Table) {
 		n.restrained = t.Proxy.Egress
 		n.loop.Later(n.restrain)
 	}
+	if n.prober != nil && n.prober.Asks() {
+		n.current() // no request may come that the endpoints are looked at for
+	}
 }
 
 // current returns the live table. When it is another one than before, the

@@ -93,6 +93,9 @@ func (p *Prober) Follow(service string, h *policy.HealthCheck, list []*balance.E
 	}
 }
 
+// Asks says whether any endpoint's health is asked for.
+func (p *Prober) Asks() bool { return len(p.checks) > 0 }
+
 func or(d, otherwise time.Duration) time.Duration {
 	if d > 0 {
 		return d

@@ -85,6 +85,22 @@ func (s *session) look() {
 
 // begin takes a request's head.
 func (s *session) begin() bool {
+	switch {
+	case strings.HasPrefix(s.in.start, "GET "+healthPath+" "):
+		answer := "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+		if s.b.world.Rand.IntN(5) == 0 {
+			answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nill"
+		}
+		if s.in.fields["host"] != "check.example" {
+			s.b.run.violate("a health check has fields %v", s.in.fields)
+		}
+		s.pipe.write([]byte(answer))
+		s.next()
+		return false
+	case s.b.mirror && strings.Contains(s.in.start, " /s/"): // the copy of a stream's request
+		s.close(false)
+		return false
+	}
 	id, err := strconv.Atoi(s.in.fields["x-id"])
 	if err != nil || id >= len(s.b.run.requests) {
 		s.b.run.violate("a request without an id: %q %v", s.in.start, s.in.fields)

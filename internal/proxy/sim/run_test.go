@@ -184,7 +184,11 @@ func newRun(seed uint64, log io.Writer) *run {
 		r.startProxy("web", hostAddr(2), v, 1+plan.IntN(2))
 		r.plantClients("client", hostAddr(2), []netip.AddrPort{v.Proxy.Listeners[0].Address, virtual}[plan.IntN(2)], "inbound0")
 	case 6: // streams that begin with a request
-		r.stack, r.policy = nil, nil
+		if r.stack == nil || rand.New(rand.NewPCG(seed, 11)).IntN(2) == 0 {
+			r.stack, r.policy = nil, nil
+		} else if h := r.stack.upstream.Health; h != nil {
+			h.Kind = policy.HealthTCP // their programs answer nothing else
+		}
 		method, protocol := "GET", view.HTTP
 		r.upgrades = plan.IntN(2) == 0
 		if !r.upgrades {
@@ -369,6 +373,7 @@ func (r *run) play() {
 		r.violate("%d clients are still waiting", r.active)
 	}
 	r.judge()
+	r.endChecks()
 	if r.drains {
 		// What is under way ends; nothing keeps the proxy up.
 		r.world.Run(max(r.world.Now(), r.drained)+drainTime, steps, nil)

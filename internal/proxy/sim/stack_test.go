@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -101,6 +102,32 @@ func (r *run) plantStack(rnd *rand.Rand) {
 	s.filters = one(2)
 	if one(2) {
 		s.changes = 1 + rnd.IntN(5)
+	}
+	if one(2) && !r.drains {
+		u.Health = &policy.HealthCheck{Kind: []policy.HealthKind{policy.HealthHTTP, policy.HealthTCP}[rnd.IntN(2)], Path: healthPath, Host: "check.example",
+			Interval: time.Duration(10+rnd.IntN(200)) * time.Millisecond, Timeout: time.Duration(5+rnd.IntN(200)) * time.Millisecond,
+			Unhealthy: uint8(1 + rnd.IntN(3)), Healthy: uint8(1 + rnd.IntN(2))}
+	}
+}
+
+// healthPath is what health checks ask for.
+const healthPath = "/healthz"
+
+// endChecks has no endpoint's health asked for any more.
+func (r *run) endChecks() {
+	for _, n := range r.proxies {
+		e := n.view.Endpoints[shopKey]
+		if e == nil || e.Policy == nil || e.Policy.Health == nil || n.pollers[0].Vanished() {
+			continue
+		}
+		v, same, p := *n.view, *e, *e.Policy
+		p.Health = nil
+		same.Policy = &p
+		v.Endpoints = maps.Clone(v.Endpoints)
+		v.Endpoints[shopKey] = &same
+		if err := n.told.Replace(&v); err != nil {
+			panic(err)
+		}
 	}
 }
 

@@ -235,7 +235,7 @@ func (s *stream) judge() {
 		r.violate("stream %d was cut silently: %d of %d down", s.id, len(s.gotDown), len(s.down))
 	case s.upEnd && len(s.gotUp) < len(s.up):
 		r.violate("stream %d was cut silently: %d of %d up", s.id, len(s.gotUp), len(s.up))
-	case r.stormy || r.timeout > 0 || s.breaks >= 0:
+	case r.stormy || r.timeout > 0 || s.breaks >= 0 || r.stack != nil:
 	case r.innerDrain() && s.server == nil:
 	case s.refused != "" && r.spares():
 	case s.refused != "":
