@@ -108,7 +108,7 @@ func TestLoginBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHouse(t, withToken("ben", "View", "token-of-ben", "billing"))
-	h.door.Book.Now, h.door.LoggedIn = time.Now, nil
+	h.door.LoggedIn = nil // its clock stands still: nothing ends on a slow machine
 	who, err := h.door.Book.Token(t.Context(), "token-of-ben")
 	if err != nil {
 		t.Fatal(err)
