@@ -28,6 +28,8 @@ type RateLimitPolicy struct {
 }
 
 // RateLimitPolicySpec is what the policy says.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.limits) && size(self.limits) > 0 || has(self.service)",message="want limits, a service, or both"
 type RateLimitPolicySpec struct {
 	// TargetRefs are what the policy is for.
 	//
@@ -36,9 +38,93 @@ type RateLimitPolicySpec struct {
 	TargetRefs []TargetRef `json:"targetRefs"`
 	// Limits must all allow a request.
 	//
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	Limits []RateLimit `json:"limits,omitempty"`
+	// Service asks another program, once the limits allow a request.
+	//
+	// +optional
+	Service *RateLimitService `json:"service,omitempty"`
+}
+
+// FailureMode says what becomes of requests when nobody answers.
+//
+// +kubebuilder:validation:Enum=Open;Closed
+type FailureMode string
+
+// FailOpen lets them pass, FailClosed refuses them (503).
+const (
+	FailOpen   FailureMode = "Open"
+	FailClosed FailureMode = "Closed"
+)
+
+// RateLimitService is a program that counts requests and speaks Envoy's rate limit
+// protocol (envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit).
+type RateLimitService struct {
+	// BackendRef is the Service that answers; in another namespace it takes a
+	// ReferenceGrant.
+	BackendRef gatewayv1.BackendObjectReference `json:"backendRef"`
+	// Domain is what the service tells its configurations apart by.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Domain string `json:"domain"`
+	// Descriptors are what it looks limits up by. A request that has none passes, and
+	// isn't asked about.
+	//
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
-	Limits []RateLimit `json:"limits"`
+	Descriptors []RateLimitDescriptor `json:"descriptors"`
+	// Timeout bounds the answer, 1ms to 1m. Default 100ms.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('1m')",message="want 1ms to 1m"
+	Timeout *gatewayv1.Duration `json:"timeout,omitempty"`
+	// FailureMode is Open (default: requests pass when there is no answer) or Closed.
+	//
+	// +optional
+	// +kubebuilder:default=Open
+	FailureMode *FailureMode `json:"failureMode,omitempty"`
+}
+
+// RateLimitDescriptor is one way to look a limit up. A request lacks it that doesn't
+// meet the match, or hasn't the header of an entry.
+type RateLimitDescriptor struct {
+	// Match says which requests have it; left out, all.
+	//
+	// +optional
+	Match Match `json:"match,omitzero"`
+	// Entries are its parts, in this order.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Entries []RateLimitEntry `json:"entries"`
+	// Hits is how many a request counts for. Default 1.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	Hits *int32 `json:"hits,omitempty"`
+}
+
+// RateLimitEntry is a key with a value that is the same for all requests, or of each.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.of)",message="want either value or of"
+type RateLimitEntry struct {
+	// Key is the entry's.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Key string `json:"key"`
+	// Value is the same for all.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Value *string `json:"value,omitempty"`
+	// Of is the request's.
+	//
+	// +optional
+	Of *Descriptor `json:"of,omitempty"`
 }
 
 // Scope says who shares a limit.

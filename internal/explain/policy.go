@@ -204,6 +204,10 @@ func When(m *policy.Match) string {
 func limits(f *fields, list []policy.RateLimit) {
 	for i := range list {
 		l := &list[i]
+		if l.Service != nil {
+			*f.added("limits["+strconv.Itoa(i)+"]", asked(l.Service)) = l.Name
+			continue
+		}
 		s := fmt.Sprintf("%d per %s, burst %d, for %s", l.Requests, Duration(l.Per), l.Burst, When(&l.When))
 		var by []string
 		for _, d := range l.By {
@@ -220,6 +224,27 @@ func limits(f *fields, list []policy.RateLimit) {
 		}
 		*f.added("limits["+strconv.Itoa(i)+"]", s) = l.Name
 	}
+}
+
+// asked says whom a rate limit asks, and about what.
+func asked(s *policy.LimitService) string {
+	var about []string
+	for i := range s.Descriptors {
+		var entries []string
+		for _, e := range s.Descriptors[i].Entries {
+			value := strconv.Quote(e.Value)
+			if e.Of.Kind != 0 {
+				value = descriptor(e.Of)
+			}
+			entries = append(entries, e.Key+"="+value)
+		}
+		about = append(about, "("+strings.Join(entries, ", ")+") of "+When(&s.Descriptors[i].When))
+	}
+	out := fmt.Sprintf("%s is asked within %s, domain %s, about %s; ", orNobody(s.Destination), Duration(s.Timeout), s.Domain, strings.Join(about, " and "))
+	if s.Closed {
+		return out + "without an answer requests are refused"
+	}
+	return out + "without an answer requests pass"
 }
 
 func descriptor(d policy.Descriptor) string {

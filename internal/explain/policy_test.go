@@ -47,7 +47,9 @@ retry.bufferBytes: 65536
 			Faults: []policy.Fault{{Name: "faultpolicy/default/f#0", Share: 125_000, When: when, Delay: 2 * time.Second, GRPC: 14, BytesPerSecond: 10, Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 				{Share: policy.All, Reset: true}, {Share: policy.All, Status: 503}},
 			Limits: []policy.RateLimit{{Name: "ratelimitpolicy/default/r#0", Requests: 10, Per: time.Second, Burst: 20, Global: true, Shadow: true,
-				By: []policy.Descriptor{{Kind: policy.ByHeader, Name: "x-user"}, {Kind: policy.ByIdentity}, {Kind: policy.ByPath}, {Kind: policy.ByMethod}, {Kind: policy.BySource}}}},
+				By: []policy.Descriptor{{Kind: policy.ByHeader, Name: "x-user"}, {Kind: policy.ByIdentity}, {Kind: policy.ByPath}, {Kind: policy.ByMethod}, {Kind: policy.BySource}}},
+				{Name: "ratelimitpolicy/default/s", Service: &policy.LimitService{Destination: "counter.default:8081", Domain: "shop", Timeout: time.Second, Closed: true,
+					Descriptors: []policy.LimitDescriptor{{Entries: []policy.LimitEntry{{Key: "user", Of: policy.Descriptor{Kind: policy.ByHeader, Name: "x-user"}}, {Key: "a", Value: "b"}}}}}}},
 		}), `
 timeouts.request: 1m30s
 timeouts.perTry: 1s
@@ -69,6 +71,7 @@ faults[0]: 12.5% of GET|PUT /a|/b/* with x-user=7 with x-test from web.default: 
 faults[1]: 100% of all requests: reset the connection
 faults[2]: 100% of all requests: answer 503
 limits[0]: 10 per 1s, burst 20, for all requests, each header x-user and caller and path and method and client address, all proxies together, counted only (ratelimitpolicy/default/r#0)
+limits[1]: counter.default:8081 is asked within 1s, domain shop, about (user=header x-user, a="b") of all requests; without an answer requests are refused (ratelimitpolicy/default/s)
 `},
 		"guard": {Inbound(&policy.Inbound{Guard: &policy.Guard{
 			JWT: &policy.JWT{Required: true, Issuers: []policy.Issuer{{Name: "https://a", Audiences: []string{"shop"}, Keys: []byte("{}")}, {Name: "https://b"}}},

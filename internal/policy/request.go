@@ -145,6 +145,39 @@ type RateLimit struct {
 	Global bool
 	// Shadow counts what would have been refused, and lets it pass.
 	Shadow bool
+	// Service, when not nil, decides instead: all other fields but Name are zero.
+	Service *LimitService
+}
+
+// LimitService asks another program whether there are too many requests.
+type LimitService struct {
+	// Destination is the key of the port that answers, in
+	// envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit.
+	Destination string
+	Domain      string
+	// Timeout bounds the answer.
+	Timeout time.Duration
+	// Closed refuses requests when there is no answer.
+	Closed bool
+	// Descriptors are what is asked about. About a request that has none nobody is
+	// asked.
+	Descriptors []LimitDescriptor
+}
+
+// LimitDescriptor is what limits are looked up by. A request that doesn't meet When,
+// or lacks a header of an entry, hasn't it.
+type LimitDescriptor struct {
+	When    Match
+	Entries []LimitEntry
+	// Hits is how many a request counts for; 0 is one.
+	Hits uint32
+}
+
+// LimitEntry is one part of it: a value that is the same for all requests, or, when
+// Of has a kind, one of the request.
+type LimitEntry struct {
+	Key, Value string
+	Of         Descriptor
 }
 
 // DescriptorKind is what a rate limit tells requests apart by.

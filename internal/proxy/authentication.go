@@ -52,15 +52,20 @@ func (n *lane) external(e *policy.External, d meter.Direction, l *live.Listener)
 		return nil
 	}
 	out := &l7http.External{Policy: e, Direction: d, Service: l.Destination, Address: l.Address}
-	to := &asker{lane: n, direction: meter.Outbound, key: e.Destination}
 	if p := n.proxy.config.Live.Table().Proxy; p != nil {
 		out.Identity = p.Identity
-		if p.Role == view.Gateway {
-			to.direction = meter.Edge
-		}
 	}
-	out.Router = to
+	out.Router = n.asker(e.Destination)
 	return out
+}
+
+// asker leads to a port that is asked about requests.
+func (n *lane) asker(destination string) *asker {
+	to := &asker{lane: n, direction: meter.Outbound, key: destination}
+	if p := n.proxy.config.Live.Table().Proxy; p != nil && p.Role == view.Gateway {
+		to.direction = meter.Edge
+	}
+	return to
 }
 
 // asker routes questions about requests.

@@ -13,3 +13,11 @@ func (p *Proxy) ClientsPerLoop() []int {
 	}
 	return all
 }
+
+// Within says what is held of services' limits; unlike Held it may be asked while
+// the proxy runs.
+func (p *Proxy) Within() map[string]int {
+	held := make(map[string]int)
+	p.services.Held(held)
+	return held
+}

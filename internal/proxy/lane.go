@@ -104,6 +104,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}), Compute: p.config.compute(),
 		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book,
+		Asked: func(destination string) l7http.Router { return n.asker(destination) },
 	}
 	return n
 }

@@ -83,7 +83,7 @@ func inTime(t testing.TB, f func() bool) {
 
 // withinLimits is what the proxy says it holds.
 func (r *running) withinLimits(what string) int {
-	return r.Held()[what+" within limits"]
+	return r.Within()[what+" within limits"]
 }
 
 // Fewer connections than are needed are enough when requests may wait: they take

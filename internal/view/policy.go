@@ -89,12 +89,31 @@ var rateLimitMessage = pb.Describe(
 	pb.Number(3, "requests", math.MaxUint32, func(l *policy.RateLimit) *uint32 { return &l.Requests }),
 	pb.Milliseconds(4, "per_ms", func(l *policy.RateLimit) *time.Duration { return &l.Per }),
 	pb.Number(5, "burst", math.MaxUint32, func(l *policy.RateLimit) *uint32 { return &l.Burst }),
-	pb.Messages(6, "by", maxDescriptors, pb.Describe(
-		pb.Enum(1, "kind", policy.BySource, func(d *policy.Descriptor) *policy.DescriptorKind { return &d.Kind }),
-		pb.String(2, "name", maxName, func(d *policy.Descriptor) *string { return &d.Name }),
-	), func(l *policy.RateLimit) *[]policy.Descriptor { return &l.By }),
+	pb.Messages(6, "by", maxDescriptors, descriptorMessage, func(l *policy.RateLimit) *[]policy.Descriptor { return &l.By }),
 	pb.Bool(7, "global", func(l *policy.RateLimit) *bool { return &l.Global }),
 	pb.Bool(8, "shadow", func(l *policy.RateLimit) *bool { return &l.Shadow }),
+	pb.Pointer(9, "service", limitServiceMessage, func(l *policy.RateLimit) **policy.LimitService { return &l.Service }),
+)
+
+var limitServiceMessage = pb.Describe(
+	pb.String(1, "destination", maxName, func(s *policy.LimitService) *string { return &s.Destination }),
+	pb.String(2, "domain", maxName, func(s *policy.LimitService) *string { return &s.Domain }),
+	pb.Milliseconds(3, "timeout_ms", func(s *policy.LimitService) *time.Duration { return &s.Timeout }),
+	pb.Bool(4, "closed", func(s *policy.LimitService) *bool { return &s.Closed }),
+	pb.Messages(5, "descriptors", maxDescriptors, pb.Describe(
+		pb.Struct(1, "when", whenMessage, func(d *policy.LimitDescriptor) *policy.Match { return &d.When }),
+		pb.Messages(2, "entries", maxDescriptors, pb.Describe(
+			pb.String(1, "key", maxName, func(e *policy.LimitEntry) *string { return &e.Key }),
+			pb.String(2, "value", maxName, func(e *policy.LimitEntry) *string { return &e.Value }),
+			pb.Struct(3, "of", descriptorMessage, func(e *policy.LimitEntry) *policy.Descriptor { return &e.Of }),
+		), func(d *policy.LimitDescriptor) *[]policy.LimitEntry { return &d.Entries }),
+		pb.Number(3, "hits", math.MaxUint32, func(d *policy.LimitDescriptor) *uint32 { return &d.Hits }),
+	), func(s *policy.LimitService) *[]policy.LimitDescriptor { return &s.Descriptors }),
+)
+
+var descriptorMessage = pb.Describe(
+	pb.Enum(1, "kind", policy.BySource, func(d *policy.Descriptor) *policy.DescriptorKind { return &d.Kind }),
+	pb.String(2, "name", maxName, func(d *policy.Descriptor) *string { return &d.Name }),
 )
 
 var inboundMessage = pb.Describe(

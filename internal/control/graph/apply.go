@@ -39,7 +39,10 @@ func (b *Builder) buildPolicies(out *mesh.Service, s *corev1.Service) {
 		if e.upstream != nil {
 			put(&out.Upstream, port, e.upstream)
 		}
-		if limits := limitsOf(chain); limits != nil || e.overload != nil || guard != nil {
+		limits := slices.DeleteFunc(b.limitsOf(chain), func(l policy.RateLimit) bool {
+			return l.Service != nil && l.Service.Destination == fmt.Sprintf("%s:%d", out.Name, port)
+		})
+		if limits != nil || e.overload != nil || guard != nil {
 			put(&out.Inbound, port, &policy.Inbound{Guard: guard, Limits: limits, Overload: e.overload})
 		}
 		addSources(out, port, auth.sources)
@@ -63,13 +66,20 @@ func extras(rule string, chain []*anyPolicy) []mesh.FieldSource {
 		}
 		for j := range p.limits {
 			l := &p.limits[j]
-			out = append(out, mesh.FieldSource{Rule: rule, Field: fmt.Sprintf("limits[%d]", j), Value: fmt.Sprintf("%d per %s", l.Requests, l.Per), From: objectName(p.Ref)})
+			out = append(out, mesh.FieldSource{Rule: rule, Field: fmt.Sprintf("limits[%d]", j), Value: limitText(l), From: objectName(p.Ref)})
 		}
 		for j := range p.faults {
 			out = append(out, mesh.FieldSource{Rule: rule, Field: fmt.Sprintf("faults[%d]", j), Value: faultText(&p.faults[j]), From: objectName(p.Ref)})
 		}
 	}
 	return out
+}
+
+func limitText(l *policy.RateLimit) string {
+	if l.Service != nil {
+		return "domain " + l.Service.Domain + " of another program"
+	}
+	return fmt.Sprintf("%d per %s", l.Requests, l.Per)
 }
 
 func faultText(f *policy.Fault) string {
@@ -119,7 +129,7 @@ func (u *use) policies(to *route.Rule, own ownFields) {
 		chain = append(slices.Clip(chain), b.chain(levelsOf(u.service, u.portName))...)
 	}
 	e := b.effectiveOf(chain)
-	limits := limitsOf(special)
+	limits := u.b.limitsOf(special)
 	say := func(field, value string) {
 		u.sources = append(u.sources, mesh.FieldSource{Rule: to.Name, Field: field, Value: value, From: objectName(u.r.Ref)})
 	}

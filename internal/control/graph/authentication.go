@@ -183,27 +183,31 @@ func (b *Builder) externalOf(p *anyPolicy) (*policy.External, string) {
 	for _, h := range s.TakeHeaders {
 		out.Take = append(out.Take, string(h))
 	}
-	n, port := externalService(p)
-	why := ""
-	switch {
-	case port == 0:
-		why = "backendRef: want a Service and its port"
-	case n.Namespace != p.Name.Namespace && !b.granted(p.Ref, Ref{object.Service, n}):
-		why = fmt.Sprintf("backendRef: Service %s is in another namespace than the policy: put a ReferenceGrant in %s", n, n.Namespace)
-	default:
-		out.Destination = fmt.Sprintf("%s:%d", n, port)
-		if findPort(b.services[n], port) == nil {
-			why = "backendRef: " + b.missing(n, port)
-		}
-		return out, why
+	var why string
+	if out.Destination, why = b.asked(p, &s.BackendRef); out.Destination == "" {
+		out.FailOpen = false
 	}
-	out.FailOpen = false
 	return out, why
 }
 
-// externalService is the Service that a policy has asked, port 0 when it names none.
-func externalService(p *anyPolicy) (mesh.Name, int32) {
-	ref := &p.auth.External.BackendRef
+// asked is the port that a policy has asked, empty when it may not be, and what is
+// wrong with it.
+func (b *Builder) asked(p *anyPolicy, ref *gatewayv1.BackendObjectReference) (key, why string) {
+	n, port := askedService(p, ref)
+	switch {
+	case port == 0:
+		return "", "backendRef: want a Service and its port"
+	case n.Namespace != p.Name.Namespace && !b.granted(p.Ref, Ref{object.Service, n}):
+		return "", fmt.Sprintf("backendRef: Service %s is in another namespace than the policy: put a ReferenceGrant in %s", n, n.Namespace)
+	}
+	if findPort(b.services[n], port) == nil {
+		why = "backendRef: " + b.missing(n, port)
+	}
+	return fmt.Sprintf("%s:%d", n, port), why
+}
+
+// askedService is the Service that a policy has asked, port 0 when it names none.
+func askedService(p *anyPolicy, ref *gatewayv1.BackendObjectReference) (mesh.Name, int32) {
 	n := mesh.Name{Namespace: string(val(ref.Namespace, gatewayv1.Namespace(p.Name.Namespace))), Name: string(ref.Name)}
 	if val(ref.Kind, "Service") != "Service" || val(ref.Group, "") != "" {
 		return n, 0
@@ -215,10 +219,14 @@ func externalService(p *anyPolicy) (mesh.Name, int32) {
 // empty, and what they are for.
 func (b *Builder) touchAsked(namespace, name string) {
 	for _, p := range b.policies {
-		if p.auth == nil || p.auth.External == nil {
+		ref := p.counter
+		if p.auth != nil && p.auth.External != nil {
+			ref = &p.auth.External.BackendRef
+		}
+		if ref == nil {
 			continue
 		}
-		if n, _ := externalService(p); n.Namespace == namespace && (name == "" || n.Name == name) {
+		if n, _ := askedService(p, ref); n.Namespace == namespace && (name == "" || n.Name == name) {
 			b.touchPolicy(p)
 		}
 	}

@@ -293,6 +293,32 @@ func rateLimits(ref Ref, s *v1alpha1.RateLimitPolicySpec) []policy.RateLimit {
 		}
 		out = append(out, to)
 	}
+	if s.Service != nil {
+		out = append(out, policy.RateLimit{Name: objectName(ref), Service: limitService(s.Service)})
+	}
+	return out
+}
+
+// limitTimeout is how long a rate limit's service may think, when nothing is said.
+const limitTimeout = 100 * time.Millisecond
+
+// limitService is whom a policy asks, without where that is.
+func limitService(s *v1alpha1.RateLimitService) *policy.LimitService {
+	out := &policy.LimitService{Domain: s.Domain, Timeout: limitTimeout, Closed: val(s.FailureMode, v1alpha1.FailOpen) == v1alpha1.FailClosed}
+	setDuration(&out.Timeout, s.Timeout)
+	for i := range s.Descriptors {
+		d := &s.Descriptors[i]
+		to := policy.LimitDescriptor{When: matchOf(&d.Match)}
+		setNumber(&to.Hits, d.Hits)
+		for _, e := range d.Entries {
+			entry := policy.LimitEntry{Key: e.Key, Value: val(e.Value, "")}
+			if e.Of != nil {
+				entry.Of = policy.Descriptor{Kind: descriptors[e.Of.Type], Name: string(e.Of.Name)}
+			}
+			to.Entries = append(to.Entries, entry)
+		}
+		out.Descriptors = append(out.Descriptors, to)
+	}
 	return out
 }
 
@@ -321,11 +347,19 @@ func faults(ref Ref, s *v1alpha1.FaultPolicySpec, until time.Time) []policy.Faul
 func partName(ref Ref, i int) string { return fmt.Sprintf("%s#%d", objectName(ref), i) }
 
 // limitsOf are the rate limits of a chain; they add up.
-func limitsOf(chain []*anyPolicy) []policy.RateLimit {
+func (b *Builder) limitsOf(chain []*anyPolicy) []policy.RateLimit {
 	var out []policy.RateLimit
 	for i, p := range chain {
-		if !slices.Contains(chain[:i], p) {
-			out = append(out, p.limits...)
+		if slices.Contains(chain[:i], p) {
+			continue
+		}
+		for _, l := range p.limits {
+			if l.Service != nil {
+				s := *l.Service
+				s.Destination, _ = b.asked(p, p.counter)
+				l.Service = &s
+			}
+			out = append(out, l)
 		}
 	}
 	return out

@@ -24,6 +24,7 @@ type anyPolicy struct {
 
 	traffic *v1alpha1.TrafficPolicySpec
 	limits  []policy.RateLimit
+	counter *gatewayv1.BackendObjectReference // whom limits ask
 	faults  []policy.Fault
 	until   time.Time // of faults
 	access  *accessRules
@@ -39,6 +40,9 @@ func policyOf(ref Ref, o object.Object) *anyPolicy {
 		p.targets, p.traffic = o.Spec.TargetRefs, &o.Spec
 	case *v1alpha1.RateLimitPolicy:
 		p.targets, p.limits = o.Spec.TargetRefs, rateLimits(ref, &o.Spec)
+		if s := o.Spec.Service; s != nil {
+			p.counter = &s.BackendRef
+		}
 	case *v1alpha1.FaultPolicy:
 		p.targets = o.Spec.TargetRefs
 		switch {
@@ -307,6 +311,12 @@ func (b *Builder) fieldsTaken(p *anyPolicy, t section) []Condition {
 		return b.authenticationTaken(p, t)
 	case p.egress != nil:
 		return b.egressTaken(p, t)
+	case p.counter != nil:
+		refs := resolved()
+		if _, why := b.asked(p, p.counter); why != "" {
+			refs = unresolved(refs, string(gatewayv1.RouteReasonBackendNotFound), "spec.service."+why)
+		}
+		return []Condition{ok, refs}
 	case p.traffic == nil:
 		return []Condition{ok}
 	}

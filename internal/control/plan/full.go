@@ -61,6 +61,13 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 			need(m.Destination)
 		}
 	}
+	limits := func(list []policy.RateLimit) {
+		for i := range list {
+			if s := list[i].Service; s != nil {
+				need(s.Destination)
+			}
+		}
+	}
 	guard := func(g *policy.Guard) {
 		if g != nil && g.External != nil {
 			need(g.External.Destination)
@@ -72,6 +79,7 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 				filters(&h.Rules[i].Filters)
 				if p := h.Rules[i].Policy; p != nil {
 					guard(p.Guard)
+					limits(p.Limits)
 				}
 				for j := range h.Rules[i].Backends {
 					need(h.Rules[i].Backends[j].Destination)
@@ -100,6 +108,7 @@ func Full(s *mesh.Snapshot, name mesh.Name) *view.View {
 		l := &p.Listeners[i]
 		if l.Inbound != nil {
 			guard(l.Inbound.Guard)
+			limits(l.Inbound.Limits)
 		}
 		switch l.Kind {
 		case view.Explicit:

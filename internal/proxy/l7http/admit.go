@@ -10,6 +10,7 @@ const (
 	gateGuard                     // who is it, and may the caller?
 	gateDeadline                  // is there still time?
 	gateLimit                     // are there too many?
+	gateCount                     // and does another program think so?
 	gateFault                     // is it to fail on purpose?
 	gateFilter                    // what the route does to it
 	gateProgram                   // can the program do it?
@@ -46,6 +47,12 @@ func (x *Exchange) pass(gate uint8) *Failure {
 		return x.overdue()
 	case gateLimit:
 		return x.limited()
+	case gateCount:
+		f := x.counted()
+		if f == Later {
+			x.gate-- // there may be several to ask
+		}
+		return f
 	case gateFault:
 		return x.spoil()
 	case gateFilter:

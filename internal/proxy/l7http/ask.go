@@ -3,11 +3,14 @@ package l7http
 import (
 	"encoding/binary"
 	"strings"
+	"time"
 
 	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy/limit"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/wire/extauthz"
 	"tulle.dev/tulle/internal/wire/h1"
+	"tulle.dev/tulle/internal/wire/ratelimit"
 )
 
 // maxOpinion bounds the content of an answer in HTTP that is passed on, in bytes. A
@@ -19,7 +22,10 @@ const maxOpinion = 64 << 10
 type ask struct {
 	x        Exchange
 	worker   *Worker
-	external *External
+	external *External      // nil is a question about limits
+	limit    *limit.Service // then
+	router   Router
+	grpc     bool
 	of       *Exchange
 	serial   uint64
 	policy   policy.Request
@@ -39,27 +45,39 @@ type ask struct {
 // newAsk asks about a request. When there is an answer, or too much time has
 // passed, x goes on.
 func newAsk(x *Exchange, e *External) *ask {
-	w := x.worker
-	w.asks++
-	a := &ask{worker: w, external: e, of: x, serial: x.serial}
-	a.policy.Timeout = e.Policy.Timeout
-	a.timer.Init(w.Loop, a)
-	a.timer.Set(e.Policy.Timeout)
-	if e.Policy.GRPC {
-		a.call()
+	a := beginAsk(x, e.Policy.Timeout)
+	a.external, a.router, a.grpc = e, e.Router, e.Policy.GRPC
+	if a.grpc {
+		a.check()
 	} else {
 		a.request()
 	}
-	w.Loop.Later(func() {
-		if !a.over {
-			a.x.start(w, a, a)
-		}
-	})
+	a.send()
 	return a
 }
 
-// call makes the question in gRPC.
-func (a *ask) call() {
+// beginAsk begins a question that may take so long.
+func beginAsk(x *Exchange, timeout time.Duration) *ask {
+	w := x.worker
+	w.asks++
+	a := &ask{worker: w, of: x, serial: x.serial}
+	a.policy.Timeout = timeout
+	a.timer.Init(w.Loop, a)
+	a.timer.Set(timeout)
+	return a
+}
+
+// send asks, once the exchange that it is about has come to its rest.
+func (a *ask) send() {
+	a.worker.Loop.Later(func() {
+		if !a.over {
+			a.x.start(a.worker, a, a)
+		}
+	})
+}
+
+// check makes the question whether a request is allowed, in gRPC.
+func (a *ask) check() {
 	q := extauthz.CheckRequest{
 		Source:      extauthz.Peer{Address: a.of.Peer()},
 		Destination: extauthz.Peer{Address: a.external.Address, Service: a.external.Service, Principal: a.external.Identity},
@@ -69,13 +87,18 @@ func (a *ask) call() {
 	if g := a.of.Guard; g != nil && !g.ID().IsZero() {
 		q.Source.Principal = g.ID().String()
 	}
-	a.body = q.Append(make([]byte, 5, 1<<10))
+	a.call(a.external.Policy.Destination, extauthz.Method, q.Append(make([]byte, 5, 1<<10)))
+}
+
+// call makes a gRPC call of a message that has room for the prefix.
+func (a *ask) call(to, method string, message []byte) {
+	a.body = message
 	binary.BigEndian.PutUint32(a.body[1:], uint32(len(a.body)-5))
 	r := &a.x.Request
 	r.Reset()
 	r.Method, r.MethodName = h1.POST, []byte("POST")
 	r.Minor, r.KeepAlive, r.MaxForwards = 1, true, -1
-	r.Authority, r.Path = []byte(a.external.Policy.Destination), []byte(extauthz.Method)
+	r.Authority, r.Path = []byte(to), []byte(method)
 	r.Target = r.Path
 	r.Framing, r.Length, r.TETrailers = h1.Length, int64(len(a.body)), true
 	r.Fields = append(r.Fields, h1.Field{Name: nameType, Value: valueGRPC, ID: h1.ContentType})
@@ -183,11 +206,11 @@ func (a *ask) request() {
 func (a *ask) Route(x *Exchange) *Failure {
 	x.Policy = &a.policy
 	x.trail = nil
-	return a.external.Router.Route(x)
+	return a.router.Route(x)
 }
 
 // Unrouted counts what led nowhere.
-func (a *ask) Unrouted(f *Failure) { a.external.Router.Unrouted(f) }
+func (a *ask) Unrouted(f *Failure) { a.router.Unrouted(f) }
 
 // Interim drops a 1xx.
 func (a *ask) Interim(*h1.Response) {}
@@ -200,6 +223,9 @@ var clientFields = []string{"content-type", "location", "www-authenticate", "set
 func (a *ask) Response(r *h1.Response) {
 	a.status = r.Status
 	a.noteCode(r.Fields)
+	if a.external == nil {
+		return
+	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.Drop {
@@ -225,7 +251,10 @@ func (a *ask) noteCode(fields []h1.Field) {
 
 // most is how much of an answer is kept.
 func (a *ask) most() int {
-	if a.external.Policy.GRPC {
+	switch {
+	case a.external == nil:
+		return ratelimit.MaxAnswer + 5
+	case a.grpc:
 		return extauthz.MaxAnswer + 5
 	}
 	return maxOpinion
@@ -256,7 +285,11 @@ func (a *ask) End(trailers []h1.Field) {
 }
 
 func (a *ask) judge() {
-	if a.external.Policy.GRPC {
+	switch {
+	case a.external == nil:
+		a.endLimit(a.judgeLimit())
+		return
+	case a.grpc:
 		a.end(a.judgeCall())
 		return
 	}
@@ -275,13 +308,22 @@ func (a *ask) judge() {
 	a.end(o)
 }
 
-func (a *ask) judgeCall() (o opinion) {
+// message is that of the answer to a gRPC call that went well.
+func (a *ask) message() ([]byte, bool) {
 	b := a.answer
 	if a.status != 200 || a.code != "0" || a.received > a.most() ||
 		len(b) < 5 || b[0] != 0 || int64(binary.BigEndian.Uint32(b[1:])) != int64(len(b)-5) {
+		return nil, false
+	}
+	return b[5:], true
+}
+
+func (a *ask) judgeCall() (o opinion) {
+	b, ok := a.message()
+	if !ok {
 		return o
 	}
-	r, err := extauthz.ParseAnswer(b[5:])
+	r, err := extauthz.ParseAnswer(b)
 	if err != nil || r.Code != 0 && r.Error != nil {
 		return o
 	}
@@ -296,10 +338,18 @@ func (a *ask) judgeCall() (o opinion) {
 }
 
 // Reply is the end of a question that didn't get through.
-func (a *ask) Reply(*Failure) { a.end(opinion{}) }
+func (a *ask) Reply(*Failure) { a.fail() }
 
 // Cut is the end of one whose answer broke off.
-func (a *ask) Cut() { a.end(opinion{}) }
+func (a *ask) Cut() { a.fail() }
+
+func (a *ask) fail() {
+	if a.external == nil {
+		a.endLimit(nil)
+		return
+	}
+	a.end(opinion{})
+}
 
 // Pull sends the body.
 func (a *ask) Pull() {
@@ -327,7 +377,7 @@ func (a *ask) Replay(Upstream) {}
 // Tunnel is never called: nothing offers to upgrade.
 func (a *ask) Tunnel(up *loop.Conn) {
 	up.Close()
-	a.end(opinion{})
+	a.fail()
 }
 
 // watchStall does nothing: the question's own time bounds it.
@@ -339,7 +389,7 @@ func (a *ask) Expire(*loop.Timer) {
 	switch {
 	case a.over:
 	case a.x.worker == nil:
-		a.end(opinion{})
+		a.fail()
 	default:
 		a.x.stalled(true)
 	}
@@ -359,12 +409,18 @@ func (a *ask) end(o opinion) {
 	}
 	w.Shard.External(e.Direction, e.Service, outcome)
 	a.close()
+	a.goOn(func(x *Exchange) { x.opinion = &o })
+}
+
+// goOn tells the exchange what came of the question, and lets it go on.
+func (a *ask) goOn(tell func(*Exchange)) {
 	x, serial := a.of, a.serial
 	if x.serial != serial {
 		return
 	}
-	x.ask, x.opinion = nil, &o
-	w.Loop.Later(func() {
+	x.ask = nil
+	tell(x)
+	a.worker.Loop.Later(func() {
 		if x.serial == serial {
 			x.proceed()
 		}

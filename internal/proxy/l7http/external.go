@@ -152,10 +152,13 @@ func (x *Exchange) vetoed(o *opinion) *Failure {
 
 // vouchedTo changes the response as whoever was asked wants it.
 func (x *Exchange) vouchedTo(fields []h1.Field) []h1.Field {
-	if x.opinion == nil {
-		return fields
+	if x.opinion != nil {
+		fields = changed(fields, x.opinion.response)
 	}
-	return changed(fields, x.opinion.response)
+	if len(x.adds) > 0 {
+		fields = changed(fields, x.adds)
+	}
+	return fields
 }
 
 // changed changes fields. What may not be written is left alone.

@@ -21,6 +21,32 @@ const (
 	yieldTurn = 20 * time.Millisecond
 )
 
+// waitable returns a connection that an exchange can wait for.
+func (m *mux) waitable() (*h2Client, error) {
+	var best *h2Client
+	for _, c := range m.conns {
+		if c.attempt.InLine() { // a further one would only wait behind it
+			if len(c.waiting) >= maxMuxWaiting {
+				return nil, dial.ErrLimit
+			}
+			return c, nil
+		}
+		if best == nil || len(c.waiting) < len(best.waiting) {
+			best = c
+		}
+	}
+	if best == nil || best.ready && len(m.conns) < maxMuxConns {
+		best = &h2Client{mux: m}
+		best.init(m.worker, best)
+		m.conns = append(m.conns, best)
+		best.connect()
+	}
+	if len(best.waiting) >= maxMuxWaiting {
+		return nil, errMuxBusy
+	}
+	return best, nil
+}
+
 // opens reports whether the connection takes one more request.
 func (c *h2Client) opens() bool {
 	if !c.ready {

@@ -9,7 +9,9 @@ import (
 	"tulle.dev/tulle/internal/proxy/limit"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/overload"
+	"tulle.dev/tulle/internal/wire/extauthz"
 	"tulle.dev/tulle/internal/wire/h1"
+	"tulle.dev/tulle/internal/wire/ratelimit"
 )
 
 // This file is how requests are turned away that are too many: by a rate limit, or
@@ -23,6 +25,11 @@ type limiting struct {
 	// Admission is the way to the program behind an inbound listener, when it must
 	// not be overloaded; nil lets everything in. The Router sets it.
 	Admission *Admission
+
+	asking  int                 // how many of the services were asked
+	quota   *ratelimit.Response // what the last one said
+	unasked bool                // it said nothing
+	adds    []extauthz.Change   // to the response
 
 	place   *overload.Ticket // in the line, while it waits
 	inside  bool             // it was let in, at entered, and hasn't left
@@ -64,14 +71,19 @@ func (x *Exchange) subject() policy.Subject {
 	return policy.Subject{Caller: x.Caller, Method: x.Request.MethodName, Path: x.Request.Path, Fields: x.worker.lookup.Of(&x.Request)}
 }
 
+// limitSet are the limits that the request must meet; nil is none.
+func (x *Exchange) limitSet() *limit.Set {
+	if x.Limits != nil || len(x.Policy.Limits) == 0 || x.worker.Book == nil {
+		return x.Limits
+	}
+	return x.worker.limits(x)
+}
+
 // limited is the gate of rate limits.
 func (x *Exchange) limited() *Failure {
-	s := x.Limits
+	s := x.limitSet()
 	if s == nil {
-		if len(x.Policy.Limits) == 0 || x.worker.Book == nil {
-			return nil
-		}
-		s = x.worker.limits(x)
+		return nil
 	}
 	subject := x.subject()
 	r, ok := s.Allow(&subject, x.Peer().Addr(), x.worker.Loop.Now())

@@ -56,6 +56,8 @@ type Worker struct {
 	Compute func(f func())
 	// Book holds the buckets of rate limits; nil has none.
 	Book *limit.Book
+	// Asked leads to a port that is asked about requests' number; nil asks nobody.
+	Asked func(destination string) Router
 
 	conns     map[*serverConn]struct{}
 	servers   map[*h2Server]struct{}
@@ -70,6 +72,9 @@ type Worker struct {
 	lookup    Lookup         // of the policies' own
 	headers   []route.Header // of CORS
 	limitSets map[limitsKey]*limit.Set
+
+	limitRouters map[*limit.Service]Router
+
 	passages  map[*passage]struct{} // requests that became tunnels
 	recheck   recheck
 	mirrors   int // copies of requests in the making or under way

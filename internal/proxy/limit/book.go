@@ -70,6 +70,10 @@ func (b *Book) Compile(list []policy.RateLimit, now time.Duration, shard *meter.
 	s := &Set{}
 	for i := range list {
 		l := &list[i]
+		if l.Service != nil {
+			s.services = append(s.services, newService(l, shard.RateLimited(d, service, l.Name)))
+			continue
+		}
 		s.limits = append(s.limits, Limit{
 			policy: l,
 			state:  b.state(l, now),

@@ -11,8 +11,9 @@ import (
 // Set is the limits that hold for a request, each of which must allow it. It
 // belongs to one loop; the buckets behind it to all.
 type Set struct {
-	limits []Limit
-	memory []byte // for keys
+	limits   []Limit
+	services []*Service
+	memory   []byte // for keys
 }
 
 // Limit is one of a Set.
@@ -110,21 +111,7 @@ func (s *Set) key(by []policy.Descriptor, r *policy.Subject, source netip.Addr) 
 	m := s.memory[:0]
 	for i := range by {
 		start := len(m)
-		switch d := &by[i]; d.Kind {
-		case policy.ByHeader:
-			if r.Fields != nil {
-				v, _ := r.Fields.Field(d.Name)
-				m = append(m, v...)
-			}
-		case policy.ByIdentity:
-			m = append(m, r.Caller...)
-		case policy.ByPath:
-			m = policy.AppendPath(m, r.Path, true)
-		case policy.ByMethod:
-			m = append(m, r.Method...)
-		case policy.BySource:
-			m = appendSource(m, source)
-		}
+		m, _ = appendValue(m, &by[i], r, source)
 		// Values can't run into each other: each is followed by its length.
 		n := uint64(len(m) - start)
 		m = append(m, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
@@ -134,6 +121,28 @@ func (s *Set) key(by []policy.Descriptor, r *policy.Subject, source netip.Addr) 
 		s.memory = nil
 	}
 	return k
+}
+
+// appendValue appends what a request is told apart by; false when it lacks that
+// header.
+func appendValue(m []byte, d *policy.Descriptor, r *policy.Subject, source netip.Addr) (_ []byte, there bool) {
+	switch d.Kind {
+	case policy.ByHeader:
+		if r.Fields == nil {
+			return m, false
+		}
+		v, ok := r.Fields.Field(d.Name)
+		return append(m, v...), ok
+	case policy.ByIdentity:
+		m = append(m, r.Caller...)
+	case policy.ByPath:
+		m = policy.AppendPath(m, r.Path, true)
+	case policy.ByMethod:
+		m = append(m, r.Method...)
+	case policy.BySource:
+		m = appendSource(m, source)
+	}
+	return m, true
 }
 
 // appendSource appends an address; of IPv6 the network of 64 bits that a site has,

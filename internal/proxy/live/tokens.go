@@ -98,4 +98,21 @@ func (l *Listener) externals(yield func(key string)) {
 			yield(a.External.Destination)
 		}
 	}
+	limits := func(list []policy.RateLimit) {
+		for i := range list {
+			if s := list[i].Service; s != nil {
+				yield(s.Destination)
+			}
+		}
+	}
+	if l.Inbound != nil {
+		limits(l.Inbound.Limits)
+	}
+	if l.Routes != nil {
+		for _, r := range l.Routes.Rules() {
+			if r.Policy != nil {
+				limits(r.Policy.Limits)
+			}
+		}
+	}
 }

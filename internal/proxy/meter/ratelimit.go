@@ -13,10 +13,11 @@ type rateLimitKey struct {
 }
 
 // RateLimited counts a rate limit's decisions in one shard: Shadow are those that
-// would have been refusals.
+// would have been refusals, Unanswered those about which nobody decided.
 type RateLimited struct {
 	key                      rateLimitKey
 	Allowed, Refused, Shadow Counter
+	Unanswered               Counter
 }
 
 // RateLimited returns the handle of a limit's series, the same one for the same
@@ -61,7 +62,7 @@ func (r *Registry) admitRateLimit(k rateLimitKey) bool {
 }
 
 func (r *Registry) writeRateLimits(w *Writer) {
-	sums := make(map[rateLimitKey][3]uint64)
+	sums := make(map[rateLimitKey][4]uint64)
 	for _, s := range r.shards {
 		s.mu.Lock()
 		list := s.rateLimitList
@@ -71,6 +72,7 @@ func (r *Registry) writeRateLimits(w *Writer) {
 			n[0] += c.Allowed.n.Load()
 			n[1] += c.Refused.n.Load()
 			n[2] += c.Shadow.n.Load()
+			n[3] += c.Unanswered.n.Load()
 			sums[c.key] = n
 		}
 	}
@@ -81,7 +83,10 @@ func (r *Registry) writeRateLimits(w *Writer) {
 	for _, k := range slices.SortedFunc(maps.Keys(sums), func(a, b rateLimitKey) int {
 		return cmp.Or(cmp.Compare(a.direction, b.direction), cmp.Compare(a.service, b.service), cmp.Compare(a.limit, b.limit))
 	}) {
-		for i, outcome := range []string{"allowed", "refused", "shadow"} {
+		for i, outcome := range []string{"allowed", "refused", "shadow", "no_answer"} {
+			if outcome == "no_answer" && sums[k][i] == 0 {
+				continue // there may be nobody who is asked
+			}
 			w.Count(sums[k][i], "direction", k.direction.String(), "service", k.service, "limit", k.limit, "outcome", outcome)
 		}
 	}
