@@ -67,9 +67,60 @@ type MeshSpec struct {
 	// each by the roots of its own bundle. They may do nothing but what an
 	// AccessPolicy allows them.
 	FederatedTrustDomains []FederatedTrustDomain `json:"federatedTrustDomains,omitempty"`
+	// AccessLog says of which requests and connections proxies write a line. Default:
+	// of none.
+	AccessLog AccessLog `json:"accessLog,omitempty,omitzero"`
 	// Settings are the times and limits of every proxy; what is missing takes
 	// the proxy's default.
 	Settings ProxySettings `json:"settings,omitempty,omitzero"`
+}
+
+// AccessLogMode says what has a line in an access log.
+//
+// +kubebuilder:validation:Enum=Off;Failed;All
+type AccessLogMode string
+
+// The modes. Failed has what was answered with a 5xx or not at all, what the proxy
+// refused or couldn't do, and what an access rule in audit would refuse.
+const (
+	AccessLogOff    AccessLogMode = "Off"
+	AccessLogFailed AccessLogMode = "Failed"
+	AccessLogAll    AccessLogMode = "All"
+)
+
+// AccessLog is what the access logs of proxies have.
+type AccessLog struct {
+	// Mode is Off (default), Failed or All.
+	Mode AccessLogMode `json:"mode,omitempty"`
+	// SamplePercent is how many in a hundred of the requests that went well have a
+	// line with All, 1 to 100. Default 100. The others all have one.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	SamplePercent int32 `json:"samplePercent,omitempty"`
+	// Overrides are for some proxies. The one for a proxy by its name wins, then one
+	// for a service, then one for a namespace; among those alike the first.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	Overrides []AccessLogOverride `json:"overrides,omitempty"`
+}
+
+// AccessLogOverride is what the access logs of some proxies have: those of a
+// namespace, of the workloads of a service, of one workload, or of a Gateway.
+type AccessLogOverride struct {
+	// Namespace is theirs.
+	Namespace string `json:"namespace"`
+	// Service, Workload or Gateway narrows that; at most one of them.
+	Service  string `json:"service,omitempty"`
+	Workload string `json:"workload,omitempty"`
+	Gateway  string `json:"gateway,omitempty"`
+	// Mode is Off, Failed or All.
+	Mode AccessLogMode `json:"mode"`
+	// SamplePercent is as for the mesh. Default 100.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	SamplePercent int32 `json:"samplePercent,omitempty"`
 }
 
 // BundleProfile is how a bundle's endpoint proves who it is.

@@ -37,6 +37,7 @@ type flags struct {
 	replace      bool
 	handOver     string
 	slow         time.Duration
+	accessLog    string
 	logLevel     slog.Level
 	showVersion  bool
 }
@@ -59,6 +60,7 @@ func parse() *flags {
 	flag.BoolVar(&f.replace, "replace", false, "take the place of the proxy that runs with the same --data or --hand-over, and lose no connection")
 	flag.StringVar(&f.handOver, "hand-over", "", "Unix `socket` where a successor started with --replace gets the listening sockets; with --data it is DATA/handover.sock")
 	flag.DurationVar(&f.slow, "slow", story.DefaultSlow, "keep the story of a request that waits this long for its answer, whatever is usual (see tulle why)")
+	flag.StringVar(&f.accessLog, "access-log", "-", "`file` for the access log, should the Mesh object ask for one; - is standard output")
 	flag.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flag.BoolVar(&f.showVersion, "version", false, "print the version and exit")
 	flag.Parse()

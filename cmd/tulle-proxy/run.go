@@ -75,7 +75,12 @@ func run(f *flags, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops, Slow: f.slow}
+	lines, err := openAccessLog(f.accessLog)
+	if err != nil {
+		return err
+	}
+	defer lines.Close()
+	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops, Slow: f.slow, AccessLog: lines}
 	resolve := names.Config{Live: told, Meter: figures, Log: log}
 	if f.sockets >= 0 {
 		s, err := newNamespaceSockets(f.sockets)
@@ -102,7 +107,7 @@ func run(f *flags, log *slog.Logger) error {
 	}
 	a := admin.New(admin.Config{
 		Live: told, Meter: figures, Version: version, Log: log,
-		Ready: ready, Alive: p.Alive, Connections: p.ConnectionList, Stories: p.Stories, Drain: told.Drain,
+		Ready: ready, Alive: p.Alive, Connections: p.ConnectionList, Stories: p.Stories, Tap: p.Tap, Drain: told.Drain,
 	})
 	defer a.Close()
 	a.Section("pools", p.Pools)

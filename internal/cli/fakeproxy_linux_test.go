@@ -27,7 +27,7 @@ func fakeProxy() {
 	data := flag.String("data", "", "")
 	socketsFD := flag.Int("sockets", -1, "")
 	tokenFile := flag.String("join-token-file", "", "")
-	for _, ignored := range []string{"control-plane", "name", "namespace", "admin", "log-level"} {
+	for _, ignored := range []string{"control-plane", "name", "namespace", "admin", "access-log", "log-level"} {
 		flag.String(ignored, "", "")
 	}
 	flag.Parse()

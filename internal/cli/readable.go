@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -32,6 +33,7 @@ type readableProxy struct {
 	Zone        string             `json:"zone,omitempty"`
 	Settings    map[string]any     `json:"settings,omitempty"`
 	Egress      policyText         `json:"egress,omitempty"`
+	AccessLog   string             `json:"accessLog,omitempty"`
 	Listeners   []readableListener `json:"listeners,omitempty"`
 }
 
@@ -148,7 +150,7 @@ var (
 func readable(v *view.View) readableView {
 	p := &v.Proxy
 	out := readableView{Version: v.Version, Proxy: readableProxy{Name: p.Name, Namespace: p.Namespace, Role: roles[p.Role],
-		Identity: p.Identity, IdentityDir: p.IdentityDir, Zone: p.Zone, Settings: settingsOf(&p.Settings), Egress: policyOf(p.Egress, explain.Egress)},
+		Identity: p.Identity, IdentityDir: p.IdentityDir, Zone: p.Zone, Settings: settingsOf(&p.Settings), Egress: policyOf(p.Egress, explain.Egress), AccessLog: accessLogOf(p.AccessLog)},
 		Signer: hex.EncodeToString(v.Bundle.Signer), Denied: v.Bundle.Denied}
 	for i := range p.Listeners {
 		out.Proxy.Listeners = append(out.Proxy.Listeners, listenerOf(&p.Listeners[i]))
@@ -174,6 +176,18 @@ func readable(v *view.View) readableView {
 		}
 	}
 	return out
+}
+
+func accessLogOf(l policy.AccessLog) string {
+	switch {
+	case l.Mode == policy.LogFailed:
+		return "Failed"
+	case l.Mode == policy.LogAll && l.Percent() < 100:
+		return fmt.Sprintf("All (%d%%)", l.Percent())
+	case l.Mode == policy.LogAll:
+		return "All"
+	}
+	return ""
 }
 
 func listenerOf(l *view.Listener) readableListener {

@@ -119,7 +119,7 @@ and look around from another one:
 	}
 	add(groupRun, a.upCommand(), a.controlPlaneCommand(), a.runCommand(), a.upgradeCommand(), a.joinTokenCommand())
 	add(groupObjects, a.applyCommand(), a.diffCommand(), a.deleteCommand(), a.importCommand(), a.operatorCommand(), a.viewCommand(), a.authCommand(), a.adoptCommand())
-	add(groupLook, a.checkCommand(), a.dashboardCommand(), a.explainCommand(), a.whyCommand(), a.statCommand(), a.edgesCommand(), a.routesCommand(), a.getCommand(), a.describeCommand(), a.identityCommand(), a.trustCommand(), a.auditCommand(), a.diagnosticsCommand())
+	add(groupLook, a.checkCommand(), a.dashboardCommand(), a.explainCommand(), a.whyCommand(), a.tapCommand(), a.statCommand(), a.edgesCommand(), a.routesCommand(), a.getCommand(), a.describeCommand(), a.identityCommand(), a.trustCommand(), a.auditCommand(), a.diagnosticsCommand())
 	add(groupOther, a.versionCommand(), a.completionCommand())
 	root.AddCommand(a.etcdCommand())
 	usageErrors(root)

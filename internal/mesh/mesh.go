@@ -61,6 +61,17 @@ type Settings struct {
 	// Proxy holds the times and limits of every proxy; a zero value means the
 	// proxy's own default.
 	Proxy ProxySettings
+	// AccessLog is what proxies' access logs have, where AccessLogs says nothing.
+	AccessLog  policy.AccessLog
+	AccessLogs []AccessLogOverride
+}
+
+// AccessLogOverride is what the access logs of some proxies have: those of a
+// namespace; with one of the names, those of a service's workloads, of one workload
+// or of one gateway.
+type AccessLogOverride struct {
+	Namespace, Service, Workload, Gateway string
+	policy.AccessLog
 }
 
 // Federated is another trust domain and where its roots come from.

@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"testing"
 	"time"
 
 	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
@@ -101,11 +103,15 @@ func TestAllocations(t *testing.T) {
 		},
 		Policy: &policy.Request{Faults: []policy.Fault{{Share: policy.All, Status: 418, When: policy.Match{Paths: []policy.Path{{Value: "/none"}}, Headers: []policy.Header{{Name: "x-none", Present: true}}}}}},
 	}), 1)
+	log := edgeView(serve(t, fixedBackend(benchAnswer)))
+	log.Proxy.AccessLog = policy.AccessLog{Mode: policy.LogAll}
+	logged := startWith(t, log, proxy.Config{Loops: 1, AccessLog: io.Discard})
 	for _, test := range []struct {
 		name, addr string
 		most       float64
 	}{
 		{"one plain hop", edge.addr(t, "http"), 0},
+		{"with a line in the access log", logged.addr(t, "http"), 0},
 		{"filters and faults", filtered.addr(t, "http"), 0},
 		{"two hops with mutual TLS", web.addr(t, "out"), 4},
 	} {

@@ -66,7 +66,9 @@ func (e *edge) update(l *live.Listener) {
 }
 
 // Describe tells l7http what the listener is.
-func (e *edge) Describe() l7http.About { return l7http.About{Direction: meter.Edge.String()} }
+func (e *edge) Describe() l7http.About {
+	return l7http.About{Direction: meter.Edge.String(), Listener: e.listener.Name}
+}
 
 func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
 	l := e.listener
@@ -74,7 +76,7 @@ func (e *edge) accept(fd poll.FD, peer netip.AddrPort) {
 		e.lane.http.Serve(fd, peer, e.visitor(peer, ""))
 		return
 	}
-	c := e.lane.receive(meter.Edge, l.Destination, fd, peer)
+	c := e.lane.receive(meter.Edge, l, l.Destination, fd, peer)
 	if l.AcceptProxy {
 		c.introduced(func() { e.begin(c) })
 		return

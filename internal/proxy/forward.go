@@ -16,11 +16,17 @@ import (
 // authority they name.
 type forward struct {
 	lane *lane
+	name string
 }
 
-func newForward(n *lane) *forward { return &forward{lane: n} }
+func newForward(n *lane, l *live.Listener) *forward { return &forward{lane: n, name: l.Name} }
 
 func (f *forward) update(*live.Listener) {}
+
+// Describe tells l7http what the listener is.
+func (f *forward) Describe() l7http.About {
+	return l7http.About{Direction: meter.Outbound.String(), Listener: f.name}
+}
 
 func (f *forward) accept(fd poll.FD, peer netip.AddrPort) {
 	f.lane.http.Serve(fd, peer, f)

@@ -95,6 +95,10 @@ func (c *incoming) forbid() {
 		return
 	}
 	c.lane.shard.Error(c.about.direction, c.about.service, accessDenied)
+	c.reason = accessDenied
+	if c.caller != nil { // else the egress policy doesn't let it out
+		c.judged = c.caller.Last()
+	}
 	c.carried.Reset()
 }
 
@@ -218,8 +222,11 @@ func (r *inboundRouter) Access(string) *access.Table { return nil }
 // enter reports whether an opaque connection may come in; else it is reset.
 func (c *incoming) enter(who *guard.Caller) bool {
 	now := c.lane.loop.Now()
-	if refusal := who.Enter(now); refusal != nil {
+	refusal := who.Enter(now)
+	c.judged = who.Last()
+	if refusal != nil {
 		refusal.Log("", now)
+		c.text = refusal.Text()
 		c.refuse(accessDenied)
 		return false
 	}
@@ -280,6 +287,7 @@ func (e *edge) named(c *incoming, wanted bool, then func(name []byte)) {
 func (c *incoming) distrust(err error) {
 	reason := distrusted(err)
 	c.lane.shard.Error(c.about.direction, c.about.service, reason)
+	c.reason = reason
 	if reason == brokenHandshake {
 		c.lane.proxy.config.Log.Debug("handshake failed", "peer", c.conn.Peer(), "error", err)
 		return

@@ -64,7 +64,7 @@ func (in *inbound) update(l *live.Listener) {
 }
 
 func (in *inbound) accept(fd poll.FD, peer netip.AddrPort) {
-	c := in.lane.receive(meter.Inbound, in.listener.Destination, fd, peer)
+	c := in.lane.receive(meter.Inbound, in.listener, in.listener.Destination, fd, peer)
 	// A proxy says soon that it wants TLS, and must be waited for even where the
 	// program is known to speak first. A client from outside the mesh may wait
 	// for the program.

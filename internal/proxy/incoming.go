@@ -8,6 +8,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
+	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/mtls"
@@ -29,11 +30,13 @@ type incoming struct {
 	serverName string // that the client's own TLS asks for
 	leaves     *call  // where it goes outside the mesh
 	forbidden  bool   // by rules that came while it waited
+	recording
 }
 
 // about is what was found out about a connection.
 type about struct {
 	direction meter.Direction
+	listener  string
 	service   string // the destination's key; empty outside the mesh
 	peer      string // the SPIFFE id that the client proved
 	how       sniff.How
@@ -41,12 +44,13 @@ type about struct {
 
 // Describe tells l7http about the connection, for people.
 func (a *about) Describe() l7http.About {
-	return l7http.About{Direction: a.direction.String(), Service: a.service, Identity: a.peer, Decided: a.how.String()}
+	return l7http.About{Direction: a.direction.String(), Listener: a.listener, Service: a.service, Identity: a.peer, Decided: a.how.String()}
 }
 
 // receive makes an accepted socket a connection that goes through layers.
-func (n *lane) receive(d meter.Direction, service string, fd poll.FD, peer netip.AddrPort) *incoming {
-	c := &incoming{lane: n, about: about{direction: d, service: service}}
+func (n *lane) receive(d meter.Direction, l *live.Listener, service string, fd poll.FD, peer netip.AddrPort) *incoming {
+	c := &incoming{lane: n, about: about{direction: d, listener: l.Name, service: service}}
+	c.began = n.loop.Now()
 	c.conn.Init(n.loop, fd, peer, c)
 	n.incoming[c] = struct{}{}
 	return c
@@ -107,12 +111,14 @@ func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
 		early.Join(&c.conn, o)
 		return
 	}
-	c.carried = l4.Open(&c.conn, c.lane.dialer, to, o)
+	c.carried = l4.Begin(c.lane.dialer, to, c.conn.Peer().Addr(), o.Preface, nil)
+	c.carried.Join(&c.conn, o)
 }
 
 // refuse resets a connection that makes no sense, and counts why.
 func (c *incoming) refuse(reason string) {
 	c.lane.shard.Error(c.about.direction, c.about.service, reason)
+	c.reason = reason
 	c.conn.Abort()
 	c.gone()
 }
@@ -124,6 +130,7 @@ func (c *incoming) close() {
 
 // gone makes room for another connection.
 func (c *incoming) gone() {
+	c.record()
 	delete(c.lane.incoming, c)
 	c.lane.ended()
 }

@@ -75,6 +75,7 @@ func (i *introduction) refuse() {
 	i.timer.Stop()
 	c := i.c
 	c.lane.shard.Malformed(c.about.direction, "proxy_header")
+	c.reason = "proxy_header"
 	c.conn.Abort()
 	c.gone()
 }

@@ -103,7 +103,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}), Compute: p.config.compute(),
-		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book,
+		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book, Pen: p.records.Pen(i),
 		Asked: func(destination string) l7http.Router { return n.asker(destination) },
 	}
 	return n
@@ -141,6 +141,7 @@ func (n *lane) settings(t *live.Table) {
 	n.http.Limits = limits(&t.Proxy.Settings)
 	n.http.Multiplex = multiplex(&t.Proxy.Settings)
 	n.http.Zone = t.Proxy.Zone
+	n.http.Pen.Set(t.Proxy.AccessLog)
 	n.trust(t)
 	n.endExpired(t.Proxy.Settings.EndExpired)
 	if t.Proxy.Egress != n.restrained {

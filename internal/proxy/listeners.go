@@ -229,7 +229,7 @@ func (n *lane) layers(l *live.Listener) layers {
 	case view.Capture, view.Explicit:
 		return newOutbound(n, l)
 	case view.Forward:
-		return newForward(n)
+		return newForward(n, l)
 	case view.Inbound:
 		return newInbound(n, l)
 	default:

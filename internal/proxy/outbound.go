@@ -30,7 +30,7 @@ func newOutbound(n *lane, l *live.Listener) *outbound { return &outbound{lane: n
 func (o *outbound) update(l *live.Listener) { o.listener = l }
 
 func (o *outbound) accept(fd poll.FD, peer netip.AddrPort) {
-	c := o.lane.receive(meter.Outbound, "", fd, peer)
+	c := o.lane.receive(meter.Outbound, o.listener, "", fd, peer)
 	if o.listener.Kind == view.Explicit {
 		o.toService(c, o.listener.Destination)
 		return

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/proxy/record"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -44,6 +46,8 @@ type Config struct {
 	// Slow is how long a request's wait for an answer is slow whatever is usual,
 	// so that its story is kept; 0 takes story.DefaultSlow.
 	Slow time.Duration
+	// AccessLog is where the access log goes; nil has none.
+	AccessLog io.Writer
 	// Resolver asks the DNS for names outside the mesh; nil means the machine's.
 	Resolver Resolver
 }
@@ -66,6 +70,7 @@ type Proxy struct {
 	budgets  dial.Budgets
 	bounds   *bounds
 	refusals *guard.Log
+	records  *record.Recorder
 	limit    listen.Limit
 	running  sync.WaitGroup
 	draining atomic.Bool
@@ -88,6 +93,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p := &Proxy{config: c, services: eject.New(), bound: make(map[string]netip.AddrPort), logged: make(map[string]string)}
 	p.refusals = guard.NewLog(c.Log)
+	p.records = record.New(record.Config{Output: c.AccessLog, Loops: c.Loops, Log: c.Log})
 	p.bounds = newBounds(c.Live, c.Meter)
 	p.limit.Set(DefaultMaxConnections)
 	for i := range c.Loops {
@@ -97,6 +103,7 @@ func New(c Config) (*Proxy, error) {
 		}
 		p.lanes = append(p.lanes, newLane(p, poller, i))
 	}
+	c.Meter.Collect(p.records.Collect)
 	c.Meter.Collect(func(w *meter.Writer) { p.services.Collect(w, p.now()) })
 	return p, nil
 }
@@ -105,6 +112,7 @@ func New(c Config) (*Proxy, error) {
 // from then on. The error says which of the first listeners couldn't be opened.
 func (p *Proxy) Start() error {
 	p.refusals.Start()
+	p.records.Start()
 	p.config.Live.OnChange(p.follow)
 	for _, n := range p.lanes {
 		p.running.Go(n.loop.Run)
@@ -168,4 +176,5 @@ func (p *Proxy) Stop() {
 	for _, n := range p.lanes {
 		n.loop.Shut()
 	}
+	p.records.Stop()
 }

@@ -164,7 +164,8 @@ func (p *Proxy) launch(more ...string) (*os.Process, <-chan error, error) {
 		return nil, nil, context.Canceled
 	}
 	c := p.config
-	args := []string{filepath.Base(c.Binary), "--control-plane", c.ControlPlane, "--data", c.Dir, "--name", c.Name, "--namespace", c.Namespace, "--admin", c.Admin}
+	args := []string{filepath.Base(c.Binary), "--control-plane", c.ControlPlane, "--data", c.Dir, "--name", c.Name, "--namespace", c.Namespace, "--admin", c.Admin,
+		"--access-log", filepath.Join(c.Dir, "access.log")}
 	if c.TokenFile != "" {
 		if _, err := os.Stat(c.TokenFile); err == nil { // used up once the proxy has an identity
 			args = append(args, "--join-token-file", c.TokenFile)

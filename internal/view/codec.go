@@ -53,6 +53,12 @@ var ProxyMessage = pb.Describe(
 	pb.String(9, "identity_dir", maxPath, func(p *Proxy) *string { return &p.IdentityDir }),
 	pb.String(10, "zone", maxName, func(p *Proxy) *string { return &p.Zone }),
 	pb.Pointer(11, "egress", egressMessage, func(p *Proxy) **policy.Egress { return &p.Egress }),
+	pb.Struct(12, "access_log", accessLogMessage, func(p *Proxy) *policy.AccessLog { return &p.AccessLog }),
+)
+
+var accessLogMessage = pb.Describe(
+	pb.Enum(1, "mode", policy.LogAll, func(l *policy.AccessLog) *policy.LogMode { return &l.Mode }),
+	pb.Number(2, "sample", 100, func(l *policy.AccessLog) *uint8 { return &l.Sample }),
 )
 
 var settingsMessage = pb.Describe(

@@ -64,13 +64,13 @@ var (
 		reflect.TypeFor[policy.Share](): uint64(policy.All), reflect.TypeFor[policy.Condition](): 1<<10 - 1, reflect.TypeFor[policy.DescriptorKind](): uint64(policy.BySource),
 		reflect.TypeFor[policy.Algorithm](): uint64(policy.Maglev), reflect.TypeFor[policy.HashKind](): uint64(policy.HashQuery),
 		reflect.TypeFor[policy.SessionKind](): uint64(policy.SessionHeader), reflect.TypeFor[policy.Locality](): uint64(policy.OnlyZone),
-		reflect.TypeFor[policy.HealthKind](): uint64(policy.HealthGRPC),
-		reflect.TypeFor[access.Action]():     uint64(access.Allow), reflect.TypeFor[access.PathKind](): uint64(access.PathMethod),
+		reflect.TypeFor[policy.HealthKind](): uint64(policy.HealthGRPC), reflect.TypeFor[policy.LogMode](): uint64(policy.LogAll),
+		reflect.TypeFor[access.Action](): uint64(access.Allow), reflect.TypeFor[access.PathKind](): uint64(access.PathMethod),
 	}
 	largestIn = map[string]uint64{
 		"Retry.Attempts": 10, "Retry.Statuses": 599, "Retry.Codes": 1<<17 - 2, "Budget.Percent": 100, "Hedge.Max": 3, "Fault.Status": 599, "Fault.GRPC": 16,
 		"Priority.Level": 9, "Upstream.Panic": 100, "Ejection.SuccessRate": 100, "Ejection.Latency": 100, "Ejection.Max": 100,
-		"HealthCheck.Statuses": 599, "Redirect.Status": 599,
+		"HealthCheck.Statuses": 599, "AccessLog.Sample": 100, "Redirect.Status": 599,
 	}
 )
 

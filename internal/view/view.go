@@ -62,6 +62,8 @@ type Proxy struct {
 	IdentityDir string
 	// Egress is where outside the mesh its program may call; nil is anywhere.
 	Egress *policy.Egress
+	// AccessLog is what its access log has.
+	AccessLog policy.AccessLog
 }
 
 // Settings are limits and times; a zero value means the default named in

@@ -56,7 +56,7 @@ type Stories interface {
 type Config struct {
 	Objects *store.Objects
 	Mesh    Mesh
-	// Stories may be nil: then why answers 503.
+	// Stories may be nil: then why answers 503, and tap unless they are Taps as well.
 	Stories Stories
 	// Signals may be nil: then stat and edges answer 503.
 	Signals Signals
@@ -72,13 +72,14 @@ type Config struct {
 type API struct {
 	config   Config
 	watches  chan struct{} // one for each watch under way
+	taps     chan struct{} // and for each tap
 	stop     chan struct{} // closed by Stop
 	stopOnce sync.Once
 }
 
 // New makes an API.
 func New(c Config) *API {
-	return &API{config: c, watches: make(chan struct{}, maxWatches), stop: make(chan struct{})}
+	return &API{config: c, watches: make(chan struct{}, maxWatches), taps: make(chan struct{}, maxTaps), stop: make(chan struct{})}
 }
 
 // appliedWait bounds how long a write waits until proxies are told about it.

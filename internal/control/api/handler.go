@@ -120,6 +120,7 @@ func (a *API) Handler() http.Handler {
 	handle("GET /tulle/v1/policies", a.policies)
 	handle("GET /tulle/v1/why", a.why)
 	handle("GET /tulle/v1/why/{id}", a.why)
+	handle("GET /tulle/v1/tap", a.tap)
 	handle("GET /tulle/v1/stat", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		d, err := a.window(r)
 		if err != nil {

@@ -39,6 +39,7 @@ var permit = map[string]func(r *http.Request, w *operator.Who) error{
 	"POST /tulle/v1/diff":                                  func(_ *http.Request, w *operator.Who) error { return w.May(operator.View, "") },
 	// A link is for whoever asks, and shows what they may see.
 	"POST /tulle/v1/dashboard-logins": anyone,
+	"GET /tulle/v1/tap":               tapped,
 	// These look at what is asked for themselves.
 	"POST /tulle/v1/join-tokens":  inside,
 	"POST /tulle/v1/certificates": inside,

@@ -30,7 +30,7 @@ type Entry struct {
 	How  string `json:"how,omitempty"`
 	From string `json:"from,omitempty"`
 	// Action is apply, delete, join-token, certificate, trust-rotate, trust-back,
-	// dashboard-link, dashboard-login.
+	// dashboard-link, dashboard-login, tap.
 	Action string `json:"action"`
 	// Kind, Namespace and Name are what was changed.
 	Kind      string `json:"kind,omitempty"`

@@ -320,6 +320,8 @@ func (b *Builder) settings() mesh.Settings {
 		Federated:      federated(m.Spec.FederatedTrustDomains),
 		Plaintext:      m.Spec.Plaintext != v1alpha1.PlaintextRefused,
 		EndExpired:     m.Spec.ExpiredConnections == v1alpha1.ExpiredEnd,
+		AccessLog:      accessLog(m.Spec.AccessLog.Mode, m.Spec.AccessLog.SamplePercent),
+		AccessLogs:     accessLogs(m.Spec.AccessLog.Overrides),
 		Proxy: mesh.ProxySettings{
 			ConnectTimeout: s.ConnectTimeout.Duration, HeadTimeout: s.HeadTimeout.Duration,
 			IdleTimeout: s.IdleTimeout.Duration, PoolIdle: s.PoolIdle.Duration,
@@ -328,6 +330,21 @@ func (b *Builder) settings() mesh.Settings {
 			PeerProtocol: s.PeerProtocol, MinBodyRate: s.MinBodyRate,
 		},
 	}
+}
+
+var logModes = map[v1alpha1.AccessLogMode]policy.LogMode{v1alpha1.AccessLogFailed: policy.LogFailed, v1alpha1.AccessLogAll: policy.LogAll}
+
+func accessLog(mode v1alpha1.AccessLogMode, sample int32) policy.AccessLog {
+	return policy.AccessLog{Mode: logModes[mode], Sample: clamp[uint8](sample)}
+}
+
+func accessLogs(list []v1alpha1.AccessLogOverride) []mesh.AccessLogOverride {
+	var out []mesh.AccessLogOverride
+	for _, o := range list {
+		out = append(out, mesh.AccessLogOverride{Namespace: o.Namespace, Service: o.Service, Workload: o.Workload, Gateway: o.Gateway,
+			AccessLog: accessLog(o.Mode, o.SamplePercent)})
+	}
+	return out
 }
 
 func federated(list []v1alpha1.FederatedTrustDomain) []mesh.Federated {

@@ -328,6 +328,7 @@ func validateMesh(m *v1alpha1.Mesh) []Issue {
 		}
 	}
 	is.federated(m)
+	is.accessLog(&m.Spec.AccessLog)
 	s := &m.Spec.Settings
 	for _, d := range []struct {
 		name string

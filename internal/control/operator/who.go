@@ -29,19 +29,20 @@ type Who struct {
 // Verb is what somebody wants to do.
 type Verb uint8
 
-// View reads, ViewSecrets reads what is secret, Edit changes objects of a
-// namespace, Administer changes what is for all.
+// View reads, ViewSecrets reads what is secret, Tap watches requests, Edit changes
+// objects of a namespace, Administer changes what is for all.
 const (
 	View Verb = iota
 	ViewSecrets
+	Tap
 	Edit
 	Administer
 )
 
-var verbs = [...]string{View: "view", ViewSecrets: "read secrets", Edit: "change things", Administer: "change what is for the whole mesh"}
+var verbs = [...]string{View: "view", ViewSecrets: "read secrets", Tap: "watch requests", Edit: "change things", Administer: "change what is for the whole mesh"}
 
 // rank is the least role for a verb.
-var rank = map[Verb]int{View: 1, ViewSecrets: 2, Edit: 2, Administer: 3}
+var rank = map[Verb]int{View: 1, ViewSecrets: 2, Tap: 2, Edit: 2, Administer: 3}
 
 var roles = map[v1alpha1.OperatorRole]int{v1alpha1.OperatorView: 1, v1alpha1.OperatorEdit: 2, v1alpha1.OperatorAdmin: 3}
 

@@ -188,12 +188,14 @@ func Proxy(s *mesh.Snapshot, name mesh.Name, role view.Role) *view.Proxy {
 		p.Identity, p.Zone = w.Identity.String(), w.Zone
 		p.Listeners = sidecar(s, w)
 		p.Egress = s.EgressOf(name.Namespace, w.Identity)
+		p.AccessLog = accessLog(&s.Settings, name, w)
 		return p
 	}
 	if g := s.Gateways[name]; g != nil && role != view.Sidecar {
 		p.Role, p.Identity = view.Gateway, g.Identity.String()
 		p.Listeners = edge(g)
 		p.Egress = s.EgressOf(name.Namespace, g.Identity)
+		p.AccessLog = accessLog(&s.Settings, name, nil)
 		return p
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/live"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/record"
 	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/wire/h1"
 )
@@ -49,6 +50,8 @@ type Config struct {
 	Connections func() any
 	// Stories returns the requests that went badly, for /why. It may be nil.
 	Stories func(story.Query) []story.Told
+	// Tap begins to watch requests, for /tap. It may be nil.
+	Tap func(record.Filter) (*record.Tap, error)
 	// Drain tells the mesh that nothing new should come and waits until it
 	// knows; what is open, and what the program sends, goes on. POST /drain on
 	// the Unix socket calls it. It may be nil.
@@ -274,6 +277,12 @@ func (s *Server) connection(raw net.Conn, shake func(net.Conn) (net.Conn, error)
 			a = text(403, check(string(r.Authority)).Error()+"\n")
 		case r.Method == h1.POST && string(r.Path) == "/drain" && s.config.Drain != nil && raw.LocalAddr().Network() == "unix":
 			a = s.drain()
+		case r.Method == h1.GET && s.config.Tap != nil && isTap(r.Path):
+			var streamed bool
+			_, query, _ := strings.Cut(string(r.Path), "?")
+			if a, streamed = s.tap(c, query); streamed {
+				return
+			}
 		default:
 			a = s.answer(&r)
 		}
@@ -376,7 +385,7 @@ func (s *Server) answer(r *h1.Request) answer {
 	case "/version":
 		return text(200, s.config.Version+"\n")
 	}
-	return text(404, "no such page; there are /ready /live /metrics /dump /connections /why /version\n")
+	return text(404, "no such page; there are /ready /live /metrics /dump /connections /why /tap /version\n")
 }
 
 func verdict(word string, err error) answer {

@@ -40,11 +40,14 @@ func (r *Refusal) Text() string {
 	}, s) + "."
 }
 
+var verdictAllowed, verdictAudit = meter.Allowed.String(), meter.Audit.String()
+
 // Ask decides about a request and counts that. route is the rules of the route
 // that it takes, nil for none. It returns nil when the request is allowed, and
 // doesn't allocate then.
 func (c *Caller) Ask(r *access.Request, route *access.Table, now time.Duration) *Refusal {
 	var refusal *Refusal
+	c.last = Verdict{}
 	if s := c.current(); s != nil {
 		refusal = c.ask(s, c.table, r, now)
 	}
@@ -62,6 +65,7 @@ func (c *Caller) Ask(r *access.Request, route *access.Table, now time.Duration) 
 // Enter decides about a connection whose requests can't be seen, and counts that.
 func (c *Caller) Enter(now time.Duration) *Refusal {
 	var refusal *Refusal
+	c.last = Verdict{}
 	if s := c.current(); s != nil {
 		refusal = c.ask(s, c.table, nil, now)
 	}
@@ -81,8 +85,12 @@ func (c *Caller) ask(s *access.Session, t *access.Table, r *access.Request, now 
 	}
 	if d.Action == access.Allow {
 		c.count(t, meter.Allowed, d.Rule)
+		if c.last.Decision != verdictAudit { // by the listener's rules, before the route's
+			c.last = Verdict{verdictAllowed, t.Rule(d.Rule)}
+		}
 		if d.Audit {
 			c.count(t, meter.Audit, d.AuditRule)
+			c.last = Verdict{verdictAudit, t.Rule(d.AuditRule)}
 			if k.log.audited.take(now, maxLines) {
 				c.logAudit(t.Rule(d.AuditRule), r)
 			}
@@ -90,6 +98,7 @@ func (c *Caller) ask(s *access.Session, t *access.Table, r *access.Request, now 
 		return nil
 	}
 	c.count(t, meter.Denied, d.Rule)
+	c.last = Verdict{meter.Denied.String(), t.Rule(d.Rule)}
 	f := &Refusal{Rule: t.Rule(d.Rule), Tell: t.Explains(), caller: c}
 	if r != nil {
 		f.method, f.path = plain(r.Method), plain(r.Path)
@@ -153,6 +162,7 @@ func (c *Caller) Forbidden(opaque bool, now time.Duration) bool {
 
 func (c *Caller) bar(by string, r *access.Request, now time.Duration) {
 	c.door.keeper.shard.Access(c.door.direction, c.door.service, c.name, meter.Ended, by).Add(1)
+	c.last = Verdict{meter.Ended.String(), by}
 	c.logEnded(by, r, now)
 }
 
@@ -179,6 +189,7 @@ func (c *Caller) ended(t *access.Table, d access.Decision, r *access.Request, no
 		return false
 	}
 	c.count(t, meter.Ended, d.Rule)
+	c.last = Verdict{meter.Ended.String(), t.Rule(d.Rule)}
 	c.logEnded(t.Rule(d.Rule), r, now)
 	return true
 }

@@ -99,7 +99,20 @@ type Caller struct {
 	routes  map[*access.Table]*access.Session
 	counts  *[counters]counted
 	seen    *seen
+	last    Verdict
 }
+
+// Verdict is what access rules came to; the zero value is that there were none.
+type Verdict struct {
+	// Decision is a value of tulle_access_total's label of that name.
+	Decision string
+	// Rule decided; empty is the default.
+	Rule string
+}
+
+// Last is the latest verdict about the caller: of Ask or Enter, or of what ended
+// something under way.
+func (c *Caller) Last() Verdict { return c.last }
 
 // Init makes c the caller of a connection. expires is when the peer's certificate
 // ends, as the loop counts; 0 is never.

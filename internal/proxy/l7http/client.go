@@ -212,6 +212,7 @@ func (c *clientConn) step() bool {
 	}
 	in.Consume(n)
 	if len(data) > 0 {
+		c.x.returned += uint64(len(data))
 		c.x.down.Body(data)
 	}
 	switch {

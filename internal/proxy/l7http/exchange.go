@@ -137,8 +137,9 @@ type exchangeState struct {
 	fresh    bool // must not be sent on a reused connection
 	unsent   bool // the peer says that its program hasn't seen the request
 	interims int
-	status   int // of the response, once it has begun
-	callCode int // of a gRPC call, once it is told
+	returned uint64 // bytes of the response's body
+	status   int    // of the response, once it has begun
+	callCode int    // of a gRPC call, once it is told
 	coded    bool
 
 	// All tries.

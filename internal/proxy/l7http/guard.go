@@ -26,6 +26,7 @@ type guarding struct {
 	plea     access.Request
 	passed   bool
 	passedBy *access.Table // the rules of a route that let it pass
+	ruled    guard.Verdict
 }
 
 // GuardedRouter is the Router of one connection alone, of which it knows whose it
@@ -65,6 +66,7 @@ func (x *Exchange) permitted() *Failure {
 	now := x.worker.Loop.Now()
 	r.Fields, r.Claims = x.worker.lookup.Of(&x.Request), x.Claims
 	refusal := g.Ask(r, x.RouteAccess, now)
+	x.ruled = g.Last()
 	r.Fields = nil
 	if refusal == nil {
 		x.passed, x.passedBy = true, x.RouteAccess
@@ -108,6 +110,7 @@ func (x *Exchange) withdrawn(r GuardedRouter) bool {
 // forbid ends a request that is under way: with the answer f, or when that has begun
 // so that the client can tell.
 func (x *Exchange) forbid(f *Failure) {
+	x.withdrawnBy(f)
 	if x.status == 0 {
 		x.Fail(f)
 		return
@@ -117,6 +120,13 @@ func (x *Exchange) forbid(f *Failure) {
 	x.noteBroken(f.reason())
 	x.count(x.status)
 	x.down.Cut()
+}
+
+// withdrawnBy notes which rule it was, when it was one.
+func (x *Exchange) withdrawnBy(f *Failure) {
+	if f == denied && x.Guard != nil { // else it has no route yet
+		x.ruled = x.Guard.Last()
+	}
 }
 
 // keepHead copies the head of a request that is under way out of a buffer that is
@@ -285,6 +295,7 @@ func (s *serverConn) recheck(r GuardedRouter, now time.Duration) {
 // forbid ends a connection of which nothing may be asked any more.
 func (s *serverConn) forbid(f *Failure) {
 	if st := s.stream; st != nil && st.begun && !st.answered {
+		st.x.withdrawnBy(f)
 		st.x.cancel(f.reason())
 	}
 	if s.done {

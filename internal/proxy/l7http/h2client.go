@@ -463,6 +463,7 @@ func (c *h2Call) data(p []byte, end bool) {
 	c.bytes += uint64(len(p))
 	if c.gone == len(c.body) && c.x.down.Room() {
 		if len(p) > 0 {
+			c.x.returned += uint64(len(p))
 			c.x.down.Body(p)
 			c.client.now().Consumed(c.stream, len(p))
 		}
@@ -488,6 +489,7 @@ func (c *h2Call) push() {
 		if !c.x.down.Room() {
 			return
 		}
+		c.x.returned += uint64(n)
 		c.x.down.Body(c.body[c.gone:])
 		c.client.now().Consumed(c.stream, n)
 		c.body, c.gone = c.body[:0], 0

@@ -42,6 +42,7 @@ func (c *clientConn) splice() (more, ok bool) {
 	c.way = spliced
 	in, out, err := c.relay.Move(&c.conn, &s.conn, int(min(left, math.MaxInt)))
 	c.body.Skip(int64(out))
+	c.x.returned += uint64(out)
 	if in+out > 0 {
 		s.watchStall()
 	}

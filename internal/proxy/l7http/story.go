@@ -26,6 +26,8 @@ type trail struct {
 	slow                        bool
 	reason, text, policy, told  string // told is for stories alone
 	method, host, path, request story.Text
+	long                        []byte // the path, where records are wanted; its memory is kept
+	recorded                    bool
 	routed, first               time.Duration
 	tries                       [story.MaxTries]story.Try
 	n                           int // tries in all
@@ -47,6 +49,10 @@ func (x *Exchange) noteStart() {
 		path = path[:i]
 	}
 	t.path.Set(path)
+	t.recorded, t.long = false, t.long[:0]
+	if x.worker.Pen.Wanted() {
+		t.long = append(t.long, path[:min(len(path), maxRecordedPath)]...)
+	}
 	t.request.Set(nil)
 	if f := x.Request.Lookup("x-request-id"); f != nil {
 		t.request.Set(f.Value)
@@ -218,10 +224,15 @@ func (x *Exchange) storyField() h1.Field {
 // waited long.
 func (x *Exchange) noteGone(reason string) {
 	t := x.trail
-	if t == nil || x.Cluster == nil || t.first != 0 || !x.Cluster.Pace.Slow(x.worker.Loop.Now()-x.began, x.worker.slow()) {
+	if t == nil {
 		return
 	}
-	t.reason, t.slow = reason, true
+	t.reason = reason
+	if x.Cluster == nil || t.first != 0 || !x.Cluster.Pace.Slow(x.worker.Loop.Now()-x.began, x.worker.slow()) {
+		x.record(x.status)
+		return
+	}
+	t.slow = true
 	x.storyField()
 	x.tell(0)
 }
@@ -229,10 +240,15 @@ func (x *Exchange) noteGone(reason string) {
 // tell keeps the exchange's story if it went badly; status is what it came to.
 func (x *Exchange) tell(status int) {
 	t := x.trail
-	if t == nil || t.id == 0 && status < 500 {
+	if t == nil {
+		return
+	}
+	if t.id == 0 && status < 500 {
+		x.record(status)
 		return
 	}
 	x.storyField() // a call whose trailers say that it failed has no id yet
+	x.record(status)
 	kind := story.Slow
 	switch {
 	case status >= 500 || t.reason != "" && status < 400 && !t.slow:

@@ -11,6 +11,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/limit"
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
+	"tulle.dev/tulle/internal/proxy/record"
 	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/wire/h1"
@@ -40,6 +41,8 @@ type Worker struct {
 	// answer always is; 0 takes story.DefaultSlow.
 	Stories story.Book
 	Slow    time.Duration
+	// Pen takes the records of requests that have ended; nil takes none.
+	Pen *record.Pen
 	// Zone is where the proxy is; empty when unknown.
 	Zone string
 	// Closed is called when a client's connection has ended.
@@ -183,6 +186,7 @@ type About struct {
 	Service   string `json:"-"`
 	Identity  string `json:"identity,omitempty"`
 	Decided   string `json:"decided,omitempty"`
+	Listener  string `json:"listener,omitempty"`
 }
 
 func (c *Connection) describe(r Router) {

@@ -64,6 +64,9 @@ func (t *Text) String() string {
 	return s
 }
 
+// Bytes returns what is kept of the value, as it came. It is good until Set.
+func (t *Text) Bytes() []byte { return t.b[:t.n] }
+
 // Is reports whether the whole value is v, as it came.
 func (t *Text) Is(v string) bool { return !t.cut && string(t.b[:t.n]) == v }
 
