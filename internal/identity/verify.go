@@ -19,11 +19,13 @@ const (
 	maxSkew = time.Minute
 )
 
-// Bundle holds the roots of each trust domain. It is immutable.
+// Bundle holds the roots of each trust domain. It is immutable, but for what it
+// remembers.
 type Bundle struct {
 	roots  map[TrustDomain][]*x509.Certificate
 	pools  map[TrustDomain]*x509.CertPool
 	denied map[ID]struct{}
+	known  *verified // of these roots; denied ones too
 }
 
 // Deny returns the bundle with ids that are trusted no more, whatever certificate
@@ -88,6 +90,7 @@ func NewBundle(roots map[TrustDomain][][]byte) (*Bundle, error) {
 	b := &Bundle{
 		roots: make(map[TrustDomain][]*x509.Certificate),
 		pools: make(map[TrustDomain]*x509.CertPool),
+		known: &verified{},
 	}
 	for domain, list := range roots {
 		if err := checkTrustDomain(string(domain)); err != nil {
@@ -148,7 +151,16 @@ func (b *Bundle) Verify(chain []*x509.Certificate, now time.Time) (ID, error) {
 	if b.Denied(id) {
 		return ID{}, &DeniedError{id}
 	}
-	return id, verifyChain(id, chain, pool, now)
+	f := fingerprintOf(chain)
+	if b.known.holds(f, now) {
+		return id, nil
+	}
+	way, err := verifyChain(id, chain, pool, now)
+	if err != nil {
+		return id, err
+	}
+	b.known.add(f, way)
+	return id, nil
 }
 
 // VerifyPinned is Verify before there is a bundle: the chain must end at a root
@@ -164,7 +176,8 @@ func VerifyPinned(chain []*x509.Certificate, pin [sha256.Size]byte, now time.Tim
 		}
 		pool := x509.NewCertPool()
 		pool.AddCert(c)
-		return id, c, verifyChain(id, chain, pool, now)
+		_, err := verifyChain(id, chain, pool, now)
+		return id, c, err
 	}
 	return ID{}, nil, fmt.Errorf("certificate of %s: no root with the join token's fingerprint is in its chain; "+
 		"is the token from another mesh?", id)
@@ -207,21 +220,23 @@ func checkSigner(c *x509.Certificate, domain TrustDomain) error {
 	return nil
 }
 
-func verifyChain(id ID, chain []*x509.Certificate, roots *x509.CertPool, now time.Time) error {
+// verifyChain returns a way from the leaf to a root.
+func verifyChain(id ID, chain []*x509.Certificate, roots *x509.CertPool, now time.Time) ([]*x509.Certificate, error) {
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
 	}
 	leaf := chain[0]
-	if _, err := leaf.Verify(x509.VerifyOptions{
+	ways, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         roots,
 		Intermediates: intermediates,
 		CurrentTime:   withSkew(leaf, now),
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // CheckLeaf looked
-	}); err != nil {
-		return fmt.Errorf("certificate of %s: %w", id, err)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("certificate of %s: %w", id, err)
 	}
-	return nil
+	return ways[0], nil
 }
 
 // withSkew moves now into the certificate's time when it is off by little.
