@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,11 +25,6 @@ import (
 	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
-
-// collectAt has garbage collected when the heap has grown by that many percent, at
-// least to half of the 4 MB that it otherwise does: a request leaves none or little
-// behind, so that memory costs more than the time. GOGC says otherwise.
-const collectAt = 50
 
 // run wires the proxy and runs it until a signal; it returns when all has ended.
 func run(f *flags, log *slog.Logger) error {
@@ -64,9 +58,7 @@ func run(f *flags, log *slog.Logger) error {
 	// One processor more than loops: handshakes, the control stream and the
 	// admin listener run beside them.
 	runtime.GOMAXPROCS(loops + 1)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
+	collect()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -31,7 +31,8 @@ const (
 	// machines to end the TCP handshakes that they have begun.
 	HandshakeSettle = 300 * time.Millisecond
 
-	// handshakesPerLoop bounds the TLS handshakes in flight.
+	// handshakesPerLoop bounds the TLS handshakes of a loop that compute off it at
+	// the same time.
 	handshakesPerLoop = 4
 	// maxPassThrough bounds the destinations outside the mesh that one loop
 	// remembers.

@@ -88,7 +88,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.keeper = guard.NewKeeper(n.shard, p.refusals)
 	n.keeper.Bundle = p.config.Live.Credentials().Bundle()
 	n.retiring.Init(n.loop, (*retirer)(n))
-	n.handshakes = mtls.New(n.loop, handshakesPerLoop, p.config.Steps)
+	n.handshakes = mtls.New(n.loop, p.config.offLoop(), p.config.Steps)
 	n.dialer = &dial.Dialer{
 		Loop:        n.loop,
 		Credentials: p.config.Live.Credentials(),

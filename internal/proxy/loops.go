@@ -26,6 +26,15 @@ func Loops(asked int, role view.Role) int {
 	return max(n, 1)
 }
 
+// offLoop is how many handshakes of one loop may compute off it. There are none where
+// the loops have all processors for themselves.
+func (c *Config) offLoop() int {
+	if c.Steps == nil && cpus() <= c.Loops {
+		return 0
+	}
+	return handshakesPerLoop
+}
+
 // cpus is how many CPUs the process may use: its affinity, and its cgroup's
 // limit rounded down.
 func cpus() int {

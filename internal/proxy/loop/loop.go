@@ -31,6 +31,7 @@ type Loop struct {
 	dirty   []*Conn // have bytes to write once the handler has returned
 	later   []func()
 	yielded []*Conn // have read their share of this turn
+	workers []Worker
 	turn    uint64
 	revisit []*Conn // are to be looked at once more before the turn ends
 	wheel   wheel
@@ -150,7 +151,7 @@ func (l *Loop) Stop() {
 // Turn waits for something to do, at most until that time, and does it.
 func (l *Loop) Turn(until time.Duration) {
 	until = min(until, l.wheel.next())
-	if l.posted.any.Load() || len(l.yielded) > 0 {
+	if l.posted.any.Load() || len(l.yielded)+len(l.workers) > 0 {
 		until = 0
 	}
 	l.work.Store(false)
@@ -172,6 +173,15 @@ func (l *Loop) Turn(until time.Duration) {
 		l.runPosted()
 	}
 	l.wheel.advance(l.now)
+	l.settle()
+	if len(l.workers) > 0 {
+		l.labour()
+		l.settle()
+	}
+}
+
+// settle does what was put off until everybody has had their turn.
+func (l *Loop) settle() {
 	l.flush()
 	for len(l.revisit)+len(l.later)+len(l.gather) > 0 {
 		l.visit()
@@ -194,7 +204,7 @@ func (l *Loop) source(fd poll.FD) Source {
 
 // Next is when the loop wants its next turn even if nothing happens.
 func (l *Loop) Next() time.Duration {
-	if l.posted.any.Load() || len(l.yielded) > 0 {
+	if l.posted.any.Load() || len(l.yielded)+len(l.workers) > 0 {
 		return l.now
 	}
 	return l.wheel.next()

@@ -149,7 +149,9 @@ func (c *Conn) flush() {
 			}
 		}
 		c.shutDone = true
-		c.loop.Shutdown(c.fd)
+		if _, last := c.handler.(*linger); !last || !c.ended {
+			c.loop.Shutdown(c.fd) // else it is closed at once, which says the same
+		}
 		c.loop.again(c)
 	}
 	if c.starved {

@@ -16,9 +16,9 @@ const (
 	// maxWaiting bounds the handshakes of one loop that wait for their turn to
 	// compute; beyond it a new one is refused.
 	maxWaiting = 1024
-	// readSize is what is read for a handshake at a time. A ClientHello with a
-	// post-quantum key share has some 1,500 bytes.
-	readSize = loop.SmallBuffer
+	// stackRoom is what a handshake's stack grows to in the end, the post-quantum
+	// key exchange included.
+	stackRoom = 12 << 10
 )
 
 var (
@@ -48,10 +48,15 @@ type Handshakes struct {
 	runner  Runner
 	running int
 	waiting []*Handshake
+	// employed says that the loop knows of those that wait: with max 0.
+	employed bool
 }
 
-// New makes the Handshakes of a loop, of which at most max compute at the same
-// time. A nil runner means goroutines.
+// New makes the Handshakes of a loop. max of them compute off the loop at the same
+// time, through the runner; a nil one means goroutines. With 0 they compute on the
+// loop, between its turns: what is right when there is no processor for them that
+// the loops don't need. Two threads of the operating system would take turns of
+// milliseconds there.
 func New(l *loop.Loop, max int, runner Runner) *Handshakes {
 	if runner == nil {
 		runner = goroutines{}
@@ -135,12 +140,10 @@ func (h *Handshake) Ready() {
 // read takes what the socket has and reports whether that is anything new.
 func (h *Handshake) read() bool {
 	w := h.wire
-	before := len(w.in)
-	if cap(w.in)-before < readSize {
-		w.in = append(make([]byte, 0, before+readSize), w.in...)
-	}
-	n, err := h.conn.RawRead(w.in[before : before+readSize])
-	w.in = w.in[:before+n]
+	room := w.loop.Lend(loop.SmallBuffer)
+	n, err := h.conn.RawRead(room)
+	w.in = append(w.in, room[:n]...)
+	w.loop.Return(room)
 	if err != nil && err != poll.ErrAgain {
 		w.ended = true
 		return true
@@ -148,45 +151,96 @@ func (h *Handshake) read() bool {
 	return n > 0
 }
 
-// compute runs the handshake on until it needs more bytes, off the loop.
+// compute runs the handshake on until it needs more bytes.
 func (h *Handshake) compute() {
 	h.computing = true
 	o := h.owner
 	switch {
 	case o.running < o.max:
 		o.run(h)
-	case len(o.waiting) < maxWaiting:
-		o.waiting = append(o.waiting, h)
+	case len(o.waiting) >= maxWaiting:
+		o.loop.Later(h.refuse)
 	default:
-		o.loop.Later(func() { h.end(ErrBusy) })
+		o.waiting = append(o.waiting, h)
+		if o.max == 0 && !o.employed {
+			o.employed = true
+			o.loop.Employ(o)
+		}
 	}
 }
 
+// refuse ends a handshake that there is no room for.
+func (h *Handshake) refuse() {
+	h.computing = false
+	if h.over {
+		h.discard()
+		return
+	}
+	h.end(ErrBusy)
+}
+
+// first takes who waits for longest.
+func (o *Handshakes) first() *Handshake {
+	h := o.waiting[0]
+	o.waiting[0] = nil
+	o.waiting = o.waiting[1:]
+	return h
+}
+
+// Work computes for the first of those that wait; the loop calls it.
+func (o *Handshakes) Work() bool {
+	h := o.first()
+	if !h.over {
+		h.step()
+	}
+	h.computed()
+	o.employed = len(o.waiting) > 0
+	return o.employed
+}
+
+// run computes off the loop.
 func (o *Handshakes) run(h *Handshake) {
 	o.running++
 	o.runner.Run(func() {
-		if h.next == nil {
-			h.next, h.stop = iter.Pull(h.handshake)
-		}
-		_, more := h.next()
-		h.finished = !more
+		h.step()
 		o.loop.Post(func() {
 			o.running--
-			if len(o.waiting) > 0 {
-				next := o.waiting[0]
-				o.waiting = o.waiting[1:]
-				o.run(next)
+			for len(o.waiting) > 0 && o.running < o.max {
+				if next := o.first(); next.over {
+					next.computed()
+				} else {
+					o.run(next)
+				}
 			}
 			h.computed()
 		})
 	})
 }
 
+// step resumes the coroutine, or starts it.
+func (h *Handshake) step() {
+	if h.next == nil {
+		h.next, h.stop = iter.Pull(h.handshake)
+	}
+	_, more := h.next()
+	h.finished = !more
+}
+
 // handshake is the coroutine: it yields when it needs bytes.
 func (h *Handshake) handshake(yield func(struct{}) bool) {
+	grow(0)
 	h.wire.yield = yield
 	h.err = h.tls.Handshake()
 	h.wire.yield = nil
+}
+
+// grow makes room on a new stack at once: it would be copied each time it gets too
+// small. i keeps the compiler from leaving the room out.
+//
+//go:noinline
+func grow(i int) byte {
+	var room [stackRoom]byte
+	return room[i]
 }
 
 // computed is called on the loop after each computation.
@@ -243,8 +297,13 @@ func (h *Handshake) Cancel() {
 
 // discard ends the coroutine, unless it is computing: then computed will.
 func (h *Handshake) discard() {
-	if !h.computing && h.stop != nil && !h.finished {
-		h.finished = true
+	if h.computing || h.stop == nil || h.finished {
+		return
+	}
+	h.finished = true
+	if h.owner.max == 0 {
+		h.stop()
+	} else {
 		h.owner.runner.Run(h.stop)
 	}
 }

@@ -22,10 +22,18 @@ type inline struct{ steps int }
 func (r *inline) Run(compute func()) { r.steps++; compute() }
 
 // wait bounds whatever a test waits for.
-const wait = 5 * time.Second
+const wait = 30 * time.Second
+
+// way is where handshakes compute.
+type way struct {
+	max    int
+	runner Runner
+}
+
+var ways = map[string]way{"goroutines": {2, nil}, "inline": {2, &inline{}}, "on the loop": {0, nil}}
 
 // client is a loop with a connection to a server that take has accepted.
-func client(t *testing.T, runner Runner) (*loop.Loop, *Handshakes, *loop.Conn, net.Conn) {
+func client(t *testing.T, w way) (*loop.Loop, *Handshakes, *loop.Conn, net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,7 +61,7 @@ func client(t *testing.T, runner Runner) (*loop.Loop, *Handshakes, *loop.Conn, n
 	for c.Connecting() {
 		l.Turn(l.Now() + wait)
 	}
-	return l, New(l, 2, runner), c, peer
+	return l, New(l, w.max, w.runner), c, peer
 }
 
 type nobody struct{}
@@ -74,12 +82,12 @@ func turn(t *testing.T, l *loop.Loop, done func() bool) {
 // TestPeerLeaves: a peer that goes away in the middle ends the handshake, and
 // its coroutine.
 func TestPeerLeaves(t *testing.T) {
-	for name, runner := range map[string]Runner{"goroutines": nil, "inline": &inline{}} {
+	for name, w := range ways {
 		t.Run(name, func(t *testing.T) {
-			l, handshakes, c, peer := client(t, runner)
+			l, handshakes, c, peer := client(t, w)
 			var got error
-			handshakes.Client(c, &tls.Config{InsecureSkipVerify: true}, func(_ *Session, err error) { got = err })
-			turn(t, l, func() bool { return handshakes.running == 0 })
+			h := handshakes.Client(c, &tls.Config{InsecureSkipVerify: true}, func(_ *Session, err error) { got = err })
+			turn(t, l, func() bool { return !h.computing })
 			peer.Read(make([]byte, 5)) // some of the ClientHello
 			peer.Close()
 			turn(t, l, func() bool { return got != nil })
@@ -90,11 +98,11 @@ func TestPeerLeaves(t *testing.T) {
 // TestCancel: a handshake that nobody wants any more says nothing and leaves
 // nothing behind.
 func TestCancel(t *testing.T) {
-	for name, runner := range map[string]Runner{"goroutines": nil, "inline": &inline{}} {
+	for name, w := range ways {
 		t.Run(name, func(t *testing.T) {
-			l, handshakes, c, _ := client(t, runner)
+			l, handshakes, c, _ := client(t, w)
 			h := handshakes.Client(c, &tls.Config{InsecureSkipVerify: true}, func(*Session, error) { t.Error("done was called") })
-			turn(t, l, func() bool { return handshakes.running == 0 })
+			turn(t, l, func() bool { return !h.computing })
 			h.Cancel()
 			l.Turn(l.Now())
 		})
@@ -103,7 +111,7 @@ func TestCancel(t *testing.T) {
 
 // TestNonsense: bytes that are no handshake end it with crypto/tls's own words.
 func TestNonsense(t *testing.T) {
-	l, handshakes, c, peer := client(t, nil)
+	l, handshakes, c, peer := client(t, ways["goroutines"])
 	var got error
 	handshakes.Client(c, &tls.Config{InsecureSkipVerify: true}, func(_ *Session, err error) { got = err })
 	peer.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))

@@ -56,7 +56,11 @@ func (w *waiter) wait(p *epoll, until time.Duration) int {
 	now := p.Now()
 	left := until - now
 	if left <= 0 {
-		return p.rawEpollWait(0)
+		n := p.rawEpollWait(0)
+		if n > 0 && !w.hot {
+			w.saw(p)
+		}
+		return n
 	}
 	if w.hot {
 		n := p.rawEpollWait(min(left, rawWait))
