@@ -20,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The limits of handshakes.
@@ -51,14 +53,15 @@ func (h handshakeResult) String() string {
 }
 
 // shake runs the client as a child process beside the proxies.
-// It gives way to every other program, so that what those suffer is the proxy's doing.
+// It gives way to every other program, so that what those suffer is the proxy's doing:
+// being nice isn't enough, the kernel would let it go on for some milliseconds.
 func (r *rig) shake(ctx context.Context, target string, group tls.CurveID, length time.Duration) (handshakeResult, error) {
 	var res handshakeResult
 	self, err := os.Executable()
 	if err != nil {
 		return res, err
 	}
-	cmd := exec.CommandContext(ctx, "nice", "-n", "19", self, handshakesCommand, "-target", target, "-length", length.String(), "-identity", r.identities(), "-group", strconv.Itoa(int(group)))
+	cmd := exec.CommandContext(ctx, self, handshakesCommand, "-target", target, "-length", length.String(), "-identity", r.identities(), "-group", strconv.Itoa(int(group)))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -80,7 +83,10 @@ func handshakesMain(args []string) int {
 	ids := fs.String("identity", "", "directory with web.pem, web-key.pem and bundle.pem")
 	group := fs.Int("group", int(tls.X25519), "key exchange group, its number in TLS")
 	fs.Parse(args)
-	if err := setAffinity(otherCPUs()); err != nil {
+	err := errors.Join(setAffinity(otherCPUs()), everyThread(func(id int) error {
+		return unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+	}))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "handshakes:", err)
 		return 1
 	}

@@ -91,6 +91,11 @@ func openMain(args []string) int {
 // setAffinity keeps all threads of this process on some CPUs: those that are there
 // and those that they will start.
 func setAffinity(cpus *unix.CPUSet) error {
+	return everyThread(func(id int) error { return unix.SchedSetaffinity(id, cpus) })
+}
+
+// everyThread calls f with each thread of this program. Those to come take after them.
+func everyThread(f func(id int) error) error {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err
@@ -98,7 +103,7 @@ func setAffinity(cpus *unix.CPUSet) error {
 	for _, t := range tasks {
 		var id int
 		fmt.Sscan(t.Name(), &id)
-		if err := unix.SchedSetaffinity(id, cpus); err != nil {
+		if err := f(id); err != nil {
 			return err
 		}
 	}

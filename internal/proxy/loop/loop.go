@@ -32,6 +32,7 @@ type Loop struct {
 	later   []func()
 	yielded []*Conn // have read their share of this turn
 	workers []Worker
+	insists time.Duration // until when it doesn't give way to other programs
 	turn    uint64
 	revisit []*Conn // are to be looked at once more before the turn ends
 	wheel   wheel
@@ -177,6 +178,7 @@ func (l *Loop) Turn(until time.Duration) {
 	if len(l.workers) > 0 {
 		l.labour()
 		l.settle()
+		l.giveWay()
 	}
 }
 

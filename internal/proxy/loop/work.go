@@ -29,3 +29,24 @@ func (l *Loop) labour() {
 		}
 	}
 }
+
+// yielder is a poller that can let other threads of its processor run.
+type yielder interface{ Yield() }
+
+// giveWay lets other programs run when workers have made the loop busy that would
+// have waited else: the kernel would leave them waiting for milliseconds, and the
+// program behind the proxy, or the proxy before it, may be among them. Whoever took a
+// long time isn't given way to for as long.
+func (l *Loop) giveWay() {
+	y, can := l.Poller.(yielder)
+	if !can || len(l.workers) == 0 {
+		return
+	}
+	now := l.Poller.Now()
+	if now < l.insists {
+		return
+	}
+	y.Yield()
+	after := l.Poller.Now()
+	l.insists = after + (after - now)
+}

@@ -77,3 +77,46 @@ func TestEmployAfter(t *testing.T) {
 type once func()
 
 func (f once) Work() bool { f(); return false }
+
+// shared is a clock whose processor others want too, for a time.
+type shared struct {
+	clock
+	others time.Duration
+	yields []time.Duration
+}
+
+func (s *shared) Yield() {
+	s.yields = append(s.yields, s.now)
+	s.now += s.others
+}
+
+// TestGiveWay: a loop that works lets others run after each part, and no longer than
+// it runs itself. One that doesn't work has no reason to.
+func TestGiveWay(t *testing.T) {
+	const us = time.Microsecond
+	for name, test := range map[string]struct {
+		others time.Duration
+		parts  int
+		want   []time.Duration
+	}{
+		"nobody":     {0, 4, []time.Duration{100 * us, 200 * us, 300 * us}},
+		"short ones": {50 * us, 4, []time.Duration{100 * us, 250 * us, 400 * us}},
+		"a hog":      {250 * us, 5, []time.Duration{100 * us, 650 * us}},
+		"no work":    {0, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &shared{others: test.others}
+			l := New(s, 0, 1)
+			var did []string
+			if test.parts > 0 {
+				l.Employ(&part{&s.clock, "a", test.parts, 100 * us, &did})
+			}
+			for range test.parts + 2 {
+				l.Turn(0)
+			}
+			if len(did) != test.parts || !slices.Equal(s.yields, test.want) {
+				t.Errorf("%d parts, gave way at %v; want %d, %v", len(did), s.yields, test.parts, test.want)
+			}
+		})
+	}
+}

@@ -60,6 +60,9 @@ func (p *epoll) Wake() {
 	}
 }
 
+// Yield lets other threads run that wait for this processor.
+func (p *epoll) Yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
 func (p *epoll) Wait(events []Event, until time.Duration) int {
 	n := p.wait.wait(p, until)
 	found := 0 // events has room for MaxEvents
