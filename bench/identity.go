@@ -52,16 +52,15 @@ func (h handshakeResult) String() string {
 	return fmt.Sprintf("TLS 1.3, %s, %s, %s, chain verified: %v, tickets: %v", tls.CipherSuiteName(h.Suite), tls.CurveID(h.Group), h.Server, h.Verified, h.Tickets)
 }
 
-// shake runs the client as a child process beside the proxies.
-// It gives way to every other program, so that what those suffer is the proxy's doing:
-// being nice isn't enough, the kernel would let it go on for some milliseconds.
-func (r *rig) shake(ctx context.Context, target string, group tls.CurveID, length time.Duration) (handshakeResult, error) {
+// shake runs the client as a child process beside the proxies. args are further ones
+// of its command line.
+func (r *rig) shake(ctx context.Context, target string, group tls.CurveID, length time.Duration, args ...string) (handshakeResult, error) {
 	var res handshakeResult
 	self, err := os.Executable()
 	if err != nil {
 		return res, err
 	}
-	cmd := exec.CommandContext(ctx, self, handshakesCommand, "-target", target, "-length", length.String(), "-identity", r.identities(), "-group", strconv.Itoa(int(group)))
+	cmd := exec.CommandContext(ctx, self, append([]string{handshakesCommand, "-target", target, "-length", length.String(), "-identity", r.identities(), "-group", strconv.Itoa(int(group))}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -82,10 +81,15 @@ func handshakesMain(args []string) int {
 	length := fs.Duration("length", 5*time.Second, "how long")
 	ids := fs.String("identity", "", "directory with web.pem, web-key.pem and bundle.pem")
 	group := fs.Int("group", int(tls.X25519), "key exchange group, its number in TLS")
+	idle := fs.Bool("idle", false, "give way to every other program")
 	fs.Parse(args)
-	err := errors.Join(setAffinity(otherCPUs()), everyThread(func(id int) error {
-		return unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
-	}))
+	err := setAffinity(otherCPUs())
+	if err == nil && *idle {
+		// Being nice isn't enough: the kernel would let it go on for some milliseconds.
+		err = everyThread(func(id int) error {
+			return unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+		})
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "handshakes:", err)
 		return 1

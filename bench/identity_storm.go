@@ -54,7 +54,8 @@ func (r *rig) identityStorm(ctx context.Context) error {
 			}
 			greeted := make(chan storm, 1)
 			go func() {
-				res, err := r.shake(ctx, p.inbound, tls.X25519, r.length+2*r.settle)
+				// What requests suffer shall be the proxy's doing.
+				res, err := r.shake(ctx, p.inbound, tls.X25519, r.length+2*r.settle, "-idle")
 				greeted <- storm{res, err}
 			}()
 			time.Sleep(r.settle)
