@@ -1,9 +1,9 @@
 // Package mtls puts TLS on connections of a loop, through crypto/tls.
 //
-// A handshake computes for a millisecond and would block, so it runs off the
-// loop: a coroutine that is stepped by a worker goroutine whenever the loop has
-// read bytes for it; all reading and writing stays on the loop. Afterwards the
-// connection is an ordinary one of the loop with a Session as its layer: a
+// A handshake computes for some 100 µs at a time and would block in between, so it
+// is a coroutine, which is stepped when the loop has read bytes for it: by a worker
+// goroutine, or where no processor is spare by the loop itself, between its turns.
+// All reading and writing stays on the loop. Afterwards the connection is an ordinary one of the loop with a Session as its layer: a
 // tls.Conn over a net.Conn whose Read answers "nothing now" instead of
 // blocking, and whose Write goes to a buffer with room.
 //
