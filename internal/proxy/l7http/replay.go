@@ -10,7 +10,8 @@ import (
 // may have, as much as the loop has left for all of them.
 
 // maxHeldBodies bounds what one loop keeps of bodies beyond the ordinary: what
-// its connections' buffers hold anyway, and maxKept of a stream.
+// the small buffers of its connections hold anyway, and maxKept of a stream. When
+// that is reached a request with a longer body is sent once only.
 const maxHeldBodies = 32 << 20
 
 // keeps is how much of the request's body may be kept.
@@ -42,12 +43,12 @@ func (s *serverConn) keepMore() bool {
 	}
 	size := loop.LargeBuffer
 	if kept >= loop.LargeBuffer {
-		// Room for the body's framing as well.
-		if size = limit + limit/8; size <= kept || !s.worker.hold(size) {
-			return false
-		}
-		st.extra += size
+		size = limit + limit/8 // room for the body's framing as well
 	}
+	if size <= kept || !s.worker.hold(size) {
+		return false
+	}
+	st.extra += size
 	old := s.worker.Loop.Extend(in, st.mark, size)
 	if st.mark = 0; st.head == nil {
 		st.head = old
