@@ -16,7 +16,7 @@ const (
 	// gather is how long lines may wait for others, so that few writes carry many.
 	gather = 50 * time.Millisecond
 	// stopWait bounds how long the end of the proxy waits for the last lines.
-	stopWait = time.Second
+	stopWait = 5 * time.Second
 )
 
 // Config is what a Recorder is made of.
@@ -72,7 +72,7 @@ func (r *Recorder) Start() {
 }
 
 // Stop ends all taps, writes what waits, and ends the writer; one that hangs in
-// its output is left behind after a second. The loops have ended by then.
+// its output is left behind after five seconds. The loops have ended by then.
 func (r *Recorder) Stop() {
 	r.once.Do(func() {
 		r.tapsMu.Lock()
