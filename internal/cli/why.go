@@ -147,6 +147,12 @@ func (a *app) printStory(id string, answer *client.Stories) error {
 	list := answer.Stories
 	first := &list[0]
 	what := strings.TrimSpace(plain(first.Method) + " http://" + plain(first.Host) + plain(first.Path))
+	if first.Method == story.TCP {
+		what = "TCP from " + plain(first.Path)
+		if first.Host != "" {
+			what += " for " + plain(first.Host)
+		}
+	}
 	fmt.Fprintf(a.Out, "%s %s at %s, after %s.\n", a.paint.bold(what), a.outcome(first), first.At.UTC().Format("2006-01-02 15:04:05.000 UTC"), took(first.Total))
 	for i := range list {
 		s := &list[i]
@@ -171,6 +177,9 @@ func (a *app) outcome(s *client.Story) string {
 		}
 		return a.paint.bad("failed")
 	case "refused":
+		if s.Status == 0 {
+			return a.paint.warn("was refused")
+		}
 		return a.paint.warn("was refused with " + strconv.Itoa(s.Status))
 	}
 	return a.paint.warn("was slow")
@@ -223,6 +232,8 @@ func sentences(s *client.Story, next *client.Story) []string {
 	switch {
 	case s.Text != "":
 		say("It answered %d itself: %s", s.Status, plain(strings.ToLower(s.Text[:1])+s.Text[1:]))
+	case s.Method == story.TCP:
+		say("The connection was reset after %s: %s.", took(s.Total), strings.ReplaceAll(plain(s.Reason), "_", " "))
 	case s.Reason == "client_gone":
 		say("The client went away after %s, before an answer began.", took(s.Total))
 	case s.Reason != "":
@@ -326,7 +337,14 @@ func whatToDo(list []client.Story) string {
 		return "the endpoint's address has come to another workload, which was sent nothing: the endpoints follow when its proxy registers. " + look(name)
 	case "tls_certificate_error":
 		return "the two proxies don't accept each other's certificate: `tulle check` and `tulle identity` show whose has ended, or whether another program has the address."
+	case "access_denied", "peer_identity_denied":
+		return "no access rule allows that: if it should be allowed, change " + orElse(plain(s.Policy), "the access policy") + "; `tulle auth can-i` tells beforehand."
+	case "egress_denied":
+		return "that is outside the mesh, and no EgressPolicy allows it: `tulle describe` of those shows what they allow."
 	case "destination_not_found":
+		if s.Method == story.TCP {
+			return "no route is for this connection, or it names a backend that doesn't exist: `tulle describe` of the route and its parent says what they are for."
+		}
 		if s.Rule != "" {
 			return fmt.Sprintf("the rule %s names a backend that doesn't exist: `tulle describe` of that route says which.", plain(s.Rule))
 		}

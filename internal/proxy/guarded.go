@@ -99,6 +99,7 @@ func (c *incoming) forbid() {
 	if c.caller != nil { // else the egress policy doesn't let it out
 		c.judged = c.caller.Last()
 	}
+	c.tell(accessDenied)
 	c.carried.Reset()
 }
 
@@ -227,6 +228,9 @@ func (c *incoming) enter(who *guard.Caller) bool {
 	if refusal != nil {
 		refusal.Log("", now)
 		c.text = refusal.Text()
+		if c.refusedBy = refusal.Rule; c.refusedBy == "" {
+			c.refusedBy = refusal.Nearest
+		}
 		c.refuse(accessDenied)
 		return false
 	}

@@ -30,6 +30,7 @@ type incoming struct {
 	serverName string // that the client's own TLS asks for
 	leaves     *call  // where it goes outside the mesh
 	forbidden  bool   // by rules that came while it waited
+	refusedBy  string // the access rule that refused it, or came nearest to allowing it
 	recording
 }
 
@@ -105,7 +106,7 @@ func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
 	if c.lane.http.EndExpired {
 		c.lane.retireAt(c.lane.loop.Now() + retireLook)
 	}
-	o.Done = c.gone
+	o.Done, o.Failed = c.gone, c.tell
 	if early != nil {
 		c.carried = early
 		early.Join(&c.conn, o)
@@ -119,6 +120,7 @@ func (c *incoming) opaque(to *dial.Cluster, early *l4.Early, o l4.Options) {
 func (c *incoming) refuse(reason string) {
 	c.lane.shard.Error(c.about.direction, c.about.service, reason)
 	c.reason = reason
+	c.tell(reason)
 	c.conn.Abort()
 	c.gone()
 }

@@ -150,6 +150,7 @@ var accessAlert = []byte{21, 3, 3, 0, 2, 2, 49}
 // keepIn ends a connection that may not leave the mesh.
 func (c *incoming) keepIn(tls bool) {
 	c.lane.shard.Error(c.about.direction, c.about.service, egressDenied)
+	c.tell(egressDenied)
 	if !tls {
 		c.conn.Abort()
 		c.gone()

@@ -11,6 +11,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/mtls"
 	"tulle.dev/tulle/internal/proxy/poll"
+	"tulle.dev/tulle/internal/proxy/story"
 )
 
 // ALPN is the application protocol between two proxies: one opaque stream.
@@ -38,6 +39,7 @@ type Early struct {
 	heard    func()
 	reason   string // why there is no connection
 	tries    int
+	tried    []story.Try // the first of them; by the loop's clock
 
 	connected, over bool
 	expires         time.Time // the endpoint's certificate
@@ -134,12 +136,16 @@ func (p *Early) dial() {
 	p.tries++
 	p.ticket = e.Begin()
 	p.began = p.dialer.Loop.Now()
+	if p.tries <= story.MaxTries {
+		p.tried = append(p.tried, story.Try{Address: e.Address, Workload: e.Workload, Began: p.began})
+	}
 	p.server = &loop.Conn{}
 	p.dialer.Dial(p.server, p.cluster, e, ALPN, p, p)
 }
 
 // Connected is called when the endpoint is there, or can't be reached.
 func (p *Early) Connected(err error) {
+	p.noteTried(err)
 	switch {
 	case errors.Is(err, dial.ErrLimit):
 		p.endpoint.Cancel(p.ticket)
@@ -187,6 +193,26 @@ func (p *Early) Connected(err error) {
 	}
 	p.Ready()
 }
+
+// noteTried notes how a try ended.
+func (p *Early) noteTried(err error) {
+	n := p.tries - 1
+	if n >= len(p.tried) {
+		return
+	}
+	try := &p.tried[n]
+	try.Ended, try.Outcome = p.dialer.Loop.Now(), "connected"
+	if err != nil {
+		try.Outcome = dial.Reason(err)
+	}
+}
+
+// Tried are the first tries to reach an endpoint, with times of the loop's clock,
+// and how many there were in all.
+func (p *Early) Tried() ([]story.Try, int) { return p.tried, p.tries }
+
+// Cluster is where the endpoints are.
+func (p *Early) Cluster() *dial.Cluster { return p.cluster }
 
 // want is what a connection's client asks of its endpoint: where endpoints are
 // picked by a hash, of its address, should that be among what is hashed.
@@ -254,6 +280,9 @@ func (p *Early) fail() {
 	p.over = true
 	if p.reason != dial.OtherWorkload { // that was counted when it was met
 		p.cluster.Fail(p.reason)
+	}
+	if p.options.Failed != nil {
+		p.options.Failed(p.reason)
 	}
 	p.client.Abort()
 	if p.options.Done != nil {

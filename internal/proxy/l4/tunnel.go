@@ -13,6 +13,9 @@ import (
 // spliced: by then the stream is a long one.
 const spliceAfter = 256 << 10
 
+// resetEarly is why a server's connection ended that had said nothing.
+const resetEarly = "connection_terminated"
+
 // Options say how a tunnel is counted and ended.
 type Options struct {
 	// Series counts it; may be nil. Opened says that the client's connection
@@ -21,6 +24,9 @@ type Options struct {
 	Opened bool
 	// Idle ends a tunnel that carried nothing for so long; 0 never does.
 	Idle time.Duration
+	// Failed is told why there is no connection to a server, or that one was reset
+	// before it had said anything; may be nil. It is called before Done.
+	Failed func(reason string)
 	// Done is called when the tunnel has ended; may be nil.
 	Done func()
 	// Preface is sent to the server before anything else; may be nil.
@@ -139,6 +145,9 @@ func (t *tunnel) end(reset bool) {
 		return
 	}
 	t.done = true
+	if reset && t.options.Failed != nil && t.server.Received == 0 && (t.server.Err() != nil || t.server.SendErr() != nil) {
+		t.options.Failed(resetEarly)
+	}
 	t.timer.Stop()
 	t.up.relay.Drop(t.client.Loop())
 	t.down.relay.Drop(t.client.Loop())

@@ -115,7 +115,11 @@ func ParseID(v []byte) (ID, bool) {
 	return id, id != 0
 }
 
-// Story is one request, as the proxy saw it. Its strings are the proxy's own:
+// TCP is the Method of a connection that isn't HTTP. Its Path is the client's address,
+// its Host the name that its TLS asked for.
+const TCP = "TCP"
+
+// Story is one request, or connection, as the proxy saw it. Its strings are the proxy's own:
 // they come from what it was told, or are constants.
 type Story struct {
 	ID ID
