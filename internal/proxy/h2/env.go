@@ -21,6 +21,7 @@ type Env struct {
 	outs    [][]byte
 	chunks  *chunk
 	spare   int // chunks in the list
+	low     int // the fewest there were since the last Trim
 	marks   []mark
 	crumbs  []mark
 	lower   []byte
@@ -33,14 +34,19 @@ const (
 	keptOuts    = 8
 	keptChunks  = 64
 	keptArena   = 4 << 10
+	// maxSpare bounds the chunks that are kept while they may be of use: what
+	// 64 streams take that have much to send.
+	maxSpare = 64 * SendBuffer / chunkSize
 )
 
 // chunk is a piece of what waits in a stream to be sent.
 type chunk struct {
 	next *chunk
 	r, w int
-	b    [4 << 10]byte
+	b    [chunkSize]byte
 }
+
+const chunkSize = 4 << 10
 
 func (e *Env) getChunk() *chunk {
 	k := e.chunks
@@ -49,12 +55,27 @@ func (e *Env) getChunk() *chunk {
 	}
 	e.chunks, k.next = k.next, nil
 	e.spare--
+	e.low = min(e.low, e.spare)
 	k.r, k.w = 0, 0
 	return k
 }
 
+// Surplus reports whether there is more free memory than is kept for good; then
+// Trim, called a second later or so, gives up what wasn't needed since the last
+// time.
+func (e *Env) Surplus() bool { return e.spare > keptChunks }
+
+// Trim gives up surplus memory.
+func (e *Env) Trim() {
+	for drop := min(e.low, e.spare-keptChunks); drop > 0; drop-- {
+		e.chunks = e.chunks.next
+		e.spare--
+	}
+	e.low = e.spare
+}
+
 func (e *Env) putChunk(k *chunk) {
-	if e.spare < keptChunks {
+	if e.spare < maxSpare {
 		k.next, e.chunks = e.chunks, k
 		e.spare++
 	}

@@ -1,6 +1,10 @@
 package h2
 
-import "time"
+import (
+	"time"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
+)
 
 // Every bound of the engine, each with the attack that it answers. A test in
 // attack_test.go goes with each. "Calm" below means that the connection is
@@ -94,8 +98,8 @@ const (
 // What fairness and memory are made of; not defences.
 const (
 	// quantum is how much one stream may send before it is another's turn, and
-	// the largest DATA frame.
-	quantum = 16 << 10
+	// the largest DATA frame: with its header it fills a record of TLS.
+	quantum = 16<<10 - wire.HeaderLen
 	// SendBuffer is how much may wait in one stream to be sent before Room
 	// says none.
 	SendBuffer = 64 << 10

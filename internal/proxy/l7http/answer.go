@@ -58,6 +58,10 @@ func (s *serverConn) Room() bool {
 func (s *serverConn) Body(p []byte) {
 	s.watchStall()
 	if s.stream.framing != h1.Chunked {
+		if _, framed := s.stream.x.up.(*h2Call); framed {
+			s.conn.Collect(p)
+			return
+		}
 		s.conn.Write(p)
 		return
 	}

@@ -9,6 +9,8 @@ import (
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/poll"
 	"tulle.dev/tulle/internal/wire/h1"
+
+	wire "tulle.dev/tulle/internal/wire/h2"
 )
 
 // ALPN is the application protocol between two proxies: HTTP/1.1 exchanges.
@@ -132,6 +134,10 @@ func (c *clientConn) Room() bool {
 // Body sends some of the request's body.
 func (c *clientConn) Body(p []byte) {
 	if !c.chunked {
+		if _, framed := c.x.down.(*h2Stream); framed {
+			c.conn.Collect(p)
+			return
+		}
 		c.conn.Write(p)
 		return
 	}
@@ -222,8 +228,12 @@ func (c *clientConn) step() bool {
 	case n > 0:
 		return true
 	}
-	return c.fill(loop.LargeBuffer)
+	return c.fill(bodyRead)
 }
+
+// bodyRead is how much of a body is read at once: what fits into as many DATA
+// frames of HTTP/2 as records of TLS.
+const bodyRead = loop.LargeBuffer - 4*wire.HeaderLen
 
 // head takes a complete head of the response.
 func (c *clientConn) head() bool {

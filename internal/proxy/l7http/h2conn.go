@@ -50,6 +50,9 @@ func (c *h2Conn) start(config *h2.Config) {
 	c.worker.env.Now = c.worker.Loop.Now()
 	c.engine.Init(&c.worker.env, config)
 	c.begun = true
+	if p, ok := c.worker.Loop.Poller.(interface{ Shallow(poll.FD) }); ok && config.Shared {
+		p.Shallow(c.conn.FD()) // a small answer goes before most of a large one
+	}
 	c.schedule()
 }
 
@@ -184,6 +187,7 @@ func (c *h2Conn) Gather() {
 	if c.engine.Blocked() {
 		c.conn.Drained()
 	}
+	c.worker.trimLater()
 	c.pollAfterFlush()
 	if c.done {
 		return
@@ -192,6 +196,30 @@ func (c *h2Conn) Gather() {
 		c.timer.Set(d - now)
 	} else {
 		c.timer.Clear()
+	}
+}
+
+// trimEvery is how often surplus memory of the engines is given back.
+const trimEvery = time.Second
+
+// trimmer gives surplus memory of the engines back until there is none.
+type trimmer struct {
+	worker *Worker
+	timer  loop.Timer
+}
+
+func (t *trimmer) Expire(*loop.Timer) {
+	t.worker.env.Trim()
+	t.worker.trimLater()
+}
+
+func (w *Worker) trimLater() {
+	if t := &w.trimmer; w.env.Surplus() && !t.timer.On() {
+		if t.worker == nil {
+			t.worker = w
+			t.timer.Init(w.Loop, t)
+		}
+		t.timer.Set(trimEvery)
 	}
 }
 

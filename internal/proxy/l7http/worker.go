@@ -70,6 +70,7 @@ type Worker struct {
 	held      int // bytes of kept bodies, beyond the ordinary
 	date      date
 	env       h2.Env
+	trimmer   trimmer // of env
 	configs   *h2Configs
 	scratch   []byte
 	lookup    Lookup         // of the policies' own

@@ -88,7 +88,7 @@ func (r *Relay) take(c *Conn, most int) (n int, err error) {
 		return 0, ErrCopy
 	case c.ended:
 		return 0, io.EOF
-	case !c.readable || c.hadShare():
+	case !c.readable || c.hadShare(splicedShare):
 		c.Rest()
 		return 0, poll.ErrAgain
 	}
@@ -96,7 +96,7 @@ func (r *Relay) take(c *Conn, most int) (n int, err error) {
 	if r.pipe, err = c.loop.pipes.get(c.loop); err != nil {
 		return 0, ErrCopy
 	}
-	n, err = c.loop.Poller.Splice(c.fd, r.pipe.W, min(most, turnShare))
+	n, err = c.loop.Poller.Splice(c.fd, r.pipe.W, min(most, splicedShare))
 	c.spent += n
 	c.Received += uint64(n)
 	if r.held = n; n == 0 {

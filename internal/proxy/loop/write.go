@@ -115,6 +115,19 @@ func (c *Conn) Write(p []byte) {
 	c.markDirty()
 }
 
+// Collect is Write for a part of many bytes, more of which follow in this turn
+// mostly: they go to the socket together.
+func (c *Conn) Collect(p []byte) {
+	if c.layer == nil && len(p) >= direct && c.out.Len()+len(p) < maxPending && c.sendErr == nil && !c.shut {
+		c.Sent += uint64(len(p))
+		c.ensure(len(p))
+		c.out.w += copy(c.out.b[c.out.w:], p)
+		c.markDirty()
+		return
+	}
+	c.Write(p)
+}
+
 func (c *Conn) markDirty() {
 	if !c.dirty {
 		c.dirty = true
