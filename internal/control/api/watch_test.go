@@ -134,8 +134,9 @@ func TestWatch(t *testing.T) {
 	now, _ := w.watch("/api/v1/services?watch=1&resourceVersion=" + last)
 	w.apply("shop", "cart", 83)
 	w.wants(now, "MODIFIED shop/cart")
+	w.wants(all, "MODIFIED shop/cart")
 	w.api.Stop()
-	w.wants(all, "MODIFIED shop/cart", "end")
+	w.wants(all, "end")
 	w.wants(now, "end")
 }
 
