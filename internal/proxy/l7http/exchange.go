@@ -134,6 +134,7 @@ type exchangeState struct {
 	sent     time.Duration
 	latency  time.Duration
 	reused   bool // the connection has carried a request before
+	done     bool // it is counted
 	fresh    bool // must not be sent on a reused connection
 	unsent   bool // the peer says that its program hasn't seen the request
 	interims int
@@ -501,6 +502,10 @@ func (x *Exchange) count(status int) {
 	if x.Cluster != nil {
 		x.Cluster.Eased()
 	}
+	if x.done { // a slow answer, all of which had come, was cut
+		return
+	}
+	x.done = true
 	if x.Series != nil {
 		x.Series.Request(status, x.worker.Loop.Now()-x.began)
 	}

@@ -4,6 +4,7 @@ package l7http
 func (w *Worker) Held(held map[string]int) {
 	held["bytes of kept bodies"] += w.held
 	held["copies"] += w.mirrors
+	held["bytes of copies in the making"] += w.making.cost
 	held["questions to other programs"] += w.asks
 	held["tunnels"] += len(w.passages)
 	held["tokens"] += w.verifying.running + len(w.verifying.known)

@@ -11,9 +11,15 @@ import (
 )
 
 const (
-	// maxMirrors bounds the copies that one loop has in the making or under way.
-	// What comes over it isn't copied.
+	// maxMirrors bounds the copies that one loop has under way. What comes over it
+	// isn't copied.
 	maxMirrors = 128
+	// maxMirrorWaiting bounds the bytes that one loop keeps for copies of requests
+	// whose content is still coming. Over it the request that began to wait first
+	// isn't copied: who sends nothing more for long makes way.
+	maxMirrorWaiting = 4 << 20
+	// mirrorCost is what each costs beside its bytes.
+	mirrorCost = 1 << 10
 	// maxMirrorBody bounds the content of a request that is copied. A longer one
 	// isn't copied at all: half a request would be another one.
 	maxMirrorBody = 64 << 10
@@ -38,6 +44,49 @@ type copies struct {
 	list []*mirrored
 	body []byte // what has come of it; all of them will send it
 	at   int    // how much of it the request's own endpoint has been sent
+
+	cost       int // of maxMirrorWaiting
+	prev, next *Exchange
+}
+
+// making are the requests of a loop whose content is still coming and will be copied.
+type making struct {
+	first, last *Exchange
+	cost        int
+}
+
+// add takes one in, and makes room for it.
+func (l *making) add(x *Exchange) {
+	if x.copies.prev = l.last; l.last == nil {
+		l.first = x
+	} else {
+		l.last.copies.next = x
+	}
+	l.last = x
+}
+
+// grow counts what an exchange of the list keeps beyond before.
+func (l *making) grow(x *Exchange, n int) {
+	x.copies.cost += n
+	for l.cost += n; l.cost > maxMirrorWaiting; {
+		l.first.dropCopies(mirrorMany)
+	}
+}
+
+// remove takes one out.
+func (l *making) remove(x *Exchange) {
+	c := &x.copies
+	if c.prev == nil {
+		l.first = c.next
+	} else {
+		c.prev.copies.next = c.next
+	}
+	if c.next == nil {
+		l.last = c.prev
+	} else {
+		c.next.copies.prev = c.prev
+	}
+	l.cost -= c.cost
 }
 
 // mirrored is a copy of a request on its way: client and router of an exchange of
@@ -50,6 +99,7 @@ type mirrored struct {
 	memory   []byte // of the head
 	body     []byte
 	trailers []h1.Field
+	going    bool // it counts against maxMirrors
 	ended    bool // the end of the body has gone
 	over     bool
 	received int
@@ -77,22 +127,25 @@ func (x *Exchange) copy(f *Filters) {
 		}
 		content := r.Framing == h1.Chunked || r.Framing == h1.Length && r.Length > 0
 		switch {
-		case w.mirrors >= maxMirrors:
+		case !content && w.mirrors >= maxMirrors:
 			w.Shard.Mirrored(to.cluster.Key, mirrorMany)
 			continue
 		case r.Framing == h1.Length && r.Length > maxMirrorBody:
 			w.Shard.Mirrored(to.cluster.Key, mirrorLarge)
 			continue
 		}
-		w.mirrors++
 		m := &mirrored{worker: w, to: to}
 		m.memory = cloneRequest(&m.x.Request, nil, r)
 		m.x.HTTP2 = x.HTTP2 && (x.Cluster.Protocol != view.HTTP || x.grpc())
-		if content {
-			x.copies.list = append(x.copies.list, m)
-		} else {
-			w.Loop.Later(m.start)
+		if !content {
+			m.depart()
+			continue
 		}
+		if len(x.copies.list) == 0 {
+			w.making.add(x)
+		}
+		x.copies.list = append(x.copies.list, m)
+		w.making.grow(x, mirrorCost+len(m.memory))
 	}
 }
 
@@ -139,10 +192,11 @@ func (x *Exchange) tee(p []byte) {
 	}
 	known := min(max(len(c.body)-c.at, 0), len(p))
 	c.at += len(p)
-	c.body = append(c.body, p[known:]...)
-	if len(c.body) > maxMirrorBody {
+	if c.body = append(c.body, p[known:]...); len(c.body) > maxMirrorBody {
 		x.dropCopies(mirrorLarge)
+		return
 	}
+	x.worker.making.grow(x, len(p)-known)
 }
 
 // teeAgain says that the content goes to an endpoint from its beginning.
@@ -151,23 +205,42 @@ func (x *Exchange) teeAgain() { x.copies.at = 0 }
 // teeEnd says that this was all of the content: the copies go on their way.
 func (x *Exchange) teeEnd(trailers []h1.Field) {
 	c := &x.copies
+	if len(c.list) == 0 {
+		return
+	}
+	x.worker.making.remove(x)
 	for _, m := range c.list {
+		if x.worker.mirrors >= maxMirrors {
+			m.count(mirrorMany)
+			continue
+		}
 		m.body = c.body
 		for _, f := range trailers {
 			f.Name, f.Value = append([]byte(nil), f.Name...), append([]byte(nil), f.Value...)
 			m.trailers = append(m.trailers, f)
 		}
-		x.worker.Loop.Later(m.start)
+		m.depart()
 	}
 	*c = copies{}
 }
 
 // dropCopies gives up those whose content hasn't come.
 func (x *Exchange) dropCopies(outcome string) {
+	if len(x.copies.list) == 0 {
+		return
+	}
+	x.worker.making.remove(x)
 	for _, m := range x.copies.list {
 		m.count(outcome)
 	}
 	x.copies = copies{}
+}
+
+// depart lets the copy go on its way.
+func (m *mirrored) depart() {
+	m.going = true
+	m.worker.mirrors++
+	m.worker.Loop.Later(m.start)
 }
 
 // start sends the copy.
@@ -258,6 +331,9 @@ func (m *mirrored) end(outcome string) {
 }
 
 func (m *mirrored) count(outcome string) {
-	m.worker.mirrors--
+	if m.going {
+		m.going = false
+		m.worker.mirrors--
+	}
 	m.worker.Shard.Mirrored(m.to.cluster.Key, outcome)
 }

@@ -81,7 +81,8 @@ type Worker struct {
 
 	passages  map[*passage]struct{} // requests that became tunnels
 	recheck   recheck
-	mirrors   int // copies of requests in the making or under way
+	mirrors   int // copies of requests under way
+	making    making
 	asks      int // of other programs, about requests
 	verifying verifying
 }
