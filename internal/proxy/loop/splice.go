@@ -103,7 +103,7 @@ func (r *Relay) take(c *Conn, most int) (n int, err error) {
 		c.loop.pipes.put(c.loop, r.pipe)
 	}
 	switch err {
-	case nil: // how full the pipe got doesn.t tell whether there is more
+	case nil: // how full the pipe got doesn't tell whether there is more
 	case poll.ErrAgain:
 		c.readable = false
 	case io.EOF:
@@ -118,20 +118,27 @@ func (r *Relay) take(c *Conn, most int) (n int, err error) {
 	return n, err
 }
 
-// give empties the pipe.
-func (r *Relay) give(c *Conn) (n int, err error) {
-	n, err = c.loop.Poller.Splice(r.pipe.R, c.fd, r.held)
-	c.Sent += uint64(n)
-	if r.held -= n; r.held == 0 {
-		c.loop.pipes.put(c.loop, r.pipe)
-		return n, nil
+// give empties the pipe. The kernel stops half way when a signal is pending, such
+// as the runtime's for preemption, though the socket has room: only ErrAgain says
+// that there will be an event.
+func (r *Relay) give(c *Conn) (out int, err error) {
+	for r.held > 0 {
+		n, err := c.loop.Poller.Splice(r.pipe.R, c.fd, r.held)
+		c.Sent += uint64(n)
+		out += n
+		r.held -= n
+		switch err {
+		case nil:
+		case poll.ErrAgain:
+			c.writable = false
+			return out, err
+		default:
+			c.fail(err)
+			return out, err
+		}
 	}
-	if err != nil && err != poll.ErrAgain {
-		c.fail(err)
-		return n, err
-	}
-	c.writable = false
-	return n, poll.ErrAgain
+	c.loop.pipes.put(c.loop, r.pipe)
+	return out, nil
 }
 
 // Drop forgets the bytes that haven't gone on.
