@@ -72,8 +72,13 @@ func (p *Proxy) awaitEnd(ctx context.Context, limit time.Duration) {
 // settle is how long clients may take to end the handshakes they have begun: no
 // time on this machine, where nothing is ever on its way.
 func (p *Proxy) settle() time.Duration {
-	for _, at := range p.Bound() {
-		if !at.Addr().IsLoopback() {
+	t := p.config.Live.Table()
+	if t.Proxy == nil {
+		return 0
+	}
+	bound := p.Bound()
+	for _, l := range t.Proxy.Listeners {
+		if at, ok := bound[l.Name]; ok && (l.Kind == view.Inbound || l.Kind == view.Edge) && !at.Addr().IsLoopback() {
 			return HandshakeSettle
 		}
 	}

@@ -147,7 +147,10 @@ func (p *process) asked() asks {
 // ask asks n times, one after the other, from a workload of that name.
 func (m *mesh) ask(name, url string, n int) asks {
 	m.t.Helper()
-	return m.asking(name, url, 200, "E2E_COUNT="+strconv.Itoa(n)).asked()
+	p := m.asking(name, url, 200, "E2E_COUNT="+strconv.Itoa(n))
+	a := p.asked()
+	p.wait(patience) // its name is free again
+	return a
 }
 
 // all asserts that every answer had one status.
