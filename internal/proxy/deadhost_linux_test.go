@@ -243,7 +243,11 @@ func deadHost(t *testing.T, loops int) {
 	}
 	mortal, sound := plugIn(t, "mortal", 1), plugIn(t, "sound", 2)
 	var asked, untouched, ignored atomic.Int64
-	v := edgeView(mortal.endpoint(t, &asked), sound.endpoint(t, &ignored), mortal.endpoint(t, &asked), sound.endpoint(t, &ignored))
+	var hosts []netip.AddrPort
+	for range 4 { // of which several are in use when the link is cut
+		hosts = append(hosts, mortal.endpoint(t, &asked), sound.endpoint(t, &ignored))
+	}
+	v := edgeView(hosts...)
 	v.Destinations[otherKey] = &view.Destination{Key: otherKey, Protocol: view.HTTP}
 	v.Endpoints[otherKey] = &view.Endpoints{Key: otherKey, List: []view.Endpoint{{Address: mortal.endpoint(t, &untouched)}, {Address: sound.endpoint(t, &ignored)}}}
 	v.Endpoints[backendKey].Policy = &policy.Upstream{Ejection: policy.DefaultUpstream.Ejection, Connect: time.Second, Panic: policy.DefaultUpstream.Panic}

@@ -318,13 +318,14 @@ func TestDeadHost(t *testing.T) {
 	now := second
 	one.TimedOut(now)
 	one.TimedOut(now)
-	two.TimedOut(now + 2*second)
-	if n := suspects(now + 2*second); n != 0 {
+	later := now + int64(together) + second
+	two.TimedOut(later)
+	if n := suspects(later); n != 0 {
 		t.Fatalf("%d are suspect after one endpoint timed out, and later another", n)
 	}
 	before := b.Generation()
-	one.TimedOut(now + 2*second + second/2)
-	if n := suspects(now + 3*second); n != 3 {
+	one.TimedOut(later + second/2)
+	if n := suspects(later + second); n != 3 {
 		t.Errorf("%d are suspect, want the three of the address", n)
 	}
 	if b.Generation() == before {
@@ -333,7 +334,7 @@ func TestDeadHost(t *testing.T) {
 	if one.Endpoint.Out() {
 		t.Error("a suspect is left out")
 	}
-	if n := suspects(now + 2*second + second/2 + int64(suspectFor)); n != 0 {
+	if n := suspects(later + second/2 + int64(suspectFor)); n != 0 {
 		t.Errorf("%d are suspect long after", n)
 	}
 	one.TimedOut(now + 20*second)

@@ -26,8 +26,10 @@ const (
 	// host is gone.
 	suspectFor = 10 * time.Second
 	// together is the time in which endpoints of one address must time out for
-	// the address to be suspected.
-	together = time.Second
+	// the address to be suspected, with no answer from it in between. The kernel
+	// gives connections up whose last bytes left at about the same time, but looks
+	// at each only when it would repeat them.
+	together = 3 * time.Second
 )
 
 // always is when an endpoint joined that was there from the beginning.
