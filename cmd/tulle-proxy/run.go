@@ -183,13 +183,11 @@ func (r *program) serve(ctx context.Context, stop context.CancelFunc) error {
 			os.Exit(2)
 		}
 	})
-	succeeded := make(chan struct{})
 	heirs := r.awaitHeir(func() {
 		end(errSucceeded)
 		running.Wait()
 		r.admin.Close()
 		r.names.Close()
-		close(succeeded)
 	})
 	log.Info("started", "version", version, "listeners", len(p.Bound()))
 	select {
@@ -197,15 +195,13 @@ func (r *program) serve(ctx context.Context, stop context.CancelFunc) error {
 	case <-beside.Done():
 	}
 	stop() // a second signal ends the process at once
+	heirs.Close()
 	if errors.Is(context.Cause(beside), errSucceeded) {
-		<-succeeded
 		log.Info("another process has taken over; draining", "connections", p.Connections())
 		p.Leave(context.Background())
-		heirs.Close()
 		log.Info("ended")
 		return nil
 	}
-	heirs.Close() // what drains has nothing to hand over
 	log.Info("draining", "connections", p.Connections())
 	p.Drain(context.Background())
 	failed := context.Cause(beside)

@@ -17,9 +17,10 @@ type Server struct {
 	socket  *net.UnixListener
 	running sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	conn   *net.UnixConn // the successor that is being talked to
+	mu      sync.Mutex
+	closed  bool
+	leaving bool          // a successor has started: the talk with it is ended in good order
+	conn    *net.UnixConn // the successor that is being talked to
 }
 
 // Config says what a proxy hands over, and what happens then.
@@ -105,6 +106,12 @@ func (s *Server) talk(conn *net.UnixConn) (gone bool, err error) {
 	if err != nil || !m.Started {
 		return false, err
 	}
+	s.mu.Lock()
+	s.leaving = !s.closed
+	s.mu.Unlock()
+	if !s.leaving {
+		return false, net.ErrClosed
+	}
 	s.socket.Close() // and its name: the successor's comes there
 	s.config.Leave()
 	return true, send(conn, &message{Gone: true})
@@ -121,11 +128,11 @@ func sendOffer(conn *net.UnixConn, o *Offer) error {
 
 func clip(s string) string { return s[:min(len(s), maxError)] }
 
-// Close stops waiting.
+// Close stops waiting. When it returns, Leave has returned or won't be called.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
-	if s.conn != nil {
+	if s.conn != nil && !s.leaving {
 		s.conn.Close()
 	}
 	s.mu.Unlock()
