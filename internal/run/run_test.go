@@ -194,3 +194,11 @@ func TestWorkloadProtocol(t *testing.T) {
 		}
 	}
 }
+
+func TestProxyNamed(t *testing.T) {
+	for dir, want := range map[string]string{"web": "web", "web.shop": "web.shop", "default_edge": "edge", "shop_edge": "edge.shop"} {
+		if got := proxyNamed(dir); got != want {
+			t.Errorf("directory %s is of %s, want %s", dir, got, want)
+		}
+	}
+}

@@ -170,7 +170,7 @@ func UpgradeAll(ctx context.Context, dataDir string, names []string, tell func(U
 		wanted[strings.TrimSuffix(n, ".default")] = true
 	}
 	for _, path := range sockets {
-		name := filepath.Base(filepath.Dir(path))
+		name := proxyNamed(filepath.Base(filepath.Dir(path)))
 		if len(names) > 0 && !wanted[name] {
 			continue
 		}
@@ -189,6 +189,19 @@ func UpgradeAll(ctx context.Context, dataDir string, names []string, tell func(U
 		tell(Upgraded{Name: n, Err: errNobody})
 	}
 	return asked, ctx.Err()
+}
+
+// proxyNamed is what a proxy's directory is called for people: NAME, or
+// NAME.NAMESPACE. Gateways' directories are NAMESPACE_NAME.
+func proxyNamed(dir string) string {
+	namespace, name, gateway := strings.Cut(dir, "_")
+	switch {
+	case !gateway:
+		return dir
+	case namespace == "default":
+		return name
+	}
+	return name + "." + namespace
 }
 
 // errNobody says that a proxy doesn't run.
