@@ -2,10 +2,8 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -56,23 +54,7 @@ func (c *Client) Tap(ctx context.Context, r TapRequest, watching func(proxies in
 	defer resp.Body.Close()
 	n, _ := strconv.Atoi(resp.Header.Get(HeaderProxies))
 	watching(n)
-	d := json.NewDecoder(resp.Body)
-	for {
-		var e Tapped
-		switch err := d.Decode(&e); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return &UnreachableError{c.where, err}
-		case err != nil:
-			return fmt.Errorf("an event of the control plane can't be read: %w", err)
-		}
-		if err := each(e); err != nil {
-			return err
-		}
-	}
+	return events(ctx, c, resp.Body, each)
 }
 
 // HeaderProxies says how many proxies a tap watches at first.

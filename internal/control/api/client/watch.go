@@ -34,9 +34,24 @@ func (c *Client) Watch(ctx context.Context, r Resource, namespace, after string,
 		return err
 	}
 	defer resp.Body.Close()
-	d := json.NewDecoder(resp.Body)
+	return events(ctx, c, resp.Body, func(e Event) error {
+		if e.Type == "ERROR" {
+			s := new(Status)
+			if err := json.Unmarshal(e.Object, s); err != nil {
+				return fmt.Errorf("an event of the control plane can't be read: %w", err)
+			}
+			return s
+		}
+		return each(e)
+	})
+}
+
+// events calls each with every event of a stream of JSON values, until it returns
+// an error or the stream ends.
+func events[E any](ctx context.Context, c *Client, stream io.Reader, each func(E) error) error {
+	d := json.NewDecoder(stream)
 	for {
-		var e Event
+		var e E
 		switch err := d.Decode(&e); {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -46,13 +61,6 @@ func (c *Client) Watch(ctx context.Context, r Resource, namespace, after string,
 			return &UnreachableError{c.where, err}
 		case err != nil:
 			return fmt.Errorf("an event of the control plane can't be read: %w", err)
-		}
-		if e.Type == "ERROR" {
-			s := new(Status)
-			if err := json.Unmarshal(e.Object, s); err != nil {
-				return fmt.Errorf("an event of the control plane can't be read: %w", err)
-			}
-			return s
 		}
 		if err := each(e); err != nil {
 			return err
