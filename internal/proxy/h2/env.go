@@ -3,6 +3,7 @@ package h2
 import (
 	"time"
 
+	"tulle.dev/tulle/internal/proxy/spare"
 	"tulle.dev/tulle/internal/wire/hpack"
 )
 
@@ -16,27 +17,24 @@ type Env struct {
 	Own func(*Conn)
 
 	reader  hpack.Reader
-	streams []*Stream
-	heads   []*Head
+	streams spare.List[Stream]
+	heads   spare.List[Head]
+	chunks  spare.List[chunk]
 	outs    [][]byte
-	chunks  *chunk
-	spare   int // chunks in the list
-	low     int // the fewest there were since the last Trim
 	marks   []mark
 	crumbs  []mark
 	lower   []byte
 }
 
-// How much free memory is kept.
+// How much free memory is kept for good, and while it may be of use: what the
+// streams of a busy loop take, and the chunks of 64 streams that have much to send.
 const (
-	keptStreams = 256
-	keptHeads   = 64
-	keptOuts    = 8
-	keptChunks  = 64
-	keptArena   = 4 << 10
-	// maxSpare bounds the chunks that are kept while they may be of use: what
-	// 64 streams take that have much to send.
-	maxSpare = 64 * SendBuffer / chunkSize
+	keptStreams, maxStreams = 64, 1024
+	keptHeads, maxHeads     = 64, 1024
+	keptChunks, maxChunks   = 64, 64 * SendBuffer / chunkSize
+
+	keptOuts  = 8
+	keptArena = 4 << 10
 )
 
 // chunk is a piece of what waits in a stream to be sent.
@@ -49,64 +47,48 @@ type chunk struct {
 const chunkSize = 4 << 10
 
 func (e *Env) getChunk() *chunk {
-	k := e.chunks
+	k := e.chunks.Get()
 	if k == nil {
 		return new(chunk)
 	}
-	e.chunks, k.next = k.next, nil
-	e.spare--
-	e.low = min(e.low, e.spare)
-	k.r, k.w = 0, 0
+	k.next, k.r, k.w = nil, 0, 0
 	return k
 }
+
+func (e *Env) putChunk(k *chunk) { e.chunks.Put(k, maxChunks) }
 
 // Surplus reports whether there is more free memory than is kept for good; then
 // Trim, called a second later or so, gives up what wasn't needed since the last
 // time.
-func (e *Env) Surplus() bool { return e.spare > keptChunks }
+func (e *Env) Surplus() bool {
+	return e.chunks.Len() > keptChunks || e.streams.Len() > keptStreams || e.heads.Len() > keptHeads
+}
 
 // Trim gives up surplus memory.
 func (e *Env) Trim() {
-	for drop := min(e.low, e.spare-keptChunks); drop > 0; drop-- {
-		e.chunks = e.chunks.next
-		e.spare--
-	}
-	e.low = e.spare
-}
-
-func (e *Env) putChunk(k *chunk) {
-	if e.spare < maxSpare {
-		k.next, e.chunks = e.chunks, k
-		e.spare++
-	}
+	e.chunks.Trim(keptChunks)
+	e.streams.Trim(keptStreams)
+	e.heads.Trim(keptHeads)
 }
 
 func (e *Env) getStream() *Stream {
-	n := len(e.streams)
-	if n == 0 {
-		return new(Stream)
+	if s := e.streams.Get(); s != nil {
+		return s
 	}
-	s := e.streams[n-1]
-	e.streams = e.streams[:n-1]
-	return s
+	return new(Stream)
 }
 
 func (e *Env) putStream(s *Stream) {
 	*s = Stream{}
-	if len(e.streams) < keptStreams {
-		e.streams = append(e.streams, s)
-	}
+	e.streams.Put(s, maxStreams)
 }
 
 // GetHead returns an empty head.
 func (e *Env) GetHead() *Head {
-	n := len(e.heads)
-	if n == 0 {
-		return &Head{arena: make([]byte, 0, 512), Fields: make([]Field, 0, 16)}
+	if h := e.heads.Get(); h != nil {
+		return h
 	}
-	h := e.heads[n-1]
-	e.heads = e.heads[:n-1]
-	return h
+	return &Head{arena: make([]byte, 0, 512), Fields: make([]Field, 0, 16)}
 }
 
 // PutHead takes a head back: one of an event, once its owner has done with it.
@@ -117,12 +99,12 @@ func (e *Env) PutHead(h *Head) {
 	if h.conn != nil {
 		h.conn.heldHeads -= h.held
 	}
-	if len(e.heads) >= keptHeads || cap(h.arena) > keptArena {
+	if cap(h.arena) > keptArena {
 		return
 	}
 	clear(h.Fields)
 	*h = Head{arena: h.arena[:0], Fields: h.Fields[:0]}
-	e.heads = append(e.heads, h)
+	e.heads.Put(h, maxHeads)
 }
 
 func (e *Env) getOut() []byte {

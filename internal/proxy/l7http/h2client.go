@@ -288,13 +288,10 @@ type h2Call struct {
 }
 
 func (w *Worker) getH2Call() *h2Call {
-	n := len(w.h2calls)
-	if n == 0 {
-		return &h2Call{}
+	if c := w.h2calls.Get(); c != nil {
+		return c
 	}
-	c := w.h2calls[n-1]
-	w.h2calls = w.h2calls[:n-1]
-	return c
+	return &h2Call{}
 }
 
 func (w *Worker) putH2Call(c *h2Call) {
@@ -304,9 +301,7 @@ func (w *Worker) putH2Call(c *h2Call) {
 		body = nil
 	}
 	*c = h2Call{resp: c.resp, body: body, trailers: trailers, names: names, accept: c.accept[:0], upgrade: c.upgrade[:0]}
-	if len(w.h2calls) < maxFreeStreams {
-		w.h2calls = append(w.h2calls, c)
-	}
+	w.h2calls.Put(c, maxStreams)
 }
 
 // release gives the stream back; the exchange is no longer the call's.

@@ -199,30 +199,6 @@ func (c *h2Conn) Gather() {
 	}
 }
 
-// trimEvery is how often surplus memory of the engines is given back.
-const trimEvery = time.Second
-
-// trimmer gives surplus memory of the engines back until there is none.
-type trimmer struct {
-	worker *Worker
-	timer  loop.Timer
-}
-
-func (t *trimmer) Expire(*loop.Timer) {
-	t.worker.env.Trim()
-	t.worker.trimLater()
-}
-
-func (w *Worker) trimLater() {
-	if t := &w.trimmer; w.env.Surplus() && !t.timer.On() {
-		if t.worker == nil {
-			t.worker = w
-			t.timer.Init(w.Loop, t)
-		}
-		t.timer.Set(trimEvery)
-	}
-}
-
 // pollAfterFlush tells streams that their bytes have left.
 func (c *h2Conn) pollAfterFlush() {
 	if c.busy {

@@ -205,13 +205,10 @@ type h2Stream struct {
 }
 
 func (w *Worker) getH2Stream() *h2Stream {
-	n := len(w.h2streams)
-	if n == 0 {
-		return &h2Stream{}
+	if st := w.h2streams.Get(); st != nil {
+		return st
 	}
-	st := w.h2streams[n-1]
-	w.h2streams = w.h2streams[:n-1]
-	return st
+	return &h2Stream{}
 }
 
 func (w *Worker) putH2Stream(st *h2Stream) {
@@ -221,9 +218,7 @@ func (w *Worker) putH2Stream(st *h2Stream) {
 		body = nil
 	}
 	*st = h2Stream{x: st.x, body: body, trailers: trailers, names: names}
-	if len(w.h2streams) < maxFreeStreams {
-		w.h2streams = append(w.h2streams, st)
-	}
+	w.h2streams.Put(st, maxStreams)
 }
 
 // finish gives the stream back once the exchange is over.

@@ -12,6 +12,7 @@ import (
 	"tulle.dev/tulle/internal/proxy/loop"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/record"
+	"tulle.dev/tulle/internal/proxy/spare"
 	"tulle.dev/tulle/internal/proxy/story"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/wire/h1"
@@ -64,13 +65,13 @@ type Worker struct {
 
 	conns     map[*serverConn]struct{}
 	servers   map[*h2Server]struct{}
-	streams   []*stream // free, as the next two
-	h2streams []*h2Stream
-	h2calls   []*h2Call
+	streams   spare.List[stream]
+	h2streams spare.List[h2Stream]
+	h2calls   spare.List[h2Call]
 	held      int // bytes of kept bodies, beyond the ordinary
 	date      date
 	env       h2.Env
-	trimmer   trimmer // of env
+	trimmer   trimmer
 	configs   *h2Configs
 	scratch   []byte
 	lookup    Lookup         // of the policies' own
@@ -101,18 +102,16 @@ type date struct {
 	value []byte
 }
 
-// maxFreeStreams bounds the exchanges kept for reuse.
-const maxFreeStreams = 64
+// How many free exchanges of each kind are kept for good, and how many while they
+// may be of use.
+const keptStreams, maxStreams = 64, 1024
 
 func (w *Worker) getStream() *stream {
-	n := len(w.streams)
-	if n == 0 {
-		st := &stream{}
-		st.x.Request.Reset()
+	if st := w.streams.Get(); st != nil {
 		return st
 	}
-	st := w.streams[n-1]
-	w.streams = w.streams[:n-1]
+	st := &stream{}
+	st.x.Request.Reset()
 	return st
 }
 
@@ -120,9 +119,8 @@ func (w *Worker) putStream(st *stream) {
 	w.giveBody(st)
 	st.relay.Drop(w.Loop)
 	st.reset()
-	if len(w.streams) < maxFreeStreams {
-		w.streams = append(w.streams, st)
-	}
+	w.streams.Put(st, maxStreams)
+	w.trimLater()
 }
 
 // now as HTTP writes it (RFC 9110, 5.6.7).
