@@ -29,6 +29,7 @@ import (
 type waiter struct {
 	hot   bool
 	since time.Duration // when the current window began
+	gave  time.Duration // when the runtime was last given the chance to schedule
 	waits int           // waits in it that brought something
 
 	gate  *os.File // nil before the first park
@@ -48,6 +49,9 @@ const (
 	// hotWaits in a window of coolWindow make the waiter hot: 800 a second.
 	hotWaits   = 8
 	coolWindow = 10 * time.Millisecond
+	// yieldEvery is well within the 10 ms after which the runtime's monitor
+	// interrupts a goroutine, a hot wait included.
+	yieldEvery = rawWait - time.Millisecond
 	// longestPark bounds a park, so that deadlines stay in range.
 	longestPark = time.Hour
 )
@@ -55,6 +59,10 @@ const (
 func (w *waiter) wait(p *epoll, until time.Duration) int {
 	now := p.Now()
 	left := until - now
+	if now-w.gave >= yieldEvery {
+		w.gave = now
+		yield()
+	}
 	if left <= 0 {
 		n := p.rawEpollWait(0)
 		if n > 0 && !w.hot {

@@ -1,0 +1,1 @@
+// This file lets yield_linux.go declare a function without a body.
