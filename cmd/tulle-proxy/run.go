@@ -125,13 +125,16 @@ func run(f *flags, log *slog.Logger) error {
 		}
 	})
 	if taken != nil {
-		err := ready()
+		err, alone := ready(), false
 		if err == nil {
-			err = taken.Started()
+			alone, err = taken.Started()
 		}
 		if err != nil {
 			p.Stop()
 			return fmt.Errorf("taking over: %w", err)
+		}
+		if alone {
+			log.Warn("the process whose place this one takes was killed; what it had open is lost, going on with its sockets")
 		}
 		if err := listenAdmin(f, a, told); err != nil { // the other has left it
 			log.Error("no admin listener; traffic goes on", "error", err) // nobody else is there to serve it

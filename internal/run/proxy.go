@@ -43,9 +43,10 @@ type Proxy struct {
 	ready    bool // it was, once: from then on it is started again
 	stopping bool
 	previous []*os.Process // whose place another has taken; they drain
+	heir     *os.Process   // is about to take the process's place; else nil
 
 	upgrading sync.Mutex          // held by Upgrade
-	heirs     chan (<-chan error) // the ends of processes that took over
+	heirs     chan (<-chan error) // the end of the one that took over last; whoever holds upgrading sends
 
 	first chan error    // how the first start went
 	done  chan struct{} // the last process has ended
@@ -325,8 +326,11 @@ func (p *Proxy) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopping = true
-	if p.process != nil {
-		if err := p.process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	for _, process := range []*os.Process{p.process, p.heir} { // whichever of them is the proxy in the end
+		if process == nil {
+			continue
+		}
+		if err := process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			p.config.Say("signal the proxy: %v", err)
 		}
 	}

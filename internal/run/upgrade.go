@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -41,11 +42,17 @@ func (p *Proxy) Upgrade(ctx context.Context) error {
 		err = errors.New("it has just ended")
 	} else {
 		next, ended, err = p.launch("--replace")
+		p.heir = next
 	}
 	p.mu.Unlock()
 	if err != nil {
 		return fail("", "start the proxy's successor: %w", err)
 	}
+	defer func() {
+		p.mu.Lock()
+		p.heir = nil
+		p.mu.Unlock()
+	}()
 	tick := time.NewTicker(pollReady)
 	defer tick.Stop()
 	for {
@@ -57,7 +64,11 @@ func (p *Proxy) Upgrade(ctx context.Context) error {
 		}
 		select {
 		case <-ended:
-			return fail("its log is "+p.log(), "the proxy's successor ended, and the proxy goes on:\n%s", p.tail())
+			what := "and the proxy goes on"
+			if old.Signal(syscall.Signal(0)) != nil {
+				what = "and so did the proxy, which is started again"
+			}
+			return fail("its log is "+p.log(), "the proxy's successor ended, %s:\n%s", what, p.tail())
 		case <-ctx.Done():
 			next.Kill()
 			<-ended
@@ -68,6 +79,10 @@ func (p *Proxy) Upgrade(ctx context.Context) error {
 	p.mu.Lock()
 	p.process, p.previous = next, append(p.previous, old)
 	p.mu.Unlock()
+	select {
+	case <-p.heirs: // its place is taken already, before anybody has heard of it
+	default:
+	}
 	p.heirs <- ended
 	return nil
 }

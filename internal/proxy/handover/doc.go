@@ -18,7 +18,10 @@
 //	goes to the control plane
 //
 // Until "started" nothing has changed for the predecessor: a successor that fails
-// before just goes away. cmd/tulle-proxy calls both sides.
+// before just goes away. A predecessor that won't go says why; one that is killed
+// once the successor has the sockets is gone without a word, and the successor, who
+// then has the only ones, goes on alone: no connection in their queues is lost.
+// cmd/tulle-proxy calls both sides.
 //
 // The messages travel in packets (SOCK_SEQPACKET), which not every system has:
 // Listen and Take then return its error.

@@ -106,8 +106,8 @@ func TestTake(t *testing.T) {
 		t.Fatal("it left before its successor had started")
 	default:
 	}
-	if err := taken.Started(); err != nil {
-		t.Fatal(err)
+	if alone, err := taken.Started(); err != nil || alone {
+		t.Fatalf("Started: alone %v, %v", alone, err)
 	}
 	<-left
 	if _, err := Take(path); err == nil {
@@ -138,6 +138,79 @@ func TestSuccessorFails(t *testing.T) {
 	s.Close()
 	if left {
 		t.Error("it left for a successor that never started")
+	}
+}
+
+// TestPredecessorDies: one that is killed once the successor has its sockets can't
+// say anything; the successor goes on alone. One that lives keeps its place.
+func TestPredecessorDies(t *testing.T) {
+	path, server := serve(t, Config{
+		Offer: func() (*Offer, error) { return &Offer{UID: "me", Loops: 1, Sockets: sockets(t, 1)}, nil },
+		Leave: func() { t.Error("it left for a successor that it had told to go") },
+	})
+	ending, err := Take(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ending.Close()
+	server.Close()
+	if alone, err := ending.Started(); alone || err == nil || !strings.Contains(err.Error(), "it is ending") {
+		t.Errorf("Started when the predecessor ends in good order: alone %v, %v; want that reason", alone, err)
+	}
+
+	for name, c := range map[string]struct {
+		hears, lives, alone bool // it hears "started"; its process goes on
+	}{
+		"killed before":         {false, false, true},
+		"killed after":          {true, false, true},
+		"cuts the talk":         {false, true, false},
+		"cuts it when it hears": {true, true, false},
+	} {
+		l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		talked := make(chan error, 1)
+		cut := make(chan struct{})
+		go func() {
+			conn, err := l.AcceptUnix()
+			if err == nil {
+				_, err = receive(conn)
+			}
+			if err == nil {
+				offer := &Offer{UID: "me", Loops: 1, Sockets: sockets(t, 3)}
+				err = sendOffer(conn, offer)
+				offer.Close()
+			}
+			if err == nil && c.hears {
+				_, err = receive(conn)
+			}
+			if !c.lives {
+				l.Close()
+			}
+			conn.Close()
+			close(cut)
+			talked <- err
+		}()
+		taken, err := Take(path)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !c.hears {
+			<-cut
+		}
+		alone, err := taken.Started()
+		if alone != c.alone || (err == nil) != c.alone {
+			t.Errorf("%s: Started: alone %v, %v", name, alone, err)
+		}
+		if _, ok := taken.Listener("listener-0", 1); !ok {
+			t.Errorf("%s: the sockets are lost", name)
+		}
+		if err := <-talked; err != nil {
+			t.Errorf("%s: the predecessor: %v", name, err)
+		}
+		taken.Close()
+		l.Close()
 	}
 }
 

@@ -104,6 +104,9 @@ func (s *Server) talk(conn *net.UnixConn) (gone bool, err error) {
 	m, err = receive(conn)
 	m.Offer.Close()
 	if err != nil || !m.Started {
+		// It must not think that nobody is here any more.
+		conn.SetDeadline(time.Now().Add(answerTimeout))
+		send(conn, &message{Error: "it has waited too long, and goes on"})
 		return false, err
 	}
 	s.mu.Lock()
@@ -133,6 +136,9 @@ func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
 	if s.conn != nil && !s.leaving {
+		// Said, because silence means that this process has died.
+		s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		send(s.conn, &message{Error: "it is ending"})
 		s.conn.Close()
 	}
 	s.mu.Unlock()

@@ -20,6 +20,7 @@ const (
 // Taken is what a successor got. Its methods are for one goroutine.
 type Taken struct {
 	Offer
+	path string
 	conn *net.UnixConn
 }
 
@@ -29,7 +30,7 @@ func Take(path string) (*Taken, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no proxy hands over at %s: %w", path, err)
 	}
-	t := &Taken{conn: conn}
+	t := &Taken{path: path, conn: conn}
 	if err := t.take(); err != nil {
 		t.Close()
 		return nil, err
@@ -102,17 +103,40 @@ func (t *Taken) one(is func(*Socket) bool) (int, bool) {
 }
 
 // Started tells the predecessor that its place is taken, and returns when it has
-// left the control plane and its admin listener.
-func (t *Taken) Started() error {
+// left the control plane and its admin listener. alone says that it is gone without
+// a word, killed: its sockets are the successor's all the same. With an error it
+// goes on, or ends for good and the workload with it.
+func (t *Taken) Started() (alone bool, err error) {
 	t.conn.SetDeadline(time.Now().Add(answerTimeout))
-	if err := send(t.conn, &message{Started: true}); err != nil {
-		return err
+	err = send(t.conn, &message{Started: true})
+	m, failed := receive(t.conn) // also what it said before it closed
+	switch {
+	case m.Error != "":
+		return false, fmt.Errorf("the proxy that runs doesn't go: %s", m.Error)
+	case m.Gone:
+		return false, nil
 	}
-	m, err := receive(t.conn)
-	if err == nil && !m.Gone {
-		err = fmt.Errorf("the proxy that runs doesn't go: %s", m.Error)
+	if failed != nil {
+		err = failed
 	}
-	return err
+	if err == nil {
+		err = errors.New("hand-over: an answer that says nothing")
+	}
+	if t.served() {
+		return false, err
+	}
+	return true, nil
+}
+
+// served reports whether a process still hands over: the one that this is the
+// successor of, for none other could be there yet.
+func (t *Taken) served() bool {
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: t.path, Net: "unixpacket"})
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // Close closes what nobody took. Before Started it tells the predecessor that
