@@ -87,8 +87,10 @@ type JWTIssuer struct {
 	// +kubebuilder:validation:MaxItems=16
 	Audiences []string `json:"audiences,omitempty"`
 	// JWKSURI is where its keys are (RFC 7517), https, or http on loopback. The
-	// control plane fetches them and hands them to the proxies. Default: what the
-	// issuer's /.well-known/openid-configuration says.
+	// control plane fetches them and hands them to the proxies. spiffe://TRUST-DOMAIN
+	// are the keys of JWT-SVIDs of the mesh, or of one that it is federated with.
+	// Default: the issuer, if it has that form; else what its
+	// /.well-known/openid-configuration says.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048

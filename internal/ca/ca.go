@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/view"
 )
@@ -36,10 +34,9 @@ const (
 	signerBackdate = 24 * time.Hour
 
 	// One identity may ask for issueBurst certificates at once and then for one
-	// each issueEvery; maxLimited identities are watched.
+	// each issueEvery.
 	issueBurst = 60
 	issueEvery = time.Second
-	maxLimited = 10_000
 )
 
 // Names of the CA's key pairs.
@@ -91,7 +88,7 @@ type CA struct {
 	// leaving says that roots holds more than given's.
 	given, next *given
 	leaving     bool
-	limits      map[identity.ID]*rate.Limiter
+	limits      Limits
 }
 
 // ErrTooMany says that an identity asks for certificates too often.
@@ -110,7 +107,7 @@ func fill(c *Config) {
 // there are none.
 func Open(c Config) (*CA, error) {
 	fill(&c)
-	ca := &CA{domain: c.TrustDomain, keys: c.Keys, now: c.Now, log: c.Log, limits: map[identity.ID]*rate.Limiter{}}
+	ca := &CA{domain: c.TrustDomain, keys: c.Keys, now: c.Now, log: c.Log, limits: Limits{Burst: issueBurst, Every: issueEvery}}
 	var err error
 	if ca.trust, err = loadTrust(c.Keys); err != nil {
 		return nil, err
@@ -309,7 +306,7 @@ func (ca *CA) IssueWorkload(public crypto.PublicKey, id identity.ID, unique stri
 	now := ca.now()
 	ca.mu.Lock()
 	issuer, root := ca.issuer, ca.root
-	allowed := ca.allow(id, now)
+	allowed := ca.limits.Allow(id, now)
 	ca.mu.Unlock()
 	if !allowed {
 		return nil, fmt.Errorf("%w: %s, at most one in %s", ErrTooMany, id, issueEvery)
@@ -342,26 +339,6 @@ func (ca *CA) IssueWorkload(public crypto.PublicKey, id identity.ID, unique stri
 		chain = chain[:1]
 	}
 	return chain, nil
-}
-
-// allow counts one certificate of an id. The caller holds mu.
-func (ca *CA) allow(id identity.ID, now time.Time) bool {
-	l := ca.limits[id]
-	if l == nil {
-		if len(ca.limits) >= maxLimited {
-			for k, other := range ca.limits {
-				if other.TokensAt(now) >= issueBurst {
-					delete(ca.limits, k)
-				}
-			}
-			if len(ca.limits) >= maxLimited {
-				return false
-			}
-		}
-		l = rate.NewLimiter(rate.Every(issueEvery), issueBurst)
-		ca.limits[id] = l
-	}
-	return l.AllowN(now, 1)
 }
 
 // TrustDomain is the trust domain whose ids it issues.

@@ -13,8 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -49,7 +47,7 @@ var ErrBusy = errors.New("the change to the roots before isn't over")
 // are trusted.
 func OpenIssuer(c Config, i Issuer) (*CA, error) {
 	fill(&c)
-	ca := &CA{keys: c.Keys, now: c.Now, log: c.Log, trust: trust{Version: 1}, limits: map[identity.ID]*rate.Limiter{}}
+	ca := &CA{keys: c.Keys, now: c.Now, log: c.Log, trust: trust{Version: 1}, limits: Limits{Burst: issueBurst, Every: issueEvery}}
 	g, err := i.check(c.TrustDomain, ca.now())
 	if err != nil {
 		return nil, err

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -47,7 +45,7 @@ func ThrowAway(dir string, domain identity.TrustDomain) (*CA, error) {
 		return nil, fmt.Errorf("the throw-away CA in %s is of trust domain %s, not %s: use another directory, or remove ca.pem and ca-key.pem there", dir, have, domain)
 	}
 	ca := &CA{domain: domain, keys: c.Keys, now: c.Now, log: c.Log, root: s, issuer: s,
-		roots: []*x509.Certificate{s.cert}, limits: map[identity.ID]*rate.Limiter{}}
+		roots: []*x509.Certificate{s.cert}, limits: Limits{Burst: issueBurst, Every: issueEvery}}
 	return ca, identity.WriteCertificates(filepath.Join(dir, identity.BundleFile), ca.Roots())
 }
 

@@ -146,16 +146,24 @@ func (f WrappedFiles) Save(name string, key crypto.Signer, chain [][]byte) error
 	return identity.WriteFile(filepath.Join(f.Dir, identity.KeyFile(name)), pem.EncodeToMemory(&pem.Block{Type: wrappedType, Bytes: sealed}), 0o600)
 }
 
-// Encrypted reports whether a directory has encrypted keys: to open it without
+// Encrypted reports whether a directory has an encrypted key: to open it without
 // the wrapping key would make a new CA.
 func Encrypted(dir string) (bool, error) {
-	data, err := os.ReadFile(filepath.Join(dir, identity.KeyFile(issuerName)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
+	paths, err := filepath.Glob(filepath.Join(dir, identity.KeyFile("*")))
 	if err != nil {
 		return false, err
 	}
-	block, _ := pem.Decode(data)
-	return block != nil && block.Type == wrappedType, nil
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if block, _ := pem.Decode(data); block != nil && block.Type == wrappedType {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -43,6 +43,7 @@ func (f *controlFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.config.Kubernetes.CAFile, "kubernetes-ca", "", "PEM `FILE` with the roots of its certificate (default: a pod's)")
 	flags.StringVar(&f.config.Kubernetes.TokenFile, "kubernetes-token-file", "", "`FILE` with the token of an account that may create tokenreviews (default: a pod's)")
 	flags.StringVar(&f.config.WrappingKey, "ca-wrapping-key", "", "`FILE` with 32 random bytes that encrypt the CA's keys on disk; without, the systemd credential "+ca.CredentialName+", if there is one")
+	flags.StringVar(&f.config.JWTIssuer, "jwt-issuer", "", "iss claim of JWT-SVIDs, an https `URL` at which a proxy of yours has the control plane's /.well-known/openid-configuration (default spiffe://TRUST-DOMAIN)")
 	flags.DurationVar(&f.config.Retention, "retention", 6*time.Hour, "how long metrics are kept")
 	flags.StringVar(&f.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
 }

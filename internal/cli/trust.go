@@ -67,6 +67,24 @@ func (a *app) printTrust(t *client.Trust) {
 		roots.row(r.SHA256[:min(len(r.SHA256), 32)]+"…", signs, r.NotBefore.Local().Format(time.DateOnly), r.NotAfter.Local().Format(time.DateOnly))
 	}
 	roots.write(a.Out)
+	if len(t.JWTKeys) > 0 {
+		fmt.Fprintln(a.Out)
+		keys := newTable("KEY OF JWT-SVIDS", "SIGNS", "FROM", "BELIEVED UNTIL")
+		for _, k := range t.JWTKeys {
+			signs, end := "no", "-"
+			switch {
+			case k.Signs:
+				signs = "yes"
+			case k.Elsewhere:
+				signs = "elsewhere"
+			}
+			if !k.Until.IsZero() {
+				end = k.Until.Local().Format(time.DateTime)
+			}
+			keys.row(k.ID, signs, k.From.Local().Format(time.DateTime), end)
+		}
+		keys.write(a.Out)
+	}
 	if len(t.Proxies) == 0 {
 		return
 	}
@@ -111,7 +129,10 @@ proxy that is away is waited for until its certificate ends.
 It goes on in the control plane, whether or not somebody watches, and after a restart.
 --back turns it round for as long as the old root is trusted. Join tokens that were made
 before the new root signs don't work afterwards. Where another mesh follows our bundle,
-each step lasts long enough for it to see.`,
+each step lasts long enough for it to see.
+
+JWT-SVIDs get another key too, which signs as soon as everybody can know it. --back
+doesn't change that.`,
 		Example: `  tulle trust rotate --watch
   tulle trust rotate --back --watch`,
 		Args: cobra.NoArgs,

@@ -55,6 +55,9 @@ type Config struct {
 	// Kubernetes says whose service account tokens are; without a URL none are
 	// taken.
 	Kubernetes KubernetesConfig
+	// JWTIssuer is the iss claim of JWT-SVIDs; default spiffe://TRUST-DOMAIN. With an
+	// https URL OpenID Connect Discovery is served for it.
+	JWTIssuer string
 	// WrappingKey is a file that encrypts the CA's keys on disk; without, the
 	// systemd credential of that name, and without that they lie in the clear.
 	WrappingKey string
@@ -145,6 +148,9 @@ func (c *Config) Validate() error {
 		if err := attest.CheckURL(k.URL); err != nil {
 			return fmt.Errorf("--kubernetes-api: %w", err)
 		}
+	}
+	if err := checkJWTIssuer(c.JWTIssuer); err != nil {
+		return fmt.Errorf("--jwt-issuer: %w", err)
 	}
 	if err := c.checkWebFiles(); err != nil {
 		return err

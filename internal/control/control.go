@@ -52,6 +52,10 @@ const (
 	// issuers whose tokens are believed, as they were fetched last.
 	IssuerKeysFile = "issuer-keys.json"
 
+	// JWTKeysFile is the file of the data directory in which it is kept which keys of
+	// JWT-SVIDs there are; the keys themselves are with the CA's.
+	JWTKeysFile = "jwt-keys.json"
+
 	stopTimeout  = 3 * time.Second
 	ownRetry     = 10 * time.Second
 	firstTimeout = 15 * time.Second
@@ -156,7 +160,7 @@ func private(dir string) error {
 		return fmt.Errorf("the data directory: %w", err)
 	}
 	ours := map[string]bool{"lock": true, "ca": true, "etcd": true, "tsdb": true, "logs": true, "workloads": true, "gateways": true,
-		APITokenFile: true, AuditFile: true, RootChangeFile: true, IssuerKeysFile: true, ControlSocket: true, ProxySocket: true}
+		APITokenFile: true, AuditFile: true, RootChangeFile: true, IssuerKeysFile: true, JWTKeysFile: true, ControlSocket: true, ProxySocket: true}
 	for _, e := range entries {
 		if !ours[e.Name()] {
 			return fmt.Errorf("the data directory %s is open to other users (%s) and holds other things (%s): choose a directory of its own with --data-dir, or close it with chmod 700", dir, info.Mode(), e.Name())
@@ -273,7 +277,9 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	pusher = push.New(push.Config{CA: p.authority, Attestor: attestor, Foreign: foreign.Bundles, Tokens: tokens, Objects: objects, Replica: replica, Log: log, Rejected: writer.Reject,
 		Standing: func(n mesh.Name, s push.Standing) { writer.Stands(n, s.Taken, s.Away, s.Lacks) }})
 	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
-	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log})
+	var f *facts
+	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log,
+		TrustDomain: func(name string) ([]byte, error) { return f.domainKeys(name) }})
 	changes.judge(issuers)
 	changes.foreign = foreign
 
@@ -282,6 +288,10 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		return err
 	}
 	bundle := &federation.Endpoint{CA: p.authority}
+	if bundle.Tokens, err = c.openTokens(p.authority.TrustDomain(), p.signs, p.store, bundle.Dwell); err != nil {
+		return err
+	}
+	bundle.Tokens.Begin(ctx)
 	root := trust.New(trust.Config{CA: p.authority, Proxies: pusher.Trust, Several: len(c.config.Etcd.Endpoints) > 0, Log: log, Dwell: bundle.Dwell,
 		File: filepath.Join(c.config.DataDir, RootChangeFile),
 		Changed: func() error {
@@ -289,7 +299,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 			return renewOwn(p.authority, own)
 		}})
 	mounted := c.config.CAFiles.secretOf(root.Offer, log)
-	f := &facts{trust: root, config: &c.config, started: started, ca: p.authority, credentials: own, tokens: tokens, store: p.store, push: pusher, loop: changes}
+	f = &facts{trust: root, config: &c.config, started: started, ca: p.authority, jwt: bundle.Tokens, foreign: foreign, bundle: bundle, credentials: own, tokens: tokens, store: p.store, push: pusher, loop: changes}
 	f.at = Addresses{ControlSocket: p.local.Addr().String(), ProxySocket: p.proxies.Addr().String()}
 	if p.tcp != nil {
 		f.at.Listen = p.tcp.Addr().String()
@@ -302,7 +312,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		return err
 	}
 	defer m.close()
-	f.more = append(f.more, m.check, p.signs.check, mounted.check,
+	f.more = append(f.more, m.check, p.signs.check, mounted.check, f.checkTokens,
 		federatedCheck(foreign, func() bool { return len(f.Snapshot().Settings.Federated) > 0 }))
 
 	record, err := audit.Open(filepath.Join(c.config.DataDir, AuditFile))
@@ -326,6 +336,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	run(elector.Run)
 	run(writer.Run)
 	run(p.authority.Run)
+	run(bundle.Tokens.Run)
 	run(root.Run)
 	run(mounted.run)
 	run(foreign.Run)

@@ -18,6 +18,8 @@ import (
 	"tulle.dev/tulle/internal/ca/join"
 	"tulle.dev/tulle/internal/control/api"
 	"tulle.dev/tulle/internal/control/api/client"
+	"tulle.dev/tulle/internal/control/federation"
+	"tulle.dev/tulle/internal/control/jwtsvid"
 	"tulle.dev/tulle/internal/control/object"
 	"tulle.dev/tulle/internal/control/push"
 	"tulle.dev/tulle/internal/control/store"
@@ -37,6 +39,9 @@ type facts struct {
 	started     time.Time
 	at          Addresses
 	ca          *ca.CA
+	jwt         *jwtsvid.Authority
+	foreign     *federation.Federation
+	bundle      *federation.Endpoint
 	trust       *trust.Change
 	credentials *identity.Credentials
 	tokens      *join.Tokens

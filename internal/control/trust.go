@@ -15,6 +15,7 @@ import (
 func (f *facts) Trust(context.Context) (*client.Trust, error) {
 	r := f.trust.Report()
 	out := &client.Trust{TrustDomain: string(f.ca.TrustDomain()), Version: r.Version, Stage: string(r.Stage), Back: r.Back, Waiting: r.Waiting()}
+	out.JWTKeys, out.JWTIssued = f.tokenKeys(), f.jwt.Issued()
 	for _, root := range r.Roots {
 		out.Roots = append(out.Roots, client.TrustRoot{SHA256: hex.EncodeToString(root.Pin[:]), NotBefore: root.NotBefore, NotAfter: root.NotAfter, Signs: root.Signs})
 	}
@@ -30,7 +31,9 @@ func (f *facts) ChangeTrust(ctx context.Context, r client.TrustRequest) (*client
 	var err error
 	switch r.Action {
 	case client.TrustRotate:
-		err = f.trust.Rotate()
+		if err = f.trust.Rotate(); err == nil {
+			err = f.jwt.Rotate(ctx)
+		}
 	case client.TrustBack:
 		err = f.trust.Back()
 	default:

@@ -2,9 +2,8 @@ package run
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -40,23 +39,30 @@ func (i *issuer) Issue(ctx context.Context, csr []byte) ([][]byte, error) {
 	return c.Chain, nil
 }
 
-// Roots implements workloadapi.Issuer.
-func (i *issuer) Roots(ctx context.Context) ([][]byte, error) {
-	id, err := i.mesh.Identity(ctx)
+// IssueJWT implements workloadapi.Issuer.
+func (i *issuer) IssueJWT(ctx context.Context, audience []string) (*workloadapi.Token, error) {
+	t, err := i.mesh.CreateJWTSVID(ctx, client.JWTSVIDRequest{Identity: i.id.String(), Audience: audience})
+	var s *client.Status
+	if errors.As(err, &s) && (s.Reason == client.ReasonBadRequest || s.Reason == client.ReasonForbidden) {
+		return nil, fmt.Errorf("%w: %w", workloadapi.ErrRefused, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	var out [][]byte
-	for rest := []byte(id.Bundle); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return out, nil
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, err
-		}
-		out = append(out, block.Bytes)
+	return &workloadapi.Token{Text: t.Token, Expires: t.Expires}, nil
+}
+
+// Bundles implements workloadapi.Issuer.
+func (i *issuer) Bundles(ctx context.Context) (*workloadapi.Bundles, error) {
+	b, err := i.mesh.Bundles(ctx)
+	if err != nil {
+		return nil, err
 	}
+	out := &workloadapi.Bundles{Documents: map[string][]byte{}, Denied: b.Denied}
+	for name, doc := range b.Bundles {
+		out.Documents[name] = doc
+	}
+	return out, nil
 }
 
 // offerIdentity serves the Workload API to the program, and tells it where. What

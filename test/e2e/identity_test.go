@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 )
 
@@ -22,6 +23,17 @@ func identityMain() int {
 		return 1
 	}
 	fmt.Println(svid.ID, time.Until(svid.Certificates[0].NotAfter).Round(time.Hour))
+	token, err := workloadapi.FetchJWTSVID(ctx, jwtsvid.Params{Audience: "payment"})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	judged, err := workloadapi.ValidateJWTSVID(ctx, token.Marshal(), "payment")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("token of", judged.ID)
 	return 0
 }
 
@@ -39,7 +51,7 @@ func TestIdentity(t *testing.T) {
 		return m.try("run", "-q", "--name", "web", "--service-account", "shopper", "--", "env", "E2E_ROLE=identity", self)
 	}
 	out, err := run()
-	if err != nil || !strings.Contains(out, "spiffe://mesh.local/ns/default/sa/shopper 24h") {
+	if err != nil || !strings.Contains(out, "spiffe://mesh.local/ns/default/sa/shopper 24h") || !strings.Contains(out, "token of spiffe://mesh.local/ns/default/sa/shopper") {
 		t.Fatalf("%v: %s", err, out)
 	}
 	m.apply(`

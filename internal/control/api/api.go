@@ -37,6 +37,8 @@ type Mesh interface {
 	CreateJoinToken(ctx context.Context, r client.JoinTokenRequest) (*client.JoinToken, error)
 	Identity(ctx context.Context) (*client.Identity, error)
 	CreateCertificate(ctx context.Context, r client.CertificateRequest) (*client.Certificate, error)
+	CreateJWTSVID(ctx context.Context, r client.JWTSVIDRequest) (*client.JWTSVID, error)
+	Bundles(ctx context.Context) (*client.Bundles, error)
 	Trust(ctx context.Context) (*client.Trust, error)
 	ChangeTrust(ctx context.Context, r client.TrustRequest) (*client.Trust, error)
 }
@@ -75,6 +77,7 @@ type API struct {
 	taps     chan struct{} // and for each tap
 	stop     chan struct{} // closed by Stop
 	stopOnce sync.Once
+	minted   mints
 }
 
 // New makes an API.

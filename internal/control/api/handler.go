@@ -101,6 +101,10 @@ func (a *API) Handler() http.Handler {
 		a.record(r, audit.Entry{Action: "certificate", Name: req.Identity}, err)
 		return c, err
 	})
+	handle("POST /tulle/v1/jwt-svids", a.createJWTSVID)
+	handle("GET /tulle/v1/bundles", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return a.config.Mesh.Bundles(r.Context())
+	})
 	handle("POST /tulle/v1/join-tokens", func(w http.ResponseWriter, r *http.Request) (any, error) {
 		var req client.JoinTokenRequest
 		if err := readJSON(w, r, &req); err != nil {

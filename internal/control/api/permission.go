@@ -30,6 +30,7 @@ var permit = map[string]func(r *http.Request, w *operator.Who) error{
 	"GET /tulle/v1/routes":                                 anyone,
 	"GET /tulle/v1/identity":                               anyone,
 	"GET /tulle/v1/trust":                                  anyone,
+	"GET /tulle/v1/bundles":                                inside, // they are public
 	"GET /tulle/v1/endpoints":                              func(r *http.Request, w *operator.Who) error { return w.May(operator.View, serviceNamespace(r)) },
 	"GET /tulle/v1/proxies/{namespace}/{name}":             ofNamespace,
 	"GET /tulle/v1/proxies/{namespace}/{name}/connections": ofNamespace,
@@ -43,6 +44,7 @@ var permit = map[string]func(r *http.Request, w *operator.Who) error{
 	// These look at what is asked for themselves.
 	"POST /tulle/v1/join-tokens":  inside,
 	"POST /tulle/v1/certificates": inside,
+	"POST /tulle/v1/jwt-svids":    inside,
 	"/":                           inside,
 }
 

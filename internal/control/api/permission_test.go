@@ -54,6 +54,8 @@ func TestPermissions(t *testing.T) {
 		{"POST /tulle/v1/dashboard-logins", "", all},
 		{"POST /tulle/v1/certificates", "", inside},
 		{"POST /tulle/v1/join-tokens", "", inside},
+		{"POST /tulle/v1/jwt-svids", "", inside},
+		{"GET /tulle/v1/bundles", "", inside}, // they are public
 		{"POST /tulle/v1/explain", "", whole},
 		{"POST /tulle/v1/access", "", all}, /* and then of their namespaces */
 		{"GET /tulle/v1/adoption", "", all},

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"tulle.dev/tulle/internal/ca"
+	"tulle.dev/tulle/internal/control/jwtsvid"
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -25,11 +27,15 @@ const (
 	// maxRoots and maxRoot bound a foreign bundle, as views do.
 	maxRoots = 32
 	maxRoot  = 16 << 10
+	// maxJWTKeys bounds its keys of JWT-SVIDs.
+	maxJWTKeys = jwtsvid.MaxKeys
 )
 
-// Bundle is one trust domain's roots.
+// Bundle is one trust domain's roots, and its keys of JWT-SVIDs.
 type Bundle struct {
-	Roots    [][]byte // DER
+	Roots [][]byte // DER
+	// JWTKeys are by their ids (kid).
+	JWTKeys  map[string]crypto.PublicKey
 	Sequence uint64
 	// Hint is how soon it should be looked at again; 0 says nothing.
 	Hint time.Duration
@@ -65,8 +71,11 @@ func Parse(domain identity.TrustDomain, data []byte) (*Bundle, error) {
 		for _, c := range doc.X509Authorities() {
 			out.Roots = append(out.Roots, c.Raw)
 		}
+		out.JWTKeys = doc.JWTAuthorities()
 	}
 	switch {
+	case len(out.JWTKeys) > maxJWTKeys:
+		return nil, fmt.Errorf("it has %d keys of JWT-SVIDs, want at most %d", len(out.JWTKeys), maxJWTKeys)
 	case len(out.Roots) == 0:
 		return nil, errors.New("it has no root for X.509-SVIDs")
 	case len(out.Roots) > maxRoots:
@@ -83,29 +92,49 @@ func Parse(domain identity.TrustDomain, data []byte) (*Bundle, error) {
 	return out, nil
 }
 
-// Document writes a CA's roots as a SPIFFE bundle document.
-func Document(authority *ca.CA) ([]byte, error) {
-	td, err := spiffeid.TrustDomainFromString(string(authority.TrustDomain()))
+// Document writes a bundle as a SPIFFE bundle document.
+func (b *Bundle) Document(domain identity.TrustDomain) ([]byte, error) {
+	td, err := spiffeid.TrustDomainFromString(string(domain))
 	if err != nil {
 		return nil, err
 	}
-	b := authority.Bundle()
 	doc := spiffebundle.New(td)
-	for _, der := range b.Domains[0].Roots {
+	for _, der := range b.Roots {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, err
 		}
 		doc.AddX509Authority(c)
 	}
-	doc.SetSequenceNumber(b.Version)
-	doc.SetRefreshHint(Hint)
+	doc.SetJWTAuthorities(b.JWTKeys)
+	doc.SetSequenceNumber(b.Sequence)
+	if b.Hint > 0 {
+		doc.SetRefreshHint(b.Hint)
+	}
 	return doc.Marshal()
+}
+
+// Own is our own bundle: a CA's roots and the keys of JWT-SVIDs, which may be nil.
+func Own(authority *ca.CA, tokens *jwtsvid.Authority) *Bundle {
+	b := authority.Bundle()
+	out := &Bundle{Roots: b.Domains[0].Roots, Sequence: b.Version, Hint: Hint}
+	if tokens == nil {
+		return out
+	}
+	keys, changes := tokens.Bundle()
+	out.JWTKeys = map[string]crypto.PublicKey{}
+	for _, k := range keys {
+		out.JWTKeys[k.ID] = k.Public
+	}
+	out.Sequence += changes
+	return out
 }
 
 // Endpoint serves our own bundle. Anybody may read it: it holds no secret.
 type Endpoint struct {
 	CA *ca.CA
+	// Tokens has the keys of JWT-SVIDs; nil without.
+	Tokens *jwtsvid.Authority
 	// Next answers everything else.
 	Next http.Handler
 	last atomic.Int64 // when it was last asked, Unix seconds
@@ -113,7 +142,17 @@ type Endpoint struct {
 
 // ServeHTTP implements http.Handler.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != Path {
+	var document func() ([]byte, error)
+	life := "no-store"
+	switch r.URL.Path {
+	case Path:
+		document = func() ([]byte, error) { return Own(e.CA, e.Tokens).Document(e.CA.TrustDomain()) }
+	case DiscoveryPath:
+		document = e.discovery
+	case KeysPath:
+		document, life = e.keys, "max-age=60"
+	}
+	if document == nil || r.URL.Path != Path && !e.discovered() {
 		e.Next.ServeHTTP(w, r)
 		return
 	}
@@ -122,19 +161,22 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the trust bundle is read only", http.StatusMethodNotAllowed)
 		return
 	}
-	doc, err := Document(e.CA)
+	doc, err := document()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	e.last.Store(time.Now().Unix())
+	e.Followed()
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Cache-Control", life)
 	_, _ = w.Write(doc)
 }
 
 // watched is how long somebody counts as following our bundle who has asked once.
 const watched = 24 * time.Hour
+
+// Followed notes that somebody looks at our bundle every minute.
+func (e *Endpoint) Followed() { e.last.Store(time.Now().Unix()) }
 
 // Dwell is how long each step of a change of our root must last so that those who
 // follow our bundle have seen it; 0 when nobody does.

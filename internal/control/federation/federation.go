@@ -128,6 +128,27 @@ func (f *Federation) Bundles() []view.TrustDomain {
 	return out
 }
 
+// Known are the bundles of each wanted domain that is known. Callers must not write to
+// them.
+func (f *Federation) Known() map[identity.TrustDomain]*Bundle {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[identity.TrustDomain]*Bundle{}
+	for _, w := range f.wanted {
+		if d := f.domains[w.Domain]; d != nil && d.bundle != nil {
+			out[w.Domain] = d.bundle
+		}
+	}
+	return out
+}
+
+// Wanted says whether there is to be a bundle of a domain.
+func (f *Federation) Wanted(domain identity.TrustDomain) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.wanted, func(w mesh.Federated) bool { return w.Domain == domain })
+}
+
 // Problems says which domains can't be followed, for people.
 func (f *Federation) Problems(now time.Time) []string {
 	f.mu.Lock()

@@ -3,6 +3,7 @@ package federation
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -10,17 +11,20 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	spiffe "github.com/spiffe/go-spiffe/v2/federation"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.uber.org/goleak"
 
 	"tulle.dev/tulle/internal/ca"
+	"tulle.dev/tulle/internal/control/jwtsvid"
 	"tulle.dev/tulle/internal/control/store"
 	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/mesh"
@@ -169,7 +173,7 @@ func TestDocument(t *testing.T) {
 	if err := a.AddRoot(); err != nil {
 		t.Fatal(err)
 	}
-	doc, err := Document(a)
+	doc, err := Own(a, nil).Document("partner.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,6 +202,85 @@ func TestDocument(t *testing.T) {
 		if b, err := Parse("partner.example", []byte(data)); err == nil {
 			t.Errorf("%s was taken: %v", name, b)
 		}
+	}
+}
+
+func tokens(t *testing.T, issuer string) *jwtsvid.Authority {
+	t.Helper()
+	s := store.NewMemory()
+	t.Cleanup(func() { s.Close() })
+	a, err := jwtsvid.Open(jwtsvid.Config{TrustDomain: "partner.example", Issuer: issuer, Keys: &ca.MemoryKeys{}, Store: s, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Begin(t.Context())
+	return a
+}
+
+// The keys of JWT-SVIDs are in the document, and read back from it.
+func TestJWTKeys(t *testing.T) {
+	a, by := authority(t, "partner.example"), tokens(t, "spiffe://partner.example")
+	doc, err := Own(a, by).Document("partner.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.ReplaceAll(string(doc), " ", ""); !strings.Contains(text, `"use":"jwt-svid"`) || strings.Contains(text, `"d":`) {
+		t.Errorf("the document: %s", doc)
+	}
+	b, err := Parse("partner.example", doc)
+	list, _ := by.Bundle()
+	if err != nil || len(b.JWTKeys) != 1 || !list[0].Public.Equal(b.JWTKeys[list[0].ID]) {
+		t.Errorf("read back: %+v, %v", b, err)
+	}
+	many := &Bundle{Roots: a.Roots(), JWTKeys: map[string]crypto.PublicKey{}}
+	for i := range maxJWTKeys + 1 {
+		many.JWTKeys[strconv.Itoa(i)] = list[0].Public
+	}
+	doc, err = many.Document("partner.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse("partner.example", doc); err == nil {
+		t.Error("too many keys are taken")
+	}
+}
+
+// A verifier that knows OpenID Connect alone takes a token; where the issuer is no URL
+// nothing is served for it.
+func TestDiscovery(t *testing.T) {
+	e := &Endpoint{CA: authority(t, "partner.example"), Next: http.NotFoundHandler()}
+	s := httptest.NewTLSServer(e)
+	defer s.Close()
+	get := func(path string) int {
+		resp, err := s.Client().Get(s.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	e.Tokens = tokens(t, "spiffe://partner.example")
+	if a, b := get(DiscoveryPath), get(KeysPath); a != http.StatusNotFound || b != http.StatusNotFound {
+		t.Errorf("for no URL: %d, %d", a, b)
+	}
+	by := tokens(t, s.URL)
+	e.Tokens = by
+	ctx := oidc.ClientContext(t.Context(), s.Client())
+	provider, err := oidc.NewProvider(ctx, s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := identity.ID{TrustDomain: "partner.example", Namespace: "shop", ServiceAccount: "web"}
+	tok, err := by.Issue(id, []string{"sts.cloud.example"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := provider.Verifier(&oidc.Config{ClientID: "sts.cloud.example"}).Verify(ctx, tok.Text)
+	if err != nil || got.Subject != id.String() || got.Issuer != s.URL {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := provider.Verifier(&oidc.Config{ClientID: "other"}).Verify(ctx, tok.Text); err == nil {
+		t.Error("taken for another audience")
 	}
 }
 
@@ -356,7 +439,7 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	doc, _ := Document(a)
+	doc, _ := Own(a, nil).Document("partner.example")
 	f.Add(doc)
 	f.Add([]byte(pemOf(a.Roots())))
 	f.Add([]byte(`{"keys":[{"use":"x509-svid"}]}`))

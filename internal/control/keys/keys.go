@@ -29,6 +29,9 @@ const (
 	// (OpenID Connect Discovery 1.0, section 4).
 	Discovery = "/.well-known/openid-configuration"
 
+	// Domain begins the URL of a trust domain's keys, which nobody is asked for.
+	Domain = "spiffe://"
+
 	// MaxURLs bounds what is fetched; MaxKeys one issuer's keys, in bytes, and
 	// maxAnswer what is read of one answer.
 	MaxURLs   = 256
@@ -55,10 +58,16 @@ type Config struct {
 	// Changed is called with all keys that are known, by URL, when they change. It
 	// must not write to the map.
 	Changed func(map[string][]byte)
+	// TrustDomain returns the keys of a trust domain's JWT-SVIDs, a JWK set, for URLs
+	// spiffe://DOMAIN. ErrUnknown says that it isn't believed. Nil knows none.
+	TrustDomain func(name string) ([]byte, error)
 	// Transport is http.DefaultTransport's like when nil.
 	Transport http.RoundTripper
 	Log       *slog.Logger
 }
+
+// ErrUnknown says that nobody's keys are at a URL any more.
+var ErrUnknown = errors.New("no such trust domain is believed")
 
 // Fetcher fetches keys. Safe for concurrent use.
 type Fetcher struct {
@@ -199,6 +208,9 @@ func (f *Fetcher) round(ctx context.Context) time.Duration {
 	for i, u := range due {
 		e, a := f.entries[u], answers[i]
 		if a.err != nil {
+			if errors.Is(a.err, ErrUnknown) && e.keys != nil {
+				e.keys, changed = nil, true
+			}
 			e.failures++
 			e.next = time.Now().Add(jitter(min(minBackoff<<min(e.failures-1, 16), refresh)))
 			f.config.Log.Warn("an issuer's keys can't be fetched; the last ones are kept", "url", u, "error", a.err, "have", e.keys != nil)
@@ -238,6 +250,14 @@ func (f *Fetcher) tell() {
 
 // fetch returns the keys that a URL leads to, and for how long they are fresh.
 func (f *Fetcher) fetch(ctx context.Context, u string) ([]byte, time.Duration, error) {
+	if domain, ok := strings.CutPrefix(u, Domain); ok {
+		if f.config.TrustDomain == nil {
+			return nil, 0, ErrUnknown
+		}
+		name, _, _ := strings.Cut(domain, "/")
+		keys, err := f.config.TrustDomain(name)
+		return keys, minRefresh, err
+	}
 	if issuer, ok := strings.CutSuffix(u, Discovery); ok {
 		data, _, err := f.get(ctx, u)
 		if err != nil {
@@ -324,8 +344,11 @@ func Public(data []byte) ([]byte, error) {
 	var out jose.JSONWebKeySet
 	for _, raw := range set.Keys {
 		var k jose.JSONWebKey
-		if json.Unmarshal(raw, &k) != nil || k.Use != "" && k.Use != "sig" {
+		if json.Unmarshal(raw, &k) != nil || k.Use != "" && k.Use != "sig" && k.Use != "jwt-svid" {
 			continue
+		}
+		if k.Use == "jwt-svid" { // of a SPIFFE bundle document
+			k.Use = "sig"
 		}
 		if k = k.Public(); k.Valid() && k.IsPublic() {
 			k.Certificates = nil

@@ -184,3 +184,52 @@ func TestPermitted(t *testing.T) {
 		}
 	}
 }
+
+// A trust domain's keys come from the mesh itself; those of one that isn't believed any
+// more are dropped, those of one that isn't there at the moment stay.
+func TestTrustDomain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		have, fail := set(t, "a"), error(nil)
+		told := make(chan map[string][]byte, 10)
+		f := New(Config{Changed: func(m map[string][]byte) { told <- m }, Log: slog.New(slog.DiscardHandler),
+			TrustDomain: func(name string) ([]byte, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if name != "mesh.local" {
+					return nil, ErrUnknown
+				}
+				return []byte(have), fail
+			}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { f.Run(ctx); close(done) }()
+		defer func() { cancel(); <-done }()
+		const a, b, c = "spiffe://mesh.local", "spiffe://mesh.local" + Discovery, "spiffe://other.example"
+		f.Want([]string{a, b, c})
+		if m := <-told; string(m[a]) != have || string(m[b]) != have || m[c] != nil {
+			t.Errorf("%q", m)
+		}
+		mu.Lock()
+		have = set(t, "b")
+		mu.Unlock()
+		before := time.Now()
+		if m := <-told; string(m[a]) != have || time.Since(before) > minRefresh {
+			t.Errorf("%q after %s", m, time.Since(before))
+		}
+		mu.Lock()
+		fail = fmt.Errorf("not now")
+		mu.Unlock()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(told) > 0 {
+			t.Errorf("told of a failure: %q", <-told)
+		}
+		mu.Lock()
+		fail = fmt.Errorf("no more: %w", ErrUnknown)
+		mu.Unlock()
+		if m := <-told; m[a] != nil {
+			t.Errorf("still there: %q", m)
+		}
+	})
+}

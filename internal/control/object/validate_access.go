@@ -110,14 +110,26 @@ func validateAuthenticationPolicy(p *v1alpha1.AuthenticationPolicy) []Issue {
 				}
 			}
 			if s.JWKSURI != "" {
-				is.keysURL(at+".jwksURI", s.JWKSURI)
+				is.tokenKeys(at+".jwksURI", s.JWKSURI)
 			}
 			if s.JWKS == "" && s.JWKSURI == "" {
-				is.keysURL(at+".issuer", s.Issuer)
+				is.tokenKeys(at+".issuer", s.Issuer)
 			}
 		}
 	}
 	return is
+}
+
+// tokenKeys checks whose keys tokens are judged by: a trust domain's, or those at a URL.
+func (is *issues) tokenKeys(field, s string) {
+	domain, ok := strings.CutPrefix(s, "spiffe://")
+	if !ok {
+		is.keysURL(field, s)
+		return
+	}
+	if _, err := identity.ParseTrustDomain(domain); err != nil {
+		is.add(field, "%q: want spiffe://TRUST-DOMAIN: %s", s, err)
+	}
 }
 
 // keysURL checks where keys are fetched from: over TLS, or from this machine.

@@ -7,18 +7,22 @@ import (
 	"time"
 
 	"tulle.dev/tulle/api/v1alpha1"
+	"tulle.dev/tulle/internal/identity"
 )
 
 // Who is one caller of the API.
 type Who struct {
 	// Name is the Operator's, or says who it is otherwise; How is how it was
-	// proven: socket, token-file, certificate, token, oidc.
+	// proven: socket, token-file, certificate, token, oidc, workload.
 	Name, How string
 	// From is the caller's address, empty on the socket.
 	From string
 	Role v1alpha1.OperatorRole
 	// Namespaces bound the role; nil is all of them and what belongs to none.
 	Namespaces []string
+	// Workload is who shows a workload's certificate and is no operator; it has no
+	// role.
+	Workload identity.ID
 
 	// operator is the Operator object, empty for who needs none; proof is what of it
 	// was shown, and until is when that ends by itself, if it does.

@@ -26,6 +26,8 @@ import (
 const (
 	// maxCallers bounds the streams that are served at once.
 	maxCallers = 64
+	// maxMessage bounds what a caller sends, in bytes.
+	maxMessage = 64 << 10
 	// issueTimeout bounds one request for a certificate.
 	issueTimeout = 15 * time.Second
 	// lookEvery is how often the trust bundle is asked for.
@@ -39,8 +41,11 @@ type Issuer interface {
 	// Issue signs a certificate for the key of a request (PKCS #10, DER) and
 	// returns its chain, DER, leaf first.
 	Issue(ctx context.Context, csr []byte) (chain [][]byte, err error)
-	// Roots returns the workload's own trust domain's roots, DER.
-	Roots(ctx context.Context) ([][]byte, error)
+	// IssueJWT returns a token for audiences, or an error that is ErrRefused when
+	// there is none for this workload.
+	IssueJWT(ctx context.Context, audience []string) (*Token, error)
+	// Bundles returns what identities are believed by.
+	Bundles(ctx context.Context) (*Bundles, error)
 }
 
 // Server is the Workload API of one workload.
@@ -51,14 +56,22 @@ type Server struct {
 	log    *slog.Logger
 	grpc   *grpc.Server
 
+	minting chan struct{} // held while a token is issued
+	asking  chan struct{} // held while bundles are asked for; it guards the next two
+	asked   time.Time
+	// askError is what went wrong then.
+	askError error
+
 	mu      sync.Mutex
 	callers int
+	tokens  map[string]*kept // by their audiences
+	known   *trusted         // last; nil at first
 }
 
 // New makes a server for an identity.
 func New(id identity.ID, issuer Issuer, log *slog.Logger) *Server {
-	s := &Server{id: id, issuer: issuer, log: log}
-	s.grpc = grpc.NewServer(grpc.Creds(userOnly{}), grpc.MaxConcurrentStreams(maxCallers), grpc.ConnectionTimeout(issueTimeout))
+	s := &Server{id: id, issuer: issuer, log: log, minting: make(chan struct{}, 1), asking: make(chan struct{}, 1), tokens: map[string]*kept{}}
+	s.grpc = grpc.NewServer(grpc.Creds(userOnly{}), grpc.MaxConcurrentStreams(maxCallers), grpc.MaxRecvMsgSize(maxMessage), grpc.ConnectionTimeout(issueTimeout))
 	workload.RegisterSpiffeWorkloadAPIServer(s.grpc, s)
 	return s
 }
@@ -113,9 +126,9 @@ func (s *Server) FetchX509SVID(_ *workload.X509SVIDRequest, out grpc.ServerStrea
 	}
 	defer done()
 	var held *held
-	var roots []byte
+	var sent *trusted
 	for {
-		next, err := s.update(ctx, held, roots)
+		next, err := s.update(ctx, held, sent)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -128,10 +141,10 @@ func (s *Server) FetchX509SVID(_ *workload.X509SVIDRequest, out grpc.ServerStrea
 			}
 			continue
 		}
-		if next.held != held || !bytes.Equal(next.roots, roots) {
-			held, roots = next.held, next.roots
-			if err := out.Send(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{{
-				SpiffeId: s.id.String(), X509Svid: held.chain, X509SvidKey: held.key, Bundle: roots}}}); err != nil {
+		if next.held != held || !next.trusts.sameRoots(sent) {
+			held, sent = next.held, next.trusts
+			if err := out.Send(&workload.X509SVIDResponse{FederatedBundles: sent.foreign, Svids: []*workload.X509SVID{{
+				SpiffeId: s.id.String(), X509Svid: held.chain, X509SvidKey: held.key, Bundle: sent.roots[sent.domain]}}}); err != nil {
 				return err
 			}
 		}
@@ -150,31 +163,31 @@ type held struct {
 }
 
 type update struct {
-	held  *held
-	roots []byte
+	held   *held
+	trusts *trusted
 }
 
 // update returns what a caller should have now: what it has, when that is good.
-func (s *Server) update(ctx context.Context, have *held, known []byte) (update, error) {
+func (s *Server) update(ctx context.Context, have *held, known *trusted) (update, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueTimeout)
 	defer cancel()
-	list, err := s.issuer.Roots(ctx)
+	t, err := s.bundles(ctx)
 	if err != nil {
 		if have != nil && time.Now().Before(have.renew) {
 			return update{have, known}, nil // the control plane may be away
 		}
 		return update{}, err
 	}
-	roots := bytes.Join(list, nil)
+	roots := t.roots[t.domain]
 	if have != nil && time.Now().Before(have.renew) && bytes.Equal(have.roots, roots) {
-		return update{have, roots}, nil
+		return update{have, t}, nil
 	}
 	next, err := s.issue(ctx)
 	if err != nil {
 		return update{}, err
 	}
 	next.roots = roots
-	return update{next, roots}, nil
+	return update{next, t}, nil
 }
 
 // issue makes a key and gets a certificate for it.
@@ -206,31 +219,33 @@ func (s *Server) issue(ctx context.Context) (*held, error) {
 	return &held{chain: bytes.Join(chain, nil), key: der, leaf: svid.Leaf, renew: now.Add(svid.Leaf.NotAfter.Sub(now) / 2)}, nil
 }
 
-// FetchX509Bundles sends the trust bundles, and again whenever they change.
+// FetchX509Bundles sends the roots that X.509-SVIDs are verified with, and again
+// whenever they change.
 func (s *Server) FetchX509Bundles(_ *workload.X509BundlesRequest, out grpc.ServerStreamingServer[workload.X509BundlesResponse]) error {
-	ctx := out.Context()
+	return s.follow(out.Context(), (*trusted).sameRoots, func(t *trusted) error {
+		return out.Send(&workload.X509BundlesResponse{Bundles: t.roots})
+	})
+}
+
+// follow sends the trust bundles, and again whenever they aren't the same any more.
+func (s *Server) follow(ctx context.Context, same func(t, o *trusted) bool, send func(*trusted) error) error {
 	done, err := s.admit(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	var sent []byte
+	var sent *trusted
 	for {
-		asked, cancel := context.WithTimeout(ctx, issueTimeout)
-		list, err := s.issuer.Roots(asked)
-		cancel()
+		t, err := s.bundles(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && sent == nil:
+		case t == nil:
 			return status.Errorf(codes.Unavailable, "the trust bundle: %s", err)
-		case err == nil:
-			if roots := bytes.Join(list, nil); !bytes.Equal(roots, sent) {
-				sent = roots
-				domain := "spiffe://" + string(s.id.TrustDomain)
-				if err := out.Send(&workload.X509BundlesResponse{Bundles: map[string][]byte{domain: roots}}); err != nil {
-					return err
-				}
+		case !same(t, sent):
+			sent = t
+			if err := send(t); err != nil {
+				return err
 			}
 		}
 		if !sleep(ctx, lookEvery) {

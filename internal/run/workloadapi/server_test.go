@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +24,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"tulle.dev/tulle/internal/ca"
+	"tulle.dev/tulle/internal/control/federation"
+	"tulle.dev/tulle/internal/control/jwtsvid"
+	"tulle.dev/tulle/internal/control/store"
 	"tulle.dev/tulle/internal/identity"
 )
 
@@ -29,14 +35,23 @@ var web = identity.ID{TrustDomain: "mesh.local", Namespace: "shop", ServiceAccou
 // direct issues from a CA in the same process.
 type direct struct {
 	*ca.CA
+	tokens *jwtsvid.Authority
 	ttl    time.Duration
-	issued atomic.Int32
+	jwtTTL time.Duration
+	issued atomic.Int32 // certificates
+	minted atomic.Int32 // tokens
 	away   atomic.Bool
+	denied atomic.Bool
+
+	mu      sync.Mutex
+	foreign map[string]*federation.Bundle
 }
+
+var errAway = errors.New("away")
 
 func (d *direct) Issue(_ context.Context, csr []byte) ([][]byte, error) {
 	if d.away.Load() {
-		return nil, errors.New("away")
+		return nil, errAway
 	}
 	d.issued.Add(1)
 	req, err := ca.ParseCSR(csr)
@@ -46,20 +61,65 @@ func (d *direct) Issue(_ context.Context, csr []byte) ([][]byte, error) {
 	return d.CA.Issue(req.PublicKey, web, d.ttl)
 }
 
-func (d *direct) Roots(context.Context) ([][]byte, error) {
-	if d.away.Load() {
-		return nil, errors.New("away")
+func (d *direct) IssueJWT(_ context.Context, audience []string) (*Token, error) {
+	switch {
+	case d.away.Load():
+		return nil, errAway
+	case d.denied.Load():
+		return nil, fmt.Errorf("%w: it is denied", ErrRefused)
 	}
-	return d.CA.Roots(), nil
+	d.minted.Add(1)
+	t, err := d.tokens.Issue(web, audience, d.jwtTTL)
+	if err != nil {
+		return nil, err
+	}
+	return &Token{t.Text, t.Expires}, nil
+}
+
+func (d *direct) Bundles(context.Context) (*Bundles, error) {
+	if d.away.Load() {
+		return nil, errAway
+	}
+	out := &Bundles{Documents: map[string][]byte{}}
+	if d.denied.Load() {
+		out.Denied = []string{web.String()}
+	}
+	all := map[string]*federation.Bundle{"mesh.local": federation.Own(d.CA, d.tokens)}
+	d.mu.Lock()
+	maps.Copy(all, d.foreign)
+	d.mu.Unlock()
+	for name, b := range all {
+		doc, err := b.Document(identity.TrustDomain(name))
+		if err != nil {
+			return nil, err
+		}
+		out.Documents[name] = doc
+	}
+	return out, nil
+}
+
+// mesh is a CA and what issues tokens, of a trust domain.
+func mesh(t *testing.T, domain identity.TrustDomain) (*ca.CA, *jwtsvid.Authority) {
+	t.Helper()
+	keys := &ca.MemoryKeys{}
+	authority, err := ca.Open(ca.Config{Keys: keys, TrustDomain: domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store.NewMemory()
+	t.Cleanup(func() { s.Close() })
+	tokens, err := jwtsvid.Open(jwtsvid.Config{TrustDomain: domain, Issuer: "spiffe://" + string(domain), Keys: keys, Store: s, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens.Begin(t.Context())
+	return authority, tokens
 }
 
 func serve(t *testing.T) (socket string, issuer *direct) {
 	t.Helper()
-	authority, err := ca.Open(ca.Config{Keys: &ca.MemoryKeys{}, TrustDomain: "mesh.local"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer = &direct{CA: authority, ttl: time.Hour}
+	issuer = &direct{ttl: time.Hour, foreign: map[string]*federation.Bundle{}}
+	issuer.CA, issuer.tokens = mesh(t, "mesh.local")
 	path := filepath.Join(t.TempDir(), "w.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {

@@ -16,7 +16,7 @@ type AuditEntry struct {
 	Who  string `json:"who"`
 	How  string `json:"how,omitempty"`
 	From string `json:"from,omitempty"`
-	// Action is apply, delete, join-token, certificate, trust-rotate or trust-back.
+	// Action is apply, delete, join-token, certificate, jwt-svid, trust-rotate or trust-back.
 	Action    string          `json:"action"`
 	Kind      string          `json:"kind,omitempty"`
 	Namespace string          `json:"namespace,omitempty"`

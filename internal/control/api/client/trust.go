@@ -20,6 +20,23 @@ type Trust struct {
 	Waiting int          `json:"waiting"`
 	Roots   []TrustRoot  `json:"roots"`
 	Proxies []TrustProxy `json:"proxies"`
+	// JWTKeys verify JWT-SVIDs, the oldest first; JWTIssued counts the tokens since
+	// the control plane started.
+	JWTKeys   []TrustJWTKey `json:"jwtKeys,omitempty"`
+	JWTIssued uint64        `json:"jwtIssued,omitempty"`
+}
+
+// TrustJWTKey is one key of JWT-SVIDs.
+type TrustJWTKey struct {
+	// ID is the tokens' kid.
+	ID string `json:"id"`
+	// From is when it begins to sign, Until when it isn't believed any more.
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until,omitzero"`
+	// Signs says that tokens come from it now; Elsewhere that it is another control
+	// plane's.
+	Signs     bool `json:"signs"`
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // TrustRoot is one trusted root.
