@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"syscall"
 
 	"tulle.dev/tulle/internal/proxy/record"
@@ -21,4 +23,26 @@ func openAccessLog(path string) (io.WriteCloser, error) {
 	}
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "stdout"), nil
+}
+
+// reopenAccessLog has the access log's file looked for anew on each SIGHUP, until the
+// context ends. Whatever the log is, that signal doesn't end the proxy.
+func reopenAccessLog(ctx context.Context, hangUp <-chan os.Signal, lines io.Writer) {
+	for {
+		select {
+		case <-hangUp:
+			if f, ok := lines.(interface{ Reopen() }); ok {
+				f.Reopen()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hangUps are the SIGHUPs that come; stop gives the signal its usual meaning back.
+func hangUps() (c chan os.Signal, stop func()) {
+	c = make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
 }

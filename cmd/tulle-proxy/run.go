@@ -72,6 +72,8 @@ func run(f *flags, log *slog.Logger) error {
 		return err
 	}
 	defer lines.Close()
+	hangUp, ignore := hangUps()
+	defer ignore()
 	c := proxy.Config{Live: told, Meter: figures, Log: log, Loops: loops, Slow: f.slow, AccessLog: lines}
 	resolve := names.Config{Live: told, Meter: figures, Log: log}
 	if f.sockets >= 0 {
@@ -141,6 +143,7 @@ func run(f *flags, log *slog.Logger) error {
 		}
 	}
 	r := &program{f: f, proxy: p, told: told, admin: a, names: dns, taken: taken, uid: uid, loops: loops, log: log}
+	go reopenAccessLog(ctx, hangUp, lines)
 	return r.serve(ctx, stop)
 }
 

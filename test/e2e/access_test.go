@@ -16,8 +16,14 @@ import (
 // metric sums the series of a workload's proxy that a pattern is met by.
 func (m *mesh) metric(workload, pattern string) float64 {
 	m.t.Helper()
+	return m.metricAt(filepath.Join(m.dir, "workloads", workload), pattern)
+}
+
+// metricAt is metric of the proxy with that directory.
+func (m *mesh) metricAt(dir, pattern string) float64 {
+	m.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(m.dir, "workloads", workload, "admin.sock"))
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "admin.sock"))
 	}}}
 	answer, err := client.Get("http://proxy/metrics")
 	if err != nil {

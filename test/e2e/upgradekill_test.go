@@ -66,10 +66,16 @@ endpoints: [{addresses: [127.0.0.1]}]
 func up(t *testing.T, objects string) (m *mesh, p *process) {
 	t.Helper()
 	m = bare(t)
-	p = m.start(controlPlane, filepath.Join(bin, "tulle"), "up", "-f", m.write(objects), "--listen", "127.0.0.1:0", "--dashboard", "127.0.0.1:0")
+	return m, m.up(objects)
+}
+
+// up is up for a mesh that isn't started yet.
+func (m *mesh) up(objects string) *process {
+	m.t.Helper()
+	p := m.start(controlPlane, filepath.Join(bin, "tulle"), "up", "-f", m.write(objects), "--listen", "127.0.0.1:0", "--dashboard", "127.0.0.1:0")
 	m.control = p
 	p.await("√ gateway edge")
-	return m, p
+	return p
 }
 
 // gatewayPIDs are the processes of a gateway's proxy, oldest first.

@@ -448,7 +448,7 @@ func TestFile(t *testing.T) {
 	}
 	defer f.Close()
 	f.max = 20
-	for _, s := range []string{"one one one\n", "two ", "two two two\n", "three\n", "four four four four\n"} {
+	for _, s := range []string{"one one one\n", "two two two two\n", "three\n", "four four four four\n"} {
 		if n, err := f.Write([]byte(s)); err != nil || n != len(s) {
 			t.Fatalf("%q: %d, %v", s, n, err)
 		}
@@ -458,6 +458,45 @@ func TestFile(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
 		}
 	}
+	// Somebody renames it, removes it, cuts it.
+	write := func(s string) {
+		t.Helper()
+		f.looked = time.Time{}
+		if n, err := f.Write([]byte(s)); err != nil || n != len(s) {
+			t.Fatalf("%q: %d, %v", s, n, err)
+		}
+	}
+	read := func(name, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	f.max = maxFile
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	f.looked = time.Now().Add(time.Hour) // it needn't look so soon
+	if _, err := f.Write([]byte("five\n")); err != nil {
+		t.Fatal(err)
+	}
+	read(path+".old", "four four four four\nfive\n")
+	f.Reopen() // unless it is told
+	if _, err := f.Write([]byte("six\n")); err != nil {
+		t.Fatal(err)
+	}
+	read(path, "six\n")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write("seven\n")
+	read(path, "seven\n")
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.max = 12
+	write("eight\n")
+	read(path, "eight\n")
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}

@@ -17,14 +17,18 @@ const (
 	gather = 50 * time.Millisecond
 	// stopWait bounds how long the end of the proxy waits for the last lines.
 	stopWait = 5 * time.Second
+	// sayEvery is how often at most it is said that the output fails: on a disk that
+	// is full now and then it does so now and then.
+	sayEvery = time.Minute
 )
 
 // Config is what a Recorder is made of.
 type Config struct {
-	// Output is where the access log goes, written by one goroutine; nil has none.
+	// Output is where the access log goes, whole lines in each call, written by one
+	// goroutine; nil has none. How much it wrote counts when it fails.
 	Output io.Writer
 	Loops  int
-	// Log is told when the output fails; nil is nobody.
+	// Log is told when the output fails, and when it works again; nil is nobody.
 	Log *slog.Logger
 }
 
@@ -101,14 +105,11 @@ func (r *Recorder) run() {
 	defer close(r.done)
 	timer := time.NewTimer(gather)
 	defer timer.Stop()
-	said := ""
+	var told trouble
 	for {
 		n, err := r.write()
-		if err != nil && err.Error() != said {
-			said = err.Error()
-			r.config.Log.Error("the access log can't be written; lines are lost", "error", err)
-		} else if n > 0 && err == nil {
-			said = ""
+		if n > 0 {
+			told.tell(r, err, time.Now())
 		}
 		if n > 0 {
 			timer.Reset(gather)
@@ -144,21 +145,51 @@ func (r *Recorder) any() bool {
 	return false
 }
 
+// trouble is what has been said of an output that fails. It is the writer's.
+type trouble struct {
+	failing bool      // said, and not yet that it works again
+	said    time.Time // when last
+	dropped uint64    // lines that were lost before
+}
+
+// tell says it once when the output begins to fail, and once when it works again.
+func (t *trouble) tell(r *Recorder, err error, now time.Time) {
+	switch {
+	case err == nil && t.failing:
+		t.failing = false
+		r.config.Log.Info("the access log can be written again", "lost", r.dropped.Load()-t.dropped)
+	case err == nil:
+		t.dropped = r.dropped.Load()
+	case !t.failing && (t.said.IsZero() || now.Sub(t.said) >= sayEvery):
+		t.failing, t.said = true, now
+		r.config.Log.Error("the access log can't be written; lines are lost and counted, requests go on", "error", err)
+	}
+}
+
 // write writes what waits. It returns how many bytes that was.
 func (r *Recorder) write() (n int, failed error) {
 	for _, p := range r.pens {
 		a, b := p.ring.waiting()
-		for _, part := range [][]byte{a, b} {
+		// A line may lie in both pieces.
+		end, begin := bytes.LastIndexByte(a, '\n')+1, bytes.IndexByte(b, '\n')+1
+		var both []byte
+		if end < len(a) {
+			both = append(append(both, a[end:]...), b[:begin]...)
+		} else {
+			begin = 0
+		}
+		for _, part := range [][]byte{a[:end], both, b[begin:]} {
 			if len(part) == 0 {
 				continue
 			}
-			lines := uint64(bytes.Count(part, newline))
-			if _, err := r.config.Output.Write(part); err != nil {
+			done, err := r.config.Output.Write(part)
+			if err != nil {
 				failed = err
-				r.dropped.Add(lines)
 			} else {
-				r.written.Add(lines)
+				done = len(part)
 			}
+			r.written.Add(uint64(bytes.Count(part[:done], newline)))
+			r.dropped.Add(uint64(bytes.Count(part[done:], newline)))
 		}
 		p.ring.took(len(a) + len(b))
 		n += len(a) + len(b)
