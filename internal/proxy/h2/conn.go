@@ -221,6 +221,10 @@ func (c *Conn) Streams() int { return c.slots }
 // PeerConnect says whether the server takes extended CONNECT.
 func (c *Conn) PeerConnect() bool { return c.peerConnect }
 
+// Greeted says whether the peer's first SETTINGS have come, so that it is known
+// what it takes.
+func (c *Conn) Greeted() bool { return c.peerSettings }
+
 // CanOpen says whether a client may open a stream now.
 func (c *Conn) CanOpen() bool {
 	return !c.cfg.Server && c.Usable() && uint32(c.taken) < min(c.peerStreams, c.cfg.MaxStreams)

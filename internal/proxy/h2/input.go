@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"errors"
 
 	wire "tulle.dev/tulle/internal/wire/h2"
@@ -72,7 +73,9 @@ func (c *Conn) failed(err error) {
 // a peer that makes us reset wins nothing over one that resets (CVE-2025-8671).
 func (c *Conn) streamError(e wire.StreamError) {
 	s := c.find(e.Stream)
-	c.sendReset(e.Stream, e.Code)
+	if s != nil || !c.forgone.has(e.Stream) { // else it was reset
+		c.sendReset(e.Stream, e.Code)
+	}
 	c.ev = Event{Kind: Rejected, Code: e.Code}
 	if s != nil {
 		if !s.done {
@@ -112,9 +115,22 @@ func (c *Conn) step(in []byte) (int, error) {
 	}
 	f, n, err := wire.Cut(in, wire.MinMaxFrameSize)
 	if err != nil || n == 0 {
-		return 0, err
+		return 0, cmp.Or(err, c.doomed(h))
 	}
 	return n, c.take(f)
+}
+
+// doomed is what is wrong with a frame whatever the rest of it will be: its sender
+// may be waiting for our word.
+func (c *Conn) doomed(h wire.Header) error {
+	switch {
+	case c.block.open && (h.Type != wire.Continuation || h.Stream != c.block.id),
+		!c.block.open && h.Type == wire.Continuation,
+		!c.peerSettings && h.Type != wire.Settings,
+		h.Type == wire.PushPromise:
+		return c.take(wire.Frame{Header: h})
+	}
+	return h.Check()
 }
 
 func (c *Conn) takePreface(in []byte) (int, error) {
@@ -226,10 +242,7 @@ func (c *Conn) beginData(in []byte, h wire.Header) (int, error) {
 	s, err := c.dataStream(h.Stream, total, int64(data), end)
 	if err != nil || s == nil {
 		c.credit(total)
-		if err != nil {
-			return n, err
-		}
-		return n + c.takeData(in[n:]), nil
+		return n + c.takeData(in[n:]), err
 	}
 	s.recvWindow -= total
 	c.credit(total - int64(data)) // padding is consumed at once

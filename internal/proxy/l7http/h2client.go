@@ -1,7 +1,9 @@
 package l7http
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"time"
 
 	"tulle.dev/tulle/internal/proxy/balance"
@@ -87,15 +89,23 @@ func (m *mux) join(x *Exchange) {
 	call.x, x.up = x, call
 	x.reused = false
 	m.retireSpent()
-	for _, c := range m.conns {
+	var c *h2Client
+	for _, c = range m.conns {
 		if c.opens() {
+			if !c.knows(x) {
+				break // and waits for it
+			}
 			x.reused = true
 			call.client = c
 			x.Connected(nil)
 			return
 		}
+		c = nil
 	}
-	c, err := m.waitable()
+	var err error
+	if c == nil {
+		c, err = m.waitable()
+	}
 	if err != nil {
 		call.x, x.up = nil, nil
 		m.worker.putH2Call(call)
@@ -184,9 +194,17 @@ func (c *h2Client) Connected(err error) {
 
 // serveWaiting starts exchanges that waited, as many as there is room for.
 func (c *h2Client) serveWaiting() {
-	for len(c.waiting) > 0 && (c.now().CanOpen()) {
-		call := c.waiting[0]
-		c.waiting = c.waiting[1:]
+	for c.now().CanOpen() {
+		i := slices.IndexFunc(c.waiting, func(call *h2Call) bool { return c.knows(call.x) })
+		if i < 0 {
+			break
+		}
+		call := c.waiting[i]
+		if i == 0 {
+			c.waiting = c.waiting[1:]
+		} else {
+			c.waiting = slices.Delete(c.waiting, i, i+1)
+		}
 		call.x.Connected(nil)
 	}
 	if len(c.waiting) > 0 && !c.now().Usable() {
@@ -332,7 +350,7 @@ func (c *h2Call) Send(x *Exchange) {
 		// An HTTP/1.0 client may leave Host out; a request over HTTP/2 must say.
 		authority = cl.mux.endpoint.Address.AppendTo(nil)
 	}
-	if len(r.Upgrade) > 0 && !cl.peer() && e.PeerConnect() {
+	if cl.connects(r) && e.PeerConnect() {
 		c.extended = true
 		c.stream = e.Open(methodCONNECT, scheme, authority, r.Path, r.Upgrade)
 	} else {
@@ -373,6 +391,16 @@ var (
 	schemeHTTP      = []byte("http")
 	nameMaxForwards = []byte("max-forwards")
 )
+
+// connects says whether a request becomes extended CONNECT, should the endpoint
+// take that: the offer is of one protocol (RFC 8441, 4).
+func (c *h2Client) connects(r *h1.Request) bool {
+	return len(r.Upgrade) > 0 && !c.peer() && !bytes.ContainsAny(r.Upgrade, ", \t/")
+}
+
+// knows says whether it is known how the request is to be sent: that extended
+// CONNECT is taken the endpoint says with its SETTINGS (RFC 8441, 3).
+func (c *h2Client) knows(x *Exchange) bool { return !c.connects(&x.Request) || c.engine.Greeted() }
 
 // Room reports whether the endpoint takes more of the request.
 func (c *h2Call) Room() bool { return c.stream != nil && c.client.now().Room(c.stream) > 0 }

@@ -102,7 +102,7 @@ func (c *h2Client) Waits(now time.Duration) (again time.Duration, rival, ok bool
 func (c *h2Client) joinOthers() {
 	for i := 0; i < len(c.mux.conns); i++ {
 		other := c.mux.conns[i]
-		for other != c && len(c.waiting) > 0 && len(other.waiting) == 0 && other.opens() {
+		for other != c && len(c.waiting) > 0 && len(other.waiting) == 0 && other.opens() && other.knows(c.waiting[0].x) {
 			call := c.waiting[0]
 			c.waiting = c.waiting[1:]
 			call.client = other

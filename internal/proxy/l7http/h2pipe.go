@@ -181,7 +181,7 @@ func (c *h2Conn) toPipe(ev h2.Event) {
 func joinStream(st *h2Stream, up *loop.Conn) {
 	p := &h2Pipe{h2: &st.server.h2Conn, stream: st.stream, conn: up, series: st.x.Series, down: true}
 	p.body = append(p.body, st.body[st.gone:]...)
-	p.upEnd = st.complete && !st.bodiless || st.complete && st.x.Request.Framing == h1.Tunnel
+	p.upEnd = st.complete
 	st.answered = true
 	p.closed = st.server.worker.tunnels(&st.x, st.server.router, p.cut)
 	p.start()

@@ -133,17 +133,52 @@ func Cut(b []byte, maxFrame uint32) (f Frame, n int, err error) {
 	return Frame{h, b[HeaderLen:n:n]}, n, nil
 }
 
-// onConnection and onStream check a frame's stream identifier.
-func (f *Frame) onConnection() error {
-	if f.Stream != 0 {
-		return ConnectionError{ProtocolError, f.Type.String() + " on a stream"}
+// Check says what is wrong with a frame of which only the header is there, if it
+// is an error of the connection: the Parse functions would say the same.
+func (h Header) Check() error {
+	size := false
+	switch h.Type {
+	case Data, Headers, Priority, Continuation:
+		return h.onStream()
+	case RSTStream:
+		if err := h.onStream(); err != nil {
+			return err
+		}
+		size = h.Length == 4
+	case WindowUpdate:
+		size = h.Length == 4
+	case Settings, Ping, GoAway:
+		if err := h.onConnection(); err != nil {
+			return err
+		}
+		switch {
+		case h.Type == Ping:
+			size = h.Length == 8
+		case h.Type == GoAway:
+			size = h.Length >= 8
+		default:
+			size = h.Length%settingLen == 0 && (h.Length == 0 || !h.Flags.Has(FlagAck))
+		}
+	default:
+		return nil
+	}
+	if !size {
+		return ConnectionError{FrameSizeError, h.Type.String() + " of a wrong size"}
 	}
 	return nil
 }
 
-func (f *Frame) onStream() error {
-	if f.Stream == 0 {
-		return ConnectionError{ProtocolError, f.Type.String() + " on stream 0"}
+// onConnection and onStream check a frame's stream identifier.
+func (h Header) onConnection() error {
+	if h.Stream != 0 {
+		return ConnectionError{ProtocolError, h.Type.String() + " on a stream"}
+	}
+	return nil
+}
+
+func (h Header) onStream() error {
+	if h.Stream == 0 {
+		return ConnectionError{ProtocolError, h.Type.String() + " on stream 0"}
 	}
 	return nil
 }

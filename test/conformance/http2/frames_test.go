@@ -100,6 +100,11 @@ func pieces(n int) string {
 	return out
 }
 
+// begun is a frame of n bytes of which only the header comes.
+func begun(n uint32, t h2.Type, stream uint32) string {
+	return string(h2.AppendHeader(nil, h2.Header{Length: n, Type: t, Stream: stream}))
+}
+
 // The outcomes that rows name.
 const (
 	answered  = "1: 200"
@@ -204,6 +209,20 @@ var frames = []row{
 	{"RFC 9113, 6.10: two frames", pieces(2), answered, "", ""},
 	{"RFC 9113, 6.10: fifty frames", pieces(50), answered, "", ""},
 	{"RFC 9113, 6.10: empty frames", frame(h2.Headers, end, 1) + frame(h2.Continuation, none, 1) + frame(h2.Continuation, none, 1, block(plain...)) + frame(h2.Continuation, whole, 1), answered, "", ""},
+
+	{"RFC 9113, 5.1: what follows empty DATA on a closed stream", get(), answered, frame(h2.Data, none, 1) + on(3), "3: 200"},
+	{"RFC 9113, 5.1: what follows empty DATA on a half-closed stream", get() + frame(h2.Data, none, 1) + on(3), "3: 200", "", ""},
+	{"RFC 9113, 5.1: a stream is reset once", posted("connection: x"), "1: RST_STREAM PROTOCOL_ERROR", frame(h2.WindowUpdate, none, 1, number(0)) + on(3), "1: no second | 3: 200"},
+	{"RFC 9113, 4.2: PING of a wrong size, seen in its header", begun(4096, h2.Ping, 0), size, "", ""},
+	{"RFC 9113, 4.2: GOAWAY of a wrong size, seen in its header", begun(7, h2.GoAway, 0), size, "", ""},
+	{"RFC 9113, 4.2: RST_STREAM of a wrong size, seen in its header", posted() + begun(4096, h2.RSTStream, 1), size, "", ""},
+	{"RFC 9113, 4.2: SETTINGS of a wrong size, seen in its header", begun(4096, h2.Settings, 0), size, "", ""},
+	{"RFC 9113, 4.2: WINDOW_UPDATE of a wrong size, seen in its header", begun(4096, h2.WindowUpdate, 0), size, "", ""},
+	{"RFC 9113, 5.4.1: PING on a stream, seen in its header", begun(4096, h2.Ping, 1), broken, "", ""},
+	{"RFC 9113, 5.4.1: HEADERS on stream 0, seen in the header", begun(4096, h2.Headers, 0), broken, "", ""},
+	{"RFC 9113, 5.4.1: PUSH_PROMISE, seen in its header", begun(4096, h2.PushPromise, 1), broken, "", ""},
+	{"RFC 9113, 5.4.1: CONTINUATION of nothing, seen in its header", begun(4096, h2.Continuation, 1), broken, "", ""},
+	{"RFC 9113, 5.4.1: a frame within a block, seen in its header", frame(h2.Headers, end, 1, block(plain...)) + begun(4096, h2.Data, 1), broken, "", ""},
 
 	{"RFC 7541, 6.1: index 0", frame(h2.Headers, whole|end, 1, "\x80"), codec, "", ""},
 	{"RFC 7541, 2.3.3: an index beyond the tables", frame(h2.Headers, whole|end, 1, "\xfe"), codec, "", ""},
