@@ -150,7 +150,7 @@ func TestDecodeErrors(t *testing.T) {
 		"cut field":             {[]byte{0x12, 5, 1}, "field 2 is cut off"},
 		"group":                 {[]byte{0x13, 0x14}, "groups aren't used"},
 		"field number 0":        {[]byte{0x02, 0}, "broken field tag"},
-		"twice":                 {join(field(2), field(2)), "field 2 is there twice"},
+		"twice":                 {join(field(2), field(2)), "proxy: is there twice"},
 		"version as varint":     {varint(1, 5), "version: want a fixed64"},
 		"proxy as number":       {varint(2, 5), "proxy: want a message"},
 		"listener's address":    {listener(field(3, []byte("127.0.0.1")...)...), `proxy.listeners[2].address: "127.0.0.1" is not IP:PORT`},

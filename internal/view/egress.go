@@ -7,20 +7,20 @@ import (
 	"tulle.dev/tulle/internal/wire/pb"
 )
 
-var egressMessage = pb.Describe(
-	pb.Bool(1, "allow", func(e *policy.Egress) *bool { return &e.Allow }),
-	pb.Bool(2, "audit", func(e *policy.Egress) *bool { return &e.Audit }),
-	pb.Messages(3, "destinations", maxOutside, pb.Describe(
-		pb.String(1, "name", maxName, func(d *policy.EgressDestination) *string { return &d.Name }),
-		pb.Strings(2, "hosts", maxConditions, maxName, func(d *policy.EgressDestination) *[]string { return &d.Hosts }),
-		pb.Strings(3, "networks", maxConditions, maxName, func(d *policy.EgressDestination) *[]string { return &d.Networks }),
-		pb.Numbers(4, "ports", maxConditions, math.MaxUint16, func(d *policy.EgressDestination) *[]uint16 { return &d.Ports }),
-		pb.Pointer(5, "tls", pb.Describe(
-			pb.String(1, "server_name", maxName, func(t *policy.EgressTLS) *string { return &t.ServerName }),
-			pb.Bytes(2, "roots", maxPEM, func(t *policy.EgressTLS) *[]byte { return &t.Roots }),
-			pb.Bytes(3, "certificate", maxPEM, func(t *policy.EgressTLS) *[]byte { return &t.Certificate }),
-			pb.Bytes(4, "key", maxPEM, func(t *policy.EgressTLS) *[]byte { return &t.Key }),
-		), func(d *policy.EgressDestination) **policy.EgressTLS { return &d.TLS }),
-		pb.Bool(6, "refused", func(d *policy.EgressDestination) *bool { return &d.Refused }),
-	), func(e *policy.Egress) *[]policy.EgressDestination { return &e.Destinations }),
-)
+func egressMessage(m *pb.Message, e *policy.Egress) {
+	pb.Bool(m, 1, "allow", &e.Allow)
+	pb.Bool(m, 2, "audit", &e.Audit)
+	pb.Messages(m, 3, "destinations", maxOutside, &e.Destinations, func(m *pb.Message, d *policy.EgressDestination) {
+		pb.String(m, 1, "name", maxName, &d.Name)
+		pb.Strings(m, 2, "hosts", maxConditions, maxName, &d.Hosts)
+		pb.Strings(m, 3, "networks", maxConditions, maxName, &d.Networks)
+		pb.Numbers(m, 4, "ports", maxConditions, math.MaxUint16, &d.Ports)
+		pb.Pointer(m, 5, "tls", &d.TLS, func(m *pb.Message, t *policy.EgressTLS) {
+			pb.String(m, 1, "server_name", maxName, &t.ServerName)
+			pb.Bytes(m, 2, "roots", maxPEM, &t.Roots)
+			pb.Bytes(m, 3, "certificate", maxPEM, &t.Certificate)
+			pb.Bytes(m, 4, "key", maxPEM, &t.Key)
+		})
+		pb.Bool(m, 6, "refused", &d.Refused)
+	})
+}

@@ -1,90 +1,88 @@
 package view
 
 import (
-	"time"
-
 	"tulle.dev/tulle/internal/access"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/wire/pb"
 )
 
-var guardMessage = pb.Describe(
-	pb.Pointer(1, "jwt", pb.Describe(
-		pb.Bool(1, "required", func(j *policy.JWT) *bool { return &j.Required }),
-		pb.Messages(2, "issuers", maxIssuers, issuerMessage, func(j *policy.JWT) *[]policy.Issuer { return &j.Issuers }),
-	), func(g *policy.Guard) **policy.JWT { return &g.JWT }),
-	pb.Pointer(2, "access", accessMessage, func(g *policy.Guard) **access.Spec { return &g.Access }),
-	pb.Pointer(3, "external", pb.Describe(
-		pb.String(1, "destination", maxName, func(e *policy.External) *string { return &e.Destination }),
-		pb.Bool(2, "grpc", func(e *policy.External) *bool { return &e.GRPC }),
-		pb.String(3, "path", maxPath, func(e *policy.External) *string { return &e.Path }),
-		pb.Milliseconds(4, "timeout_ms", func(e *policy.External) *time.Duration { return &e.Timeout }),
-		pb.Bool(5, "fail_open", func(e *policy.External) *bool { return &e.FailOpen }),
-		pb.Strings(6, "send", maxConditions, maxName, func(e *policy.External) *[]string { return &e.Send }),
-		pb.Strings(7, "take", maxConditions, maxName, func(e *policy.External) *[]string { return &e.Take }),
-	), func(g *policy.Guard) **policy.External { return &g.External }),
-)
+func guardMessage(m *pb.Message, g *policy.Guard) {
+	pb.Pointer(m, 1, "jwt", &g.JWT, func(m *pb.Message, j *policy.JWT) {
+		pb.Bool(m, 1, "required", &j.Required)
+		pb.Messages(m, 2, "issuers", maxIssuers, &j.Issuers, issuerMessage)
+	})
+	pb.Pointer(m, 2, "access", &g.Access, accessMessage)
+	pb.Pointer(m, 3, "external", &g.External, func(m *pb.Message, e *policy.External) {
+		pb.String(m, 1, "destination", maxName, &e.Destination)
+		pb.Bool(m, 2, "grpc", &e.GRPC)
+		pb.String(m, 3, "path", maxPath, &e.Path)
+		pb.Milliseconds(m, 4, "timeout_ms", &e.Timeout)
+		pb.Bool(m, 5, "fail_open", &e.FailOpen)
+		pb.Strings(m, 6, "send", maxConditions, maxName, &e.Send)
+		pb.Strings(m, 7, "take", maxConditions, maxName, &e.Take)
+	})
+}
 
-var issuerMessage = pb.Describe(
-	pb.String(1, "name", maxPath, func(i *policy.Issuer) *string { return &i.Name }),
-	pb.Strings(2, "audiences", maxConditions, maxPath, func(i *policy.Issuer) *[]string { return &i.Audiences }),
-	pb.Bytes(3, "keys", maxKeys, func(i *policy.Issuer) *[]byte { return &i.Keys }),
-	pb.Messages(4, "headers", maxConditions, pb.Describe(
-		pb.String(1, "name", maxName, func(h *policy.TokenHeader) *string { return &h.Name }),
-		pb.String(2, "prefix", maxName, func(h *policy.TokenHeader) *string { return &h.Prefix }),
-	), func(i *policy.Issuer) *[]policy.TokenHeader { return &i.Headers }),
-	pb.Messages(5, "claims", maxConditions, pb.Describe(
-		pb.String(1, "claim", maxName, func(c *policy.ClaimHeader) *string { return &c.Claim }),
-		pb.String(2, "header", maxName, func(c *policy.ClaimHeader) *string { return &c.Header }),
-	), func(i *policy.Issuer) *[]policy.ClaimHeader { return &i.Claims }),
-	pb.Bool(6, "forward", func(i *policy.Issuer) *bool { return &i.Forward }),
-)
+func issuerMessage(m *pb.Message, i *policy.Issuer) {
+	pb.String(m, 1, "name", maxPath, &i.Name)
+	pb.Strings(m, 2, "audiences", maxConditions, maxPath, &i.Audiences)
+	pb.Bytes(m, 3, "keys", maxKeys, &i.Keys)
+	pb.Messages(m, 4, "headers", maxConditions, &i.Headers, func(m *pb.Message, h *policy.TokenHeader) {
+		pb.String(m, 1, "name", maxName, &h.Name)
+		pb.String(m, 2, "prefix", maxName, &h.Prefix)
+	})
+	pb.Messages(m, 5, "claims", maxConditions, &i.Claims, func(m *pb.Message, c *policy.ClaimHeader) {
+		pb.String(m, 1, "claim", maxName, &c.Claim)
+		pb.String(m, 2, "header", maxName, &c.Header)
+	})
+	pb.Bool(m, 6, "forward", &i.Forward)
+}
 
-var accessMessage = pb.Describe(
-	pb.Enum(1, "default", access.Allow, func(s *access.Spec) *access.Action { return &s.Default }),
-	pb.Messages(2, "rules", access.MaxRules, pb.Describe(
-		pb.String(1, "name", maxName, func(r *access.Rule) *string { return &r.Name }),
-		pb.Enum(2, "action", access.Allow, func(r *access.Rule) *access.Action { return &r.Action }),
-		pb.Bool(3, "audit", func(r *access.Rule) *bool { return &r.Audit }),
-		pb.Bool(4, "allow_unenforceable", func(r *access.Rule) *bool { return &r.AllowUnenforceable }),
-		pb.Messages(5, "from", maxCallers, sourceMessage, func(r *access.Rule) *[]access.Source { return &r.From }),
-		pb.Messages(6, "to", maxCallers, operationMessage, func(r *access.Rule) *[]access.Operation { return &r.To }),
-		pb.Messages(7, "when", maxConditions, pb.Describe(
-			pb.String(1, "name", maxName, func(c *access.Claim) *string { return &c.Name }),
-			pb.Strings(2, "values", maxCallers, maxPath, func(c *access.Claim) *[]string { return &c.Values }),
-		), func(r *access.Rule) *[]access.Claim { return &r.When }),
-	), func(s *access.Spec) *[]access.Rule { return &s.Rules }),
-	pb.Bool(3, "explain", func(s *access.Spec) *bool { return &s.Explain }),
-	pb.Enum(4, "foreign", access.Allow, func(s *access.Spec) *access.Action { return &s.Foreign }),
-)
+func accessMessage(m *pb.Message, s *access.Spec) {
+	pb.Enum(m, 1, "default", access.Allow, &s.Default)
+	pb.Messages(m, 2, "rules", access.MaxRules, &s.Rules, func(m *pb.Message, r *access.Rule) {
+		pb.String(m, 1, "name", maxName, &r.Name)
+		pb.Enum(m, 2, "action", access.Allow, &r.Action)
+		pb.Bool(m, 3, "audit", &r.Audit)
+		pb.Bool(m, 4, "allow_unenforceable", &r.AllowUnenforceable)
+		pb.Messages(m, 5, "from", maxCallers, &r.From, sourceMessage)
+		pb.Messages(m, 6, "to", maxCallers, &r.To, operationMessage)
+		pb.Messages(m, 7, "when", maxConditions, &r.When, func(m *pb.Message, c *access.Claim) {
+			pb.String(m, 1, "name", maxName, &c.Name)
+			pb.Strings(m, 2, "values", maxCallers, maxPath, &c.Values)
+		})
+	})
+	pb.Bool(m, 3, "explain", &s.Explain)
+	pb.Enum(m, 4, "foreign", access.Allow, &s.Foreign)
+}
 
-var sourceMessage = pb.Describe(
-	pb.Strings(1, "identities", maxCallers, maxPath, func(s *access.Source) *[]string { return &s.Identities }),
-	pb.Strings(2, "not_identities", maxCallers, maxPath, func(s *access.Source) *[]string { return &s.NotIdentities }),
-	pb.Strings(3, "service_accounts", maxCallers, maxName, func(s *access.Source) *[]string { return &s.ServiceAccounts }),
-	pb.Strings(4, "namespaces", maxCallers, maxName, func(s *access.Source) *[]string { return &s.Namespaces }),
-	pb.Strings(5, "not_namespaces", maxCallers, maxName, func(s *access.Source) *[]string { return &s.NotNamespaces }),
-	pb.Strings(6, "trust_domains", maxCallers, maxName, func(s *access.Source) *[]string { return &s.TrustDomains }),
-	pb.Strings(7, "networks", maxCallers, maxName, func(s *access.Source) *[]string { return &s.Networks }),
-	pb.Strings(8, "not_networks", maxCallers, maxName, func(s *access.Source) *[]string { return &s.NotNetworks }),
-	pb.Strings(9, "not_service_accounts", maxCallers, maxName, func(s *access.Source) *[]string { return &s.NotServiceAccounts }),
-)
+func sourceMessage(m *pb.Message, s *access.Source) {
+	pb.Strings(m, 1, "identities", maxCallers, maxPath, &s.Identities)
+	pb.Strings(m, 2, "not_identities", maxCallers, maxPath, &s.NotIdentities)
+	pb.Strings(m, 3, "service_accounts", maxCallers, maxName, &s.ServiceAccounts)
+	pb.Strings(m, 4, "namespaces", maxCallers, maxName, &s.Namespaces)
+	pb.Strings(m, 5, "not_namespaces", maxCallers, maxName, &s.NotNamespaces)
+	pb.Strings(m, 6, "trust_domains", maxCallers, maxName, &s.TrustDomains)
+	pb.Strings(m, 7, "networks", maxCallers, maxName, &s.Networks)
+	pb.Strings(m, 8, "not_networks", maxCallers, maxName, &s.NotNetworks)
+	pb.Strings(m, 9, "not_service_accounts", maxCallers, maxName, &s.NotServiceAccounts)
+}
 
-var pathMessage = pb.Describe(
-	pb.Enum(1, "kind", access.PathMethod, func(p *access.Path) *access.PathKind { return &p.Kind }),
-	pb.String(2, "value", maxPath, func(p *access.Path) *string { return &p.Value }),
-)
+func pathMessage(m *pb.Message, p *access.Path) {
+	pb.Enum(m, 1, "kind", access.PathMethod, &p.Kind)
+	pb.String(m, 2, "value", maxPath, &p.Value)
+}
 
-var operationMessage = pb.Describe(
-	pb.Strings(1, "methods", maxConditions, maxName, func(o *access.Operation) *[]string { return &o.Methods }),
-	pb.Strings(2, "not_methods", maxConditions, maxName, func(o *access.Operation) *[]string { return &o.NotMethods }),
-	pb.Messages(3, "paths", maxCallers, pathMessage, func(o *access.Operation) *[]access.Path { return &o.Paths }),
-	pb.Messages(4, "not_paths", maxCallers, pathMessage, func(o *access.Operation) *[]access.Path { return &o.NotPaths }),
-	pb.Strings(5, "hosts", maxConditions, maxName, func(o *access.Operation) *[]string { return &o.Hosts }),
-	pb.Strings(6, "server_names", maxConditions, maxName, func(o *access.Operation) *[]string { return &o.ServerNames }),
-	pb.Messages(7, "headers", maxConditions, pb.Describe(
-		pb.String(1, "name", maxName, func(h *access.Header) *string { return &h.Name }),
-		pb.Strings(2, "values", maxConditions, maxPath, func(h *access.Header) *[]string { return &h.Values }),
-		pb.Bool(3, "not", func(h *access.Header) *bool { return &h.Not }),
-	), func(o *access.Operation) *[]access.Header { return &o.Headers }),
-)
+func operationMessage(m *pb.Message, o *access.Operation) {
+	pb.Strings(m, 1, "methods", maxConditions, maxName, &o.Methods)
+	pb.Strings(m, 2, "not_methods", maxConditions, maxName, &o.NotMethods)
+	pb.Messages(m, 3, "paths", maxCallers, &o.Paths, pathMessage)
+	pb.Messages(m, 4, "not_paths", maxCallers, &o.NotPaths, pathMessage)
+	pb.Strings(m, 5, "hosts", maxConditions, maxName, &o.Hosts)
+	pb.Strings(m, 6, "server_names", maxConditions, maxName, &o.ServerNames)
+	pb.Messages(m, 7, "headers", maxConditions, &o.Headers, func(m *pb.Message, h *access.Header) {
+		pb.String(m, 1, "name", maxName, &h.Name)
+		pb.Strings(m, 2, "values", maxConditions, maxPath, &h.Values)
+		pb.Bool(m, 3, "not", &h.Not)
+	})
+}

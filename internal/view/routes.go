@@ -2,98 +2,97 @@ package view
 
 import (
 	"math"
-	"time"
 
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/wire/pb"
 )
 
-var routesMessage = pb.Describe(
-	pb.Messages(1, "hosts", maxRouteHosts, routeHostMessage, func(s *route.Spec) *[]route.Host { return &s.Hosts }),
-)
+func routesMessage(m *pb.Message, s *route.Spec) {
+	pb.Messages(m, 1, "hosts", maxRouteHosts, &s.Hosts, routeHostMessage)
+}
 
-var routeHostMessage = pb.Describe(
-	pb.Strings(1, "hostnames", maxHostnames, maxName, func(h *route.Host) *[]string { return &h.Hostnames }),
-	pb.Messages(2, "rules", maxRules, ruleMessage, func(h *route.Host) *[]route.Rule { return &h.Rules }),
-)
+func routeHostMessage(m *pb.Message, h *route.Host) {
+	pb.Strings(m, 1, "hostnames", maxHostnames, maxName, &h.Hostnames)
+	pb.Messages(m, 2, "rules", maxRules, &h.Rules, ruleMessage)
+}
 
-var ruleMessage = pb.Describe(
-	pb.String(1, "name", maxName, func(r *route.Rule) *string { return &r.Name }),
-	pb.Messages(2, "matches", maxMatches, matchMessage, func(r *route.Rule) *[]route.Match { return &r.Matches }),
-	pb.Messages(3, "backends", maxBackends, backendMessage, func(r *route.Rule) *[]route.Backend { return &r.Backends }),
-	pb.Milliseconds(4, "timeout_ms", func(r *route.Rule) *time.Duration { return &r.Timeout }),
-	pb.String(5, "section", maxName, func(r *route.Rule) *string { return &r.Section }),
-	pb.Struct(6, "filters", filtersMessage, func(r *route.Rule) *route.Filters { return &r.Filters }),
-	pb.Struct(7, "session", sessionMessage, func(r *route.Rule) *policy.Session { return &r.Session }),
-	pb.Pointer(8, "policy", requestMessage, func(r *route.Rule) **policy.Request { return &r.Policy }),
-)
+func ruleMessage(m *pb.Message, r *route.Rule) {
+	pb.String(m, 1, "name", maxName, &r.Name)
+	pb.Messages(m, 2, "matches", maxMatches, &r.Matches, matchMessage)
+	pb.Messages(m, 3, "backends", maxBackends, &r.Backends, backendMessage)
+	pb.Milliseconds(m, 4, "timeout_ms", &r.Timeout)
+	pb.String(m, 5, "section", maxName, &r.Section)
+	pb.Struct(m, 6, "filters", &r.Filters, filtersMessage)
+	pb.Struct(m, 7, "session", &r.Session, sessionMessage)
+	pb.Pointer(m, 8, "policy", &r.Policy, requestMessage)
+}
 
-var matchMessage = pb.Describe(
-	pb.Enum(1, "path_kind", route.PathGRPCMethod, func(m *route.Match) *route.PathKind { return &m.Path.Kind }),
-	pb.String(2, "path", maxPath, func(m *route.Match) *string { return &m.Path.Value }),
-	pb.String(3, "method", maxName, func(m *route.Match) *string { return &m.Method }),
-	pb.Messages(4, "headers", maxHeaders, fieldMessage, func(m *route.Match) *[]route.Field { return &m.Headers }),
-	pb.Messages(5, "query", maxHeaders, fieldMessage, func(m *route.Match) *[]route.Field { return &m.Query }),
-)
+func matchMessage(m *pb.Message, v *route.Match) {
+	pb.Enum(m, 1, "path_kind", route.PathGRPCMethod, &v.Path.Kind)
+	pb.String(m, 2, "path", maxPath, &v.Path.Value)
+	pb.String(m, 3, "method", maxName, &v.Method)
+	pb.Messages(m, 4, "headers", maxHeaders, &v.Headers, fieldMessage)
+	pb.Messages(m, 5, "query", maxHeaders, &v.Query, fieldMessage)
+}
 
-var fieldMessage = pb.Describe(
-	pb.String(1, "name", maxName, func(f *route.Field) *string { return &f.Name }),
-	pb.String(2, "value", maxPath, func(f *route.Field) *string { return &f.Value }),
-	pb.Bool(3, "regex", func(f *route.Field) *bool { return &f.Regex }),
-)
+func fieldMessage(m *pb.Message, f *route.Field) {
+	pb.String(m, 1, "name", maxName, &f.Name)
+	pb.String(m, 2, "value", maxPath, &f.Value)
+	pb.Bool(m, 3, "regex", &f.Regex)
+}
 
-var backendMessage = pb.Describe(
-	pb.String(1, "destination", maxName, func(k *route.Backend) *string { return &k.Destination }),
-	pb.Number(2, "weight", math.MaxUint32, func(k *route.Backend) *uint32 { return &k.Weight }),
-	pb.Struct(3, "filters", filtersMessage, func(k *route.Backend) *route.Filters { return &k.Filters }),
-)
+func backendMessage(m *pb.Message, k *route.Backend) {
+	pb.String(m, 1, "destination", maxName, &k.Destination)
+	pb.Number(m, 2, "weight", math.MaxUint32, &k.Weight)
+	pb.Struct(m, 3, "filters", &k.Filters, filtersMessage)
+}
 
-var filtersMessage = pb.Describe(
-	pb.Pointer(1, "cors", corsMessage, func(f *route.Filters) **route.CORS { return &f.CORS }),
-	pb.Pointer(2, "redirect", redirectMessage, func(f *route.Filters) **route.Redirect { return &f.Redirect }),
-	pb.Pointer(3, "request", modifierMessage, func(f *route.Filters) **route.Modifier { return &f.Request }),
-	pb.Pointer(4, "response", modifierMessage, func(f *route.Filters) **route.Modifier { return &f.Response }),
-	pb.Pointer(5, "rewrite", rewriteMessage, func(f *route.Filters) **route.Rewrite { return &f.Rewrite }),
-	pb.Messages(6, "mirrors", maxMirrors, mirrorMessage, func(f *route.Filters) *[]route.Mirror { return &f.Mirrors }),
-)
+func filtersMessage(m *pb.Message, f *route.Filters) {
+	pb.Pointer(m, 1, "cors", &f.CORS, corsMessage)
+	pb.Pointer(m, 2, "redirect", &f.Redirect, redirectMessage)
+	pb.Pointer(m, 3, "request", &f.Request, modifierMessage)
+	pb.Pointer(m, 4, "response", &f.Response, modifierMessage)
+	pb.Pointer(m, 5, "rewrite", &f.Rewrite, rewriteMessage)
+	pb.Messages(m, 6, "mirrors", maxMirrors, &f.Mirrors, mirrorMessage)
+}
 
-var modifierMessage = pb.Describe(
-	pb.Messages(1, "set", maxModified, valueMessage, func(m *route.Modifier) *[]route.Value { return &m.Set }),
-	pb.Messages(2, "add", maxModified, valueMessage, func(m *route.Modifier) *[]route.Value { return &m.Add }),
-	pb.Strings(3, "remove", maxModified, maxName, func(m *route.Modifier) *[]string { return &m.Remove }),
-)
+func modifierMessage(m *pb.Message, v *route.Modifier) {
+	pb.Messages(m, 1, "set", maxModified, &v.Set, valueMessage)
+	pb.Messages(m, 2, "add", maxModified, &v.Add, valueMessage)
+	pb.Strings(m, 3, "remove", maxModified, maxName, &v.Remove)
+}
 
-var valueMessage = pb.Describe(
-	pb.String(1, "name", maxName, func(v *route.Value) *string { return &v.Name }),
-	pb.String(2, "value", maxPath, func(v *route.Value) *string { return &v.Value }),
-)
+func valueMessage(m *pb.Message, v *route.Value) {
+	pb.String(m, 1, "name", maxName, &v.Name)
+	pb.String(m, 2, "value", maxPath, &v.Value)
+}
 
-var redirectMessage = pb.Describe(
-	pb.String(1, "scheme", maxName, func(r *route.Redirect) *string { return &r.Scheme }),
-	pb.String(2, "host", maxName, func(r *route.Redirect) *string { return &r.Host }),
-	pb.Port(3, "port", func(r *route.Redirect) *uint16 { return &r.Port }),
-	pb.Enum(4, "change", route.PrefixPath, func(r *route.Redirect) *route.PathChange { return &r.Change }),
-	pb.String(5, "path", maxPath, func(r *route.Redirect) *string { return &r.Path }),
-	pb.Number(6, "status", maxStatus, func(r *route.Redirect) *uint16 { return &r.Status }),
-)
+func redirectMessage(m *pb.Message, r *route.Redirect) {
+	pb.String(m, 1, "scheme", maxName, &r.Scheme)
+	pb.String(m, 2, "host", maxName, &r.Host)
+	pb.Port(m, 3, "port", &r.Port)
+	pb.Enum(m, 4, "change", route.PrefixPath, &r.Change)
+	pb.String(m, 5, "path", maxPath, &r.Path)
+	pb.Number(m, 6, "status", maxStatus, &r.Status)
+}
 
-var rewriteMessage = pb.Describe(
-	pb.String(1, "host", maxName, func(r *route.Rewrite) *string { return &r.Host }),
-	pb.Enum(2, "change", route.PrefixPath, func(r *route.Rewrite) *route.PathChange { return &r.Change }),
-	pb.String(3, "path", maxPath, func(r *route.Rewrite) *string { return &r.Path }),
-)
+func rewriteMessage(m *pb.Message, r *route.Rewrite) {
+	pb.String(m, 1, "host", maxName, &r.Host)
+	pb.Enum(m, 2, "change", route.PrefixPath, &r.Change)
+	pb.String(m, 3, "path", maxPath, &r.Path)
+}
 
-var mirrorMessage = pb.Describe(
-	pb.String(1, "destination", maxName, func(m *route.Mirror) *string { return &m.Destination }),
-	pb.Number(2, "share", policy.All, func(m *route.Mirror) *policy.Share { return &m.Share }),
-)
+func mirrorMessage(m *pb.Message, v *route.Mirror) {
+	pb.String(m, 1, "destination", maxName, &v.Destination)
+	pb.Number(m, 2, "share", policy.All, &v.Share)
+}
 
-var corsMessage = pb.Describe(
-	pb.Strings(1, "origins", maxCORS, maxName, func(c *route.CORS) *[]string { return &c.Origins }),
-	pb.Strings(2, "methods", maxCORS, maxName, func(c *route.CORS) *[]string { return &c.Methods }),
-	pb.Strings(3, "headers", maxCORS, maxName, func(c *route.CORS) *[]string { return &c.Headers }),
-	pb.Strings(4, "expose", maxCORS, maxName, func(c *route.CORS) *[]string { return &c.Expose }),
-	pb.Bool(5, "credentials", func(c *route.CORS) *bool { return &c.Credentials }),
-	pb.Milliseconds(6, "max_age_ms", func(c *route.CORS) *time.Duration { return &c.MaxAge }),
-)
+func corsMessage(m *pb.Message, c *route.CORS) {
+	pb.Strings(m, 1, "origins", maxCORS, maxName, &c.Origins)
+	pb.Strings(m, 2, "methods", maxCORS, maxName, &c.Methods)
+	pb.Strings(m, 3, "headers", maxCORS, maxName, &c.Headers)
+	pb.Strings(m, 4, "expose", maxCORS, maxName, &c.Expose)
+	pb.Bool(m, 5, "credentials", &c.Credentials)
+	pb.Milliseconds(m, 6, "max_age_ms", &c.MaxAge)
+}

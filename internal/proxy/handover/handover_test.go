@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tulle.dev/tulle/internal/wire/pb"
 )
 
 // sockets makes listening sockets: more than go into one message.
@@ -272,15 +274,15 @@ func TestNames(t *testing.T) {
 }
 
 func FuzzMessage(f *testing.F) {
-	f.Add(codec.Append(nil, &message{Take: 1}))
-	f.Add(codec.Append(nil, &message{Offer: Offer{UID: "u", Loops: 3, Sockets: []Socket{{Kind: NamesTCP, Listener: "l", Loop: 2, At: netip.MustParseAddrPort("[::1]:53")}}}, Last: true}))
-	f.Add(codec.Append(nil, &message{Started: true, Gone: true, Error: "e"}))
+	f.Add(pb.Append(nil, &message{Take: 1}, fields))
+	f.Add(pb.Append(nil, &message{Offer: Offer{UID: "u", Loops: 3, Sockets: []Socket{{Kind: NamesTCP, Listener: "l", Loop: 2, At: netip.MustParseAddrPort("[::1]:53")}}}, Last: true}, fields))
+	f.Add(pb.Append(nil, &message{Started: true, Gone: true, Error: "e"}, fields))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := codec.Decode(b)
+		m, err := pb.Decode(b, fields)
 		if err != nil {
 			return
 		}
-		again, err := codec.Decode(codec.Append(nil, m))
+		again, err := pb.Decode(pb.Append(nil, m, fields), fields)
 		if err != nil || !reflect.DeepEqual(m, again) {
 			t.Errorf("%+v became %+v, %v", m, again, err)
 		}

@@ -79,21 +79,21 @@ const (
 	maxPacket = 64 << 10
 )
 
-var codec = pb.Describe(
-	pb.Number(1, "take", math.MaxUint16, func(m *message) *uint16 { return &m.Take }),
-	pb.Bool(2, "started", func(m *message) *bool { return &m.Started }),
-	pb.String(3, "uid", maxName, func(m *message) *string { return &m.Offer.UID }),
-	pb.Number(4, "loops", math.MaxUint16, func(m *message) *uint16 { return &m.Offer.Loops }),
-	pb.Messages(5, "sockets", perMessage, pb.Describe(
-		pb.Enum(1, "kind", NamesTCP, func(s *Socket) *Kind { return &s.Kind }),
-		pb.String(2, "listener", maxName, func(s *Socket) *string { return &s.Listener }),
-		pb.Number(3, "loop", math.MaxUint16, func(s *Socket) *uint16 { return &s.Loop }),
-		pb.AddrPort(4, "at", func(s *Socket) *netip.AddrPort { return &s.At }),
-	), func(m *message) *[]Socket { return &m.Offer.Sockets }),
-	pb.Bool(6, "last", func(m *message) *bool { return &m.Last }),
-	pb.Bool(7, "gone", func(m *message) *bool { return &m.Gone }),
-	pb.String(8, "error", maxError, func(m *message) *string { return &m.Error }),
-)
+func fields(m *pb.Message, v *message) {
+	pb.Number(m, 1, "take", math.MaxUint16, &v.Take)
+	pb.Bool(m, 2, "started", &v.Started)
+	pb.String(m, 3, "uid", maxName, &v.Offer.UID)
+	pb.Number(m, 4, "loops", math.MaxUint16, &v.Offer.Loops)
+	pb.Messages(m, 5, "sockets", perMessage, &v.Offer.Sockets, func(m *pb.Message, s *Socket) {
+		pb.Enum(m, 1, "kind", NamesTCP, &s.Kind)
+		pb.String(m, 2, "listener", maxName, &s.Listener)
+		pb.Number(m, 3, "loop", math.MaxUint16, &s.Loop)
+		pb.AddrPort(m, 4, "at", &s.At)
+	})
+	pb.Bool(m, 6, "last", &v.Last)
+	pb.Bool(m, 7, "gone", &v.Gone)
+	pb.String(m, 8, "error", maxError, &v.Error)
+}
 
 // send writes a message and the descriptors of its sockets.
 func send(c *net.UnixConn, m *message) error {
@@ -105,7 +105,7 @@ func send(c *net.UnixConn, m *message) error {
 		}
 		rights = unix.UnixRights(fds...)
 	}
-	if _, _, err := c.WriteMsgUnix(codec.Append(nil, m), rights, nil); err != nil {
+	if _, _, err := c.WriteMsgUnix(pb.Append(nil, m, fields), rights, nil); err != nil {
 		return fmt.Errorf("hand-over: %w", err)
 	}
 	return nil
@@ -123,7 +123,7 @@ func receive(c *net.UnixConn) (*message, error) {
 	if err != nil {
 		return &message{}, err
 	}
-	m, err := codec.Decode(b[:n])
+	m, err := pb.Decode(b[:n], fields)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("hand-over: %w", err)

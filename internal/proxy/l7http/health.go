@@ -88,14 +88,17 @@ type (
 	healthAnswer   struct{ status uint32 }
 )
 
-var (
-	healthQuestions = pb.Describe(pb.String(1, "service", 1<<10, func(q *healthQuestion) *string { return &q.service }))
-	healthAnswers   = pb.Describe(pb.Number(1, "status", uint32(math.MaxUint32), func(a *healthAnswer) *uint32 { return &a.status }))
-)
+func healthQuestionMessage(m *pb.Message, q *healthQuestion) {
+	pb.String(m, 1, "service", 1<<10, &q.service)
+}
+
+func healthAnswerMessage(m *pb.Message, a *healthAnswer) {
+	pb.Number(m, 1, "status", math.MaxUint32, &a.status)
+}
 
 // healthRequest is a grpc.health.v1.HealthCheckRequest in its frame.
 func healthRequest(service string) []byte {
-	b := healthQuestions.Append(make([]byte, 5, 16+len(service)), &healthQuestion{service})
+	b := pb.Append(make([]byte, 5, 16+len(service)), &healthQuestion{service}, healthQuestionMessage)
 	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-5))
 	return b
 }
@@ -186,7 +189,7 @@ func healthStatus(b []byte) uint32 {
 	if len(b) < 5 || b[0] != 0 || int64(binary.BigEndian.Uint32(b[1:])) != int64(len(b)-5) {
 		return 0
 	}
-	a, err := healthAnswers.Decode(b[5:])
+	a, err := pb.Decode(b[5:], healthAnswerMessage)
 	if err != nil {
 		return 0
 	}

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"tulle.dev/tulle/internal/wire/pb"
 )
 
@@ -65,8 +63,6 @@ type CheckResponse struct {
 	// that is allowed. Error says that whoever was asked couldn't tell.
 	Denied, Error *Denied
 	OK            *OK
-
-	result result
 }
 
 // Denied is an answer to the client.
@@ -75,8 +71,6 @@ type Denied struct {
 	Status uint32
 	Fields []Change
 	Body   string
-
-	status status
 }
 
 // OK is what is changed in a request that is allowed, and in its response.
@@ -102,163 +96,111 @@ type Change struct {
 	Header
 	Action Action
 
-	append *wrapped // the older way to say Add or Set
-	action uint32
-	header headerValue
+	// older says that there is the older way to say Add or Set, and add which.
+	older, add bool
 }
 
-type (
-	wrapped     struct{ value bool }
-	headerValue struct {
-		key, value string
-		raw        []byte
-	}
-	timestamp struct{ seconds, nanos uint64 }
-	address   struct{ socket socketAddress }
-	// socketAddress is of envoy.config.core.v3.
-	socketAddress struct {
-		address string
-		port    uint32
-	}
-	peer struct {
-		address            *address
-		service, principal string
-	}
-	request struct {
-		time timestamp
-		http httpRequest
-	}
-	httpRequest struct {
-		HTTPRequest
-		size uint64
-	}
-	attributes struct {
-		source, destination peer
-		request             request
-	}
-	question struct{ attributes attributes }
-	status   struct{ code uint32 } // envoy.type.v3.HttpStatus
-	result   struct{ code uint64 } // google.rpc.Status
-)
+// checkMessage is only written.
+func checkMessage(m *pb.Message, r *CheckRequest) {
+	pb.Struct(m, 1, "attributes", r, func(m *pb.Message, r *CheckRequest) {
+		pb.Struct(m, 1, "source", &r.Source, peerMessage)
+		pb.Struct(m, 2, "destination", &r.Destination, peerMessage)
+		pb.Struct(m, 4, "request", r, func(m *pb.Message, r *CheckRequest) {
+			pb.Struct(m, 1, "time", &r.Time, timeMessage)
+			pb.Struct(m, 2, "http", &r.HTTP, httpMessage)
+		})
+	})
+}
 
-var headerMessage = pb.Describe(
-	pb.String(1, "key", maxName, func(h *Header) *string { return &h.Name }),
-	pb.String(2, "value", maxText, func(h *Header) *string { return &h.Value }),
-)
-
-var peerMessage = pb.Describe(
-	pb.Pointer(1, "address", pb.Describe(
-		pb.Struct(1, "socket_address", pb.Describe(
-			pb.String(2, "address", maxName, func(a *socketAddress) *string { return &a.address }),
-			pb.Number(3, "port_value", math.MaxUint16, func(a *socketAddress) *uint32 { return &a.port }),
-		), func(a *address) *socketAddress { return &a.socket }),
-	), func(p *peer) **address { return &p.address }),
-	pb.String(2, "service", maxName, func(p *peer) *string { return &p.service }),
-	pb.String(4, "principal", maxValue, func(p *peer) *string { return &p.principal }),
-)
-
-var questionMessage = pb.Describe(
-	pb.Struct(1, "attributes", pb.Describe(
-		pb.Struct(1, "source", peerMessage, func(a *attributes) *peer { return &a.source }),
-		pb.Struct(2, "destination", peerMessage, func(a *attributes) *peer { return &a.destination }),
-		pb.Struct(4, "request", pb.Describe(
-			pb.Struct(1, "time", pb.Describe(
-				pb.Number(1, "seconds", math.MaxUint64, func(t *timestamp) *uint64 { return &t.seconds }),
-				pb.Number(2, "nanos", math.MaxUint64, func(t *timestamp) *uint64 { return &t.nanos }),
-			), func(r *request) *timestamp { return &r.time }),
-			pb.Struct(2, "http", pb.Describe(
-				pb.String(1, "id", maxValue, func(h *httpRequest) *string { return &h.ID }),
-				pb.String(2, "method", maxValue, func(h *httpRequest) *string { return &h.Method }),
-				pb.Messages(3, "headers", maxFields, headerMessage, func(h *httpRequest) *[]Header { return &h.Headers }),
-				pb.String(4, "path", maxText, func(h *httpRequest) *string { return &h.Path }),
-				pb.String(5, "host", maxValue, func(h *httpRequest) *string { return &h.Host }),
-				pb.String(6, "scheme", maxName, func(h *httpRequest) *string { return &h.Scheme }),
-				pb.Number(9, "size", math.MaxUint64, func(h *httpRequest) *uint64 { return &h.size }),
-				pb.String(10, "protocol", maxName, func(h *httpRequest) *string { return &h.Protocol }),
-			), func(r *request) *httpRequest { return &r.http }),
-		), func(a *attributes) *request { return &a.request }),
-	), func(q *question) *attributes { return &q.attributes }),
-)
-
-var changeMessage = pb.Describe(
-	pb.Struct(1, "header", pb.Describe(
-		pb.String(1, "key", maxName, func(h *headerValue) *string { return &h.key }),
-		pb.String(2, "value", maxValue, func(h *headerValue) *string { return &h.value }),
-		pb.Bytes(3, "raw_value", maxValue, func(h *headerValue) *[]byte { return &h.raw }),
-	), func(c *Change) *headerValue { return &c.header }),
-	pb.Pointer(2, "append", pb.Describe(
-		pb.Bool(1, "value", func(w *wrapped) *bool { return &w.value }),
-	), func(c *Change) **wrapped { return &c.append }),
-	pb.Number(3, "append_action", uint32(SetIfPresent), func(c *Change) *uint32 { return &c.action }),
-).Check(func(c *Change) error {
-	c.Name, c.Value = c.header.key, c.header.value
-	if c.Value == "" {
-		c.Value = string(c.header.raw)
+func peerMessage(m *pb.Message, p *Peer) {
+	if p.Address.IsValid() {
+		pb.Struct(m, 1, "address", &p.Address, addressMessage)
 	}
-	c.Action = Action(c.action)
-	switch {
-	case c.append == nil:
-	case c.append.value:
-		c.Action = Add
-	default:
+	pb.String(m, 2, "service", maxName, &p.Service)
+	pb.String(m, 4, "principal", maxValue, &p.Principal)
+}
+
+// addressMessage is of envoy.config.core.v3.
+func addressMessage(m *pb.Message, a *netip.AddrPort) {
+	pb.Struct(m, 1, "socket_address", a, func(m *pb.Message, a *netip.AddrPort) {
+		address, port := a.Addr().String(), a.Port()
+		pb.String(m, 2, "address", maxName, &address)
+		pb.Port(m, 3, "port_value", &port)
+	})
+}
+
+// timeMessage is a google.protobuf.Timestamp.
+func timeMessage(m *pb.Message, t *time.Time) {
+	if !t.IsZero() {
+		seconds, nanos := uint64(t.Unix()), uint64(t.Nanosecond())
+		pb.Number(m, 1, "seconds", math.MaxUint64, &seconds)
+		pb.Number(m, 2, "nanos", math.MaxUint64, &nanos)
+	}
+}
+
+func httpMessage(m *pb.Message, h *HTTPRequest) {
+	pb.String(m, 1, "id", maxValue, &h.ID)
+	pb.String(m, 2, "method", maxValue, &h.Method)
+	pb.Messages(m, 3, "headers", maxFields, &h.Headers, headerMessage)
+	pb.String(m, 4, "path", maxText, &h.Path)
+	pb.String(m, 5, "host", maxValue, &h.Host)
+	pb.String(m, 6, "scheme", maxName, &h.Scheme)
+	size := uint64(h.Size)
+	pb.Number(m, 9, "size", math.MaxUint64, &size)
+	pb.String(m, 10, "protocol", maxName, &h.Protocol)
+}
+
+func headerMessage(m *pb.Message, h *Header) {
+	pb.String(m, 1, "key", maxName, &h.Name)
+	pb.String(m, 2, "value", maxText, &h.Value)
+}
+
+func changeMessage(m *pb.Message, c *Change) {
+	pb.Struct(m, 1, "header", &c.Header, func(m *pb.Message, h *Header) {
+		pb.String(m, 1, "key", maxName, &h.Name)
+		pb.String(m, 2, "value", maxValue, &h.Value)
+		var raw []byte // instead of value
+		if pb.Bytes(m, 3, "raw_value", maxValue, &raw); raw != nil && h.Value == "" {
+			h.Value = string(raw)
+		}
+	})
+	pb.Struct(m, 2, "append", c, func(m *pb.Message, c *Change) {
+		c.older = true
+		pb.Bool(m, 1, "value", &c.add)
+	})
+	pb.Enum(m, 3, "append_action", SetIfPresent, &c.Action)
+	if m.Ended() && c.older {
 		c.Action = Set
+		if c.add {
+			c.Action = Add
+		}
 	}
-	return nil
-})
+}
 
-var changes = func(d *Denied) *[]Change { return &d.Fields }
+func deniedMessage(m *pb.Message, d *Denied) {
+	pb.Struct(m, 1, "status", d, func(m *pb.Message, d *Denied) { // envoy.type.v3.HttpStatus
+		pb.Number(m, 1, "code", maxStatus, &d.Status)
+	})
+	pb.Messages(m, 2, "headers", maxFields, &d.Fields, changeMessage)
+	pb.String(m, 3, "body", maxBody, &d.Body)
+}
 
-var deniedMessage = pb.Describe(
-	pb.Struct(1, "status", pb.Describe(
-		pb.Number(1, "code", maxStatus, func(s *status) *uint32 { return &s.code }),
-	), func(d *Denied) *status { return &d.status }),
-	pb.Messages(2, "headers", maxFields, changeMessage, changes),
-	pb.String(3, "body", maxBody, func(d *Denied) *string { return &d.Body }),
-).Check(func(d *Denied) error {
-	d.Status = d.status.code
-	return nil
-})
-
-var answerMessage = pb.Describe(
-	pb.Struct(1, "status", pb.Describe(
-		pb.Number(1, "code", math.MaxUint64, func(r *result) *uint64 { return &r.code }),
-		skipped[*result](3, "details"),
-	), func(a *CheckResponse) *result { return &a.result }),
-	pb.Pointer(2, "denied_response", deniedMessage, func(a *CheckResponse) **Denied { return &a.Denied }),
-	pb.Pointer(3, "ok_response", pb.Describe(
-		pb.Messages(2, "headers", maxFields, changeMessage, func(o *OK) *[]Change { return &o.Fields }),
-		pb.Strings(5, "headers_to_remove", maxFields, maxName, func(o *OK) *[]string { return &o.Remove }),
-		pb.Messages(6, "response_headers_to_add", maxFields, changeMessage, func(o *OK) *[]Change { return &o.Response }),
-		skipped[*OK](7, "query_parameters_to_set"),
-		skipped[*OK](8, "query_parameters_to_remove"),
-	), func(a *CheckResponse) **OK { return &a.OK }),
-	pb.Pointer(5, "error_response", deniedMessage, func(a *CheckResponse) **Denied { return &a.Error }),
-).Check(func(a *CheckResponse) error {
-	a.Code = a.result.code
-	return nil
-})
-
-// skipped is a field that may be there several times and that nobody looks at.
-func skipped[P any](number protowire.Number, name string) pb.Part[P] {
-	return pb.Custom(number, name, true, func(pb.Field, P) error { return nil }, func(b []byte, _ P) []byte { return b })
+// answerMessage is only read.
+func answerMessage(m *pb.Message, a *CheckResponse) {
+	pb.Struct(m, 1, "status", a, func(m *pb.Message, a *CheckResponse) { // google.rpc.Status
+		pb.Number(m, 1, "code", math.MaxUint64, &a.Code)
+	})
+	pb.Pointer(m, 2, "denied_response", &a.Denied, deniedMessage)
+	pb.Pointer(m, 3, "ok_response", &a.OK, func(m *pb.Message, o *OK) {
+		pb.Messages(m, 2, "headers", maxFields, &o.Fields, changeMessage)
+		pb.Strings(m, 5, "headers_to_remove", maxFields, maxName, &o.Remove)
+		pb.Messages(m, 6, "response_headers_to_add", maxFields, &o.Response, changeMessage)
+	})
+	pb.Pointer(m, 5, "error_response", &a.Error, deniedMessage)
 }
 
 // Append appends the message.
-func (r *CheckRequest) Append(b []byte) []byte {
-	q := question{attributes{r.Source.message(), r.Destination.message(), request{http: httpRequest{r.HTTP, uint64(r.HTTP.Size)}}}}
-	if !r.Time.IsZero() {
-		q.attributes.request.time = timestamp{uint64(r.Time.Unix()), uint64(r.Time.Nanosecond())}
-	}
-	return questionMessage.Append(b, &q)
-}
-
-func (p *Peer) message() peer {
-	m := peer{service: p.Service, principal: p.Principal}
-	if p.Address.IsValid() {
-		m.address = &address{socketAddress{p.Address.Addr().String(), uint32(p.Address.Port())}}
-	}
-	return m
-}
+func (r *CheckRequest) Append(b []byte) []byte { return pb.Append(b, r, checkMessage) }
 
 // ParseAnswer reads a CheckResponse. It fails with the path of the field that is
 // broken or over its bound.
@@ -266,5 +208,5 @@ func ParseAnswer(b []byte) (*CheckResponse, error) {
 	if len(b) > MaxAnswer {
 		return nil, pb.Errorf("an answer of %d bytes is too big, want at most %d", len(b), MaxAnswer)
 	}
-	return answerMessage.Decode(b)
+	return pb.Decode(b, answerMessage)
 }

@@ -58,132 +58,125 @@ func InElement(field string, i int, err error) error {
 	return In(field+"["+strconv.Itoa(i)+"]", err)
 }
 
-// Set is a set of field numbers from 1 to 63.
-type Set uint64
-
-// Field is one field of a message. Its accessors fail when the field has
-// another type on the wire.
-type Field struct {
-	Number protowire.Number
-	kind   protowire.Type
-	number uint64
-	bytes  []byte
+// field is the value of a field. Its methods fail when it has another type on the
+// wire.
+type field struct {
+	kind  protowire.Type
+	value uint64
+	bytes []byte
 }
 
-// Fields calls f for each field of message b in order. A field that isn't in
-// repeated may appear once. It stops at the first error; f wraps its errors
-// with In.
-func Fields(b []byte, repeated Set, f func(Field) error) error {
-	var seen Set
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return Errorf("broken field tag")
-		}
-		b = b[n:]
-		field := Field{Number: number, kind: kind}
-		switch kind {
-		case protowire.VarintType:
-			field.number, n = protowire.ConsumeVarint(b)
-		case protowire.Fixed64Type:
-			field.number, n = protowire.ConsumeFixed64(b)
-		case protowire.Fixed32Type:
-			var v uint32
-			v, n = protowire.ConsumeFixed32(b)
-			field.number = uint64(v)
-		case protowire.BytesType:
-			field.bytes, n = protowire.ConsumeBytes(b)
-		default:
-			return Errorf("field %d has wire type %d, groups aren't used", number, kind)
-		}
-		if n < 0 {
-			return Errorf("field %d is cut off or broken", number)
-		}
-		b = b[n:]
-		if number < 64 && repeated&(1<<number) == 0 {
-			if seen&(1<<number) != 0 {
-				return Errorf("field %d is there twice", number)
-			}
-			seen |= 1 << number
-		}
-		if err := f(field); err != nil {
-			return err
-		}
+// noKind is what read returns for a wire type that isn't used.
+const noKind = math.MinInt
+
+// read reads the value at the beginning of b and returns how many bytes it has, or
+// a negative number.
+func (f *field) read(kind protowire.Type, b []byte) (n int) {
+	f.kind, f.bytes = kind, nil
+	switch kind {
+	case protowire.VarintType:
+		f.value, n = protowire.ConsumeVarint(b)
+	case protowire.Fixed64Type:
+		f.value, n = protowire.ConsumeFixed64(b)
+	case protowire.Fixed32Type: // nobody's yet
+		_, n = protowire.ConsumeFixed32(b)
+	case protowire.BytesType:
+		f.bytes, n = protowire.ConsumeBytes(b)
+	default:
+		n = noKind
 	}
-	return nil
+	return n
 }
 
-// Uint64 reads a uint64 field into v.
-func (f Field) Uint64(v *uint64) error {
+// uint64 reads a uint32 or uint64 field of at most max into v.
+func (f *field) uint64(max uint64, v *uint64) error {
 	if f.kind != protowire.VarintType {
 		return Errorf("want a varint")
 	}
-	*v = f.number
+	if f.value > max {
+		return Errorf("%d is more than %d", f.value, max)
+	}
+	*v = f.value
 	return nil
 }
 
-// Fixed64 reads a fixed64 field into v.
-func (f Field) Fixed64(v *uint64) error {
+// fixed64 reads a fixed64 field into v.
+func (f *field) fixed64(v *uint64) error {
 	if f.kind != protowire.Fixed64Type {
 		return Errorf("want a fixed64")
 	}
-	*v = f.number
+	*v = f.value
 	return nil
 }
 
-// Port reads a uint32 field that holds a port number into v.
-func (f Field) Port(v *uint16) error {
+// port reads a uint32 field that holds a port number into v.
+func (f *field) port(v *uint16) error {
 	if f.kind != protowire.VarintType {
 		return Errorf("want a varint")
 	}
-	if f.number > math.MaxUint16 {
-		return Errorf("%d is not a port, want 0 to 65535", f.number)
+	if f.value > math.MaxUint16 {
+		return Errorf("%d is not a port, want 0 to 65535", f.value)
 	}
-	*v = uint16(f.number)
+	*v = uint16(f.value)
 	return nil
 }
 
-// Bool reads a bool field into v.
-func (f Field) Bool(v *bool) error {
+// bool reads a bool field into v.
+func (f *field) bool(v *bool) error {
 	if f.kind != protowire.VarintType {
 		return Errorf("want a varint")
 	}
-	if f.number > 1 {
-		return Errorf("%d is not a bool, want 0 or 1", f.number)
+	if f.value > 1 {
+		return Errorf("%d is not a bool, want 0 or 1", f.value)
 	}
-	*v = f.number == 1
+	*v = f.value == 1
 	return nil
 }
 
-// Enum reads an enum field whose values are 0 to last.
-func (f Field) Enum(last uint8, v *uint8) error {
+// enum reads an enum field whose values are 0 to last.
+func (f *field) enum(last uint8, v *uint8) error {
 	if f.kind != protowire.VarintType {
 		return Errorf("want a varint")
 	}
-	if f.number > uint64(last) {
-		return Errorf("value %d isn't known, want at most %d; is the other program newer?", f.number, last)
+	if f.value > uint64(last) {
+		return Errorf("value %d isn't known, want at most %d; is the other program newer?", f.value, last)
 	}
-	*v = uint8(f.number)
+	*v = uint8(f.value)
 	return nil
 }
 
 // maxMilliseconds is the longest duration a time.Duration holds.
 const maxMilliseconds = math.MaxInt64 / uint64(time.Millisecond)
 
-// Milliseconds reads a uint64 field of milliseconds into v.
-func (f Field) Milliseconds(v *time.Duration) error {
+// milliseconds reads a uint64 field of milliseconds into v.
+func (f *field) milliseconds(v *time.Duration) error {
 	if f.kind != protowire.VarintType {
 		return Errorf("want a varint")
 	}
-	if f.number > maxMilliseconds {
-		return Errorf("%d ms is too long, want at most %d", f.number, maxMilliseconds)
+	if f.value > maxMilliseconds {
+		return Errorf("%d ms is too long, want at most %d", f.value, maxMilliseconds)
 	}
-	*v = time.Duration(f.number) * time.Millisecond
+	*v = time.Duration(f.value) * time.Millisecond
 	return nil
 }
 
-// String reads a string field of at most max bytes into v.
-func (f Field) String(max int, v *string) error {
+// time reads a uint64 field of milliseconds since 1970 into v; 0 is no time.
+func (f *field) time(v *time.Time) error {
+	var ms uint64
+	if err := f.uint64(math.MaxUint64, &ms); err != nil {
+		return err
+	}
+	if ms > maxMilliseconds {
+		return Errorf("%d ms is too late, want at most %d", ms, maxMilliseconds)
+	}
+	if ms != 0 {
+		*v = time.UnixMilli(int64(ms)).UTC()
+	}
+	return nil
+}
+
+// string reads a string field of at most max bytes into v.
+func (f *field) string(max int, v *string) error {
 	if f.kind != protowire.BytesType {
 		return Errorf("want a string")
 	}
@@ -197,9 +190,9 @@ func (f Field) String(max int, v *string) error {
 	return nil
 }
 
-// Bytes reads a bytes field of at most max bytes into v, copied; an empty one
+// copy reads a bytes field of at most max bytes into v, copied; an empty one
 // is nil.
-func (f Field) Bytes(max int, v *[]byte) error {
+func (f *field) copy(max int, v *[]byte) error {
 	if f.kind != protowire.BytesType {
 		return Errorf("want bytes")
 	}
@@ -210,18 +203,18 @@ func (f Field) Bytes(max int, v *[]byte) error {
 	return nil
 }
 
-// Message returns the bytes of a message field; they alias the input.
-func (f Field) Message() ([]byte, error) {
+// message returns the bytes of a message field; they alias the input.
+func (f *field) message() ([]byte, error) {
 	if f.kind != protowire.BytesType {
 		return nil, Errorf("want a message")
 	}
 	return f.bytes, nil
 }
 
-// Varints calls f for each element of a repeated varint field, packed or not.
-func (f Field) Varints(each func(Field) error) error {
+// varints calls f for each element of a repeated varint field, packed or not.
+func (f *field) varints(each func(uint64) error) error {
 	if f.kind == protowire.VarintType {
-		return each(f)
+		return each(f.value)
 	}
 	if f.kind != protowire.BytesType {
 		return Errorf("want varints")
@@ -232,18 +225,18 @@ func (f Field) Varints(each func(Field) error) error {
 			return Errorf("broken varint")
 		}
 		b = b[n:]
-		if err := each(Field{Number: f.Number, kind: protowire.VarintType, number: v}); err != nil {
+		if err := each(v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// AddrPort reads a string field "IP:PORT" into v; an empty string is the zero
+// addrPort reads a string field "IP:PORT" into v; an empty string is the zero
 // value.
-func (f Field) AddrPort(v *netip.AddrPort) error {
+func (f *field) addrPort(v *netip.AddrPort) error {
 	var s string
-	if err := f.String(maxAddrPort, &s); err != nil {
+	if err := f.string(maxAddrPort, &s); err != nil {
 		return err
 	}
 	if s == "" {
@@ -261,8 +254,8 @@ func (f Field) AddrPort(v *netip.AddrPort) error {
 // maxAddrPort bounds "[IPv6%zone]:port".
 const maxAddrPort = 128
 
-// Addr reads a bytes field of 4 or 16 bytes into v.
-func (f Field) Addr(v *netip.Addr) error {
+// addr reads a bytes field of 4 or 16 bytes into v.
+func (f *field) addr(v *netip.Addr) error {
 	if f.kind != protowire.BytesType {
 		return Errorf("want bytes")
 	}
@@ -271,14 +264,5 @@ func (f Field) Addr(v *netip.Addr) error {
 		return Errorf("an address has 4 or 16 bytes, not %d", len(f.bytes))
 	}
 	*v = a
-	return nil
-}
-
-// grow appends x to list unless that makes it longer than max.
-func grow[T any](list *[]T, max int, x T) error {
-	if len(*list) >= max {
-		return Errorf("more than %d elements", max)
-	}
-	*list = append(*list, x)
 	return nil
 }

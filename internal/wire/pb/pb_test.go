@@ -2,7 +2,6 @@ package pb
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"net/netip"
 	"reflect"
@@ -29,82 +28,92 @@ func TestErrorPath(t *testing.T) {
 	}
 }
 
-// read reads one field of b with f.
-func read(b []byte, f func(Field) error) error {
-	n := 0
-	err := Fields(b, 0, func(field Field) error {
-		n++
-		return f(field)
-	})
-	if err == nil && n != 1 {
-		return fmt.Errorf("%d fields", n)
-	}
-	return err
+// values has one of each kind that is one field.
+type values struct {
+	number   uint64
+	fixed    uint64
+	port     uint16
+	flag     bool
+	there    bool
+	kind     uint8
+	text     string
+	blob     []byte
+	duration time.Duration
+	moment   time.Time
+	at       netip.AddrPort
+	addr     netip.Addr
+	texts    []string
+	blobs    [][]byte
+	addrs    []netip.Addr
 }
 
-// TestFields: what Append writes the accessors read; a zero value is left out.
-func TestFields(t *testing.T) {
-	at, addr := netip.MustParseAddrPort("[fe80::1%eth0]:1"), netip.MustParseAddr("::ffff:10.0.0.1")
+func valuesMessage(m *Message, v *values) {
+	Number(m, 1, "number", math.MaxUint64, &v.number)
+	Fixed(m, 2, "fixed", &v.fixed)
+	Port(m, 3, "port", &v.port)
+	Bool(m, 4, "flag", &v.flag)
+	Empty(m, 5, "there", &v.there)
+	Enum(m, 6, "kind", 3, &v.kind)
+	String(m, 7, "text", 200, &v.text)
+	Bytes(m, 8, "blob", 1, &v.blob)
+	Milliseconds(m, 9, "duration", &v.duration)
+	Time(m, 10, "moment", &v.moment)
+	AddrPort(m, 11, "at", &v.at)
+	Addr(m, 12, "addr", &v.addr)
+	Strings(m, 13, "texts", 2, 200, &v.texts)
+	Blobs(m, 14, "blobs", 2, 1, &v.blobs)
+	Addrs(m, 63, "addrs", 2, &v.addrs)
+}
+
+// TestValues: what is written is read; a zero value is left out.
+func TestValues(t *testing.T) {
+	if b := Append(nil, &values{duration: -1}, valuesMessage); len(b) != 0 {
+		t.Errorf("zero values are written: %x", b)
+	}
 	long := string(make([]byte, 200)) // its length takes two bytes
-	var (
-		n64  uint64
-		port uint16
-		flag bool
-		text string
-		blob []byte
-		d    time.Duration
-		a    netip.AddrPort
-		ip   netip.Addr
-	)
-	for name, test := range map[string]struct {
-		b    []byte
-		read func(Field) error
-		ok   func() bool
-	}{
-		"uint64":   {AppendUint(nil, 1, math.MaxUint64), func(f Field) error { return f.Uint64(&n64) }, func() bool { return n64 == math.MaxUint64 }},
-		"fixed64":  {AppendFixed64(nil, 1, 7), func(f Field) error { return f.Fixed64(&n64) }, func() bool { return n64 == 7 }},
-		"port":     {AppendUint(nil, 1, 65535), func(f Field) error { return f.Port(&port) }, func() bool { return port == 65535 }},
-		"bool":     {AppendBool(nil, 1, true), func(f Field) error { return f.Bool(&flag) }, func() bool { return flag }},
-		"string":   {AppendString(nil, 1, long), func(f Field) error { return f.String(200, &text) }, func() bool { return text == long }},
-		"bytes":    {AppendBytes(nil, 1, []byte{1}), func(f Field) error { return f.Bytes(1, &blob) }, func() bool { return string(blob) == "\x01" }},
-		"duration": {AppendMilliseconds(nil, 1, math.MaxInt64), func(f Field) error { return f.Milliseconds(&d) }, func() bool { return d > 290*365*24*time.Hour }},
-		"address":  {AppendAddr(nil, 1, addr), func(f Field) error { return f.Addr(&ip) }, func() bool { return ip == addr }},
-		"addrport": {AppendAddrPort(nil, 1, at), func(f Field) error { return f.AddrPort(&a) }, func() bool { return a == at }},
-		"message": {AppendMessage(nil, 1, func(b []byte) []byte { return AppendString(b, 2, long) }), func(f Field) error {
-			b, err := f.Message()
-			if err != nil {
-				return err
-			}
-			return read(b, func(f Field) error { return f.String(200, &text) })
-		}, func() bool { return text == long }},
-	} {
-		text = ""
-		if err := read(test.b, test.read); err != nil || !test.ok() {
-			t.Errorf("%s: %v", name, err)
+	addr := netip.MustParseAddr("::ffff:10.0.0.1")
+	want := values{
+		number: math.MaxUint64, fixed: 7, port: 65535, flag: true, there: true, kind: 3, text: long, blob: []byte{1},
+		duration: (math.MaxInt64 / time.Millisecond) * time.Millisecond, moment: time.UnixMilli(1 << 40).UTC(),
+		at: netip.MustParseAddrPort("[fe80::1%eth0]:1"), addr: addr, texts: []string{"", long}, blobs: [][]byte{{1}, {2}},
+		addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), addr},
+	}
+	b := Append([]byte("x"), &want, valuesMessage)
+	got, err := Decode(b[1:], valuesMessage)
+	if err != nil || b[0] != 'x' || !reflect.DeepEqual(*got, want) {
+		t.Errorf("%v, %+v", err, got)
+	}
+	// Each value is refused on a field of another type, and with its name.
+	names := []string{"number", "fixed", "port", "flag", "there", "kind", "text", "blob", "duration", "moment", "at", "addr", "texts[0]", "blobs[0]"}
+	for i, name := range names {
+		b := protowire.AppendTag(nil, protowire.Number(i+1), protowire.Fixed32Type)
+		if _, err := Decode(append(b, 0, 0, 0, 0), valuesMessage); err == nil || !strings.HasPrefix(err.Error(), name+": want ") {
+			t.Errorf("%s of another type: %v", name, err)
 		}
 	}
-	for name, b := range map[string][]byte{
-		"uint": AppendUint(nil, 1, 0), "bool": AppendBool(nil, 1, false), "string": AppendString(nil, 1, ""), "bytes": AppendBytes(nil, 1, nil),
-		"duration": AppendMilliseconds(nil, 1, -1), "address": AppendAddr(nil, 1, netip.Addr{}), "addrport": AppendAddrPort(nil, 1, netip.AddrPort{}),
-		"fixed64": AppendFixed64(nil, 1, 0),
-	} {
-		if len(b) != 0 {
-			t.Errorf("a zero %s is written", name)
-		}
+	// Nothing but a list may be there twice, or many times what nobody knows.
+	twice := protowire.AppendVarint(protowire.AppendTag(nil, 4, protowire.VarintType), 1)
+	if _, err := Decode(append(twice, twice...), valuesMessage); err == nil || err.Error() != "flag: is there twice" {
+		t.Errorf("a flag twice: %v", err)
+	}
+	unknown := protowire.AppendVarint(protowire.AppendTag(nil, 20, protowire.VarintType), 1)
+	if _, err := Decode(append(unknown, unknown...), valuesMessage); err != nil {
+		t.Errorf("an unknown field twice: %v", err)
 	}
 }
 
-// FuzzFields: broken bytes are an error, never a panic.
-func FuzzFields(f *testing.F) {
-	f.Add(AppendString(AppendUint(nil, 1, 5), 2, "x"))
+// FuzzDecode: broken bytes are an error, never a panic, and what is read reads the
+// same again.
+func FuzzDecode(f *testing.F) {
+	f.Add(Append(nil, &thing{number: 5, list: []inner{{"a"}}, small: []uint16{1}}, thingMessage))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		total := 0
-		err := Fields(b, ^Set(0), func(f Field) error {
-			total += len(f.bytes)
-			return f.Varints(func(Field) error { return nil })
-		})
-		if err == nil && total > len(b) {
-			t.Errorf("%d bytes of fields in %d", total, len(b))
+		v, err := Decode(b, thingMessage)
+		if err != nil {
+			return
+		}
+		again, err := Decode(Append(nil, v, thingMessage), thingMessage)
+		if err != nil || !reflect.DeepEqual(v, again) {
+			t.Errorf("%+v, then %+v, %v", v, again, err)
 		}
 	})
 }
@@ -123,18 +132,18 @@ type thing struct {
 
 type inner struct{ name string }
 
-var innerMessage = Describe(String(1, "name", 5, func(i *inner) *string { return &i.name }))
+func innerMessage(m *Message, i *inner) { String(m, 1, "name", 5, &i.name) }
 
-var thingMessage = Describe(
-	Number(1, "number", 10, func(t *thing) *uint8 { return &t.number }),
-	Time(2, "until", func(t *thing) *time.Time { return &t.until }),
-	Struct(3, "inner", innerMessage, func(t *thing) *inner { return &t.inner }),
-	Pointer(4, "maybe", innerMessage, func(t *thing) **inner { return &t.maybe }),
-	Messages(5, "list", 2, innerMessage, func(t *thing) *[]inner { return &t.list }),
-	Numbers(6, "small", 2, 9, func(t *thing) *[]uint16 { return &t.small }),
-	Map(7, "keyed", 2, innerMessage, func(i *inner) string { return i.name }, func(t *thing) *map[string]*inner { return &t.keyed }),
-	Versions(8, "counts", 2, 5, func(t *thing) *map[string]uint64 { return &t.counts }),
-)
+func thingMessage(m *Message, t *thing) {
+	Number(m, 1, "number", 10, &t.number)
+	Time(m, 2, "until", &t.until)
+	Struct(m, 3, "inner", &t.inner, innerMessage)
+	Pointer(m, 4, "maybe", &t.maybe, innerMessage)
+	Messages(m, 5, "list", 2, &t.list, innerMessage)
+	Numbers(m, 6, "small", 2, 9, &t.small)
+	Map(m, 7, "keyed", 2, &t.keyed, func(i *inner) string { return i.name }, innerMessage)
+	Versions(m, 8, "counts", 2, 5, &t.counts)
+}
 
 func TestMessage(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -148,14 +157,14 @@ func TestMessage(t *testing.T) {
 		"a moment before 1970": {thing{until: time.UnixMilli(1).UTC()}, 2},
 		"all":                  {thing{number: 10, until: time.UnixMilli(1 << 40).UTC(), inner: inner{"a"}, maybe: &inner{"b"}}, 2 + 7 + 5 + 5},
 	} {
-		b := thingMessage.Append(nil, &test.thing)
-		got, err := thingMessage.Decode(b)
+		b := Append(nil, &test.thing, thingMessage)
+		got, err := Decode(b, thingMessage)
 		if err != nil || !reflect.DeepEqual(*got, test.thing) || len(b) != test.bytes {
 			t.Errorf("%s: %d bytes, %+v, %v", name, len(b), got, err)
 		}
 	}
 	old := thing{until: time.Unix(-5, 0)}
-	if got, err := thingMessage.Decode(thingMessage.Append(nil, &old)); err != nil || got.until.UnixMilli() != 1 {
+	if got, err := Decode(Append(nil, &old, thingMessage), thingMessage); err != nil || got.until.UnixMilli() != 1 {
 		t.Errorf("a moment before 1970: %v, %v", got, err)
 	}
 	for want, bad := range map[string]thing{
@@ -171,27 +180,33 @@ func TestMessage(t *testing.T) {
 		"counts[2]: more than 2 elements":              {counts: map[string]uint64{"a": 1, "b": 2, "c": 3}},
 		"counts[0].key: 6 bytes are too long, want at": {counts: map[string]uint64{"toolong"[:6]: 1}},
 	} {
-		_, err := thingMessage.Decode(thingMessage.Append(nil, &bad))
+		_, err := Decode(Append(nil, &bad, thingMessage), thingMessage)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	checked := Describe(String(1, "name", 5, func(i *inner) *string { return &i.name })).Check(func(i *inner) error { return Errorf("is never right") })
-	if _, err := checked.Decode(nil); err == nil || err.Error() != "is never right" {
-		t.Errorf("the check: %v", err)
+	keyless := protowire.AppendBytes(protowire.AppendTag(nil, 8, protowire.BytesType), nil)
+	if _, err := Decode(append(Append(nil, &thing{counts: map[string]uint64{"a": 1}}, thingMessage), keyless...), thingMessage); err == nil || err.Error() != "counts[1]: has no key" {
+		t.Errorf("no key: %v", err)
 	}
-	for name, numbers := range map[string][]protowire.Number{"twice": {1, 1}, "none": {0}, "too high": {64}} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("a field number %s is taken", name)
-				}
-			}()
-			var parts []Part[*inner]
-			for _, n := range numbers {
-				parts = append(parts, String(n, "name", 5, func(i *inner) *string { return &i.name }))
-			}
-			Describe(parts...)
-		}()
+	// In another order, and with what nobody knows between, it is the same.
+	var mixed []byte
+	for _, part := range []thing{{counts: map[string]uint64{"x": 7}}, {list: []inner{{"a"}}}, {number: 3}, {list: []inner{{"b"}}}, {small: []uint16{1}}, {small: []uint16{2}}} {
+		mixed = append(protowire.AppendVarint(protowire.AppendTag(mixed, 50, protowire.VarintType), 1), Append(nil, &part, thingMessage)...)
+	}
+	whole := thing{number: 3, list: []inner{{"a"}, {"b"}}, small: []uint16{1, 2}, counts: map[string]uint64{"x": 7}}
+	if got, err := Decode(mixed, thingMessage); err != nil || !reflect.DeepEqual(*got, whole) {
+		t.Errorf("in another order: %+v, %v", got, err)
+	}
+	// The whole is looked at once, when all has been read.
+	looks := 0
+	_, err := Decode(Append(nil, &inner{"a"}, innerMessage), func(m *Message, i *inner) {
+		if innerMessage(m, i); m.Ended() {
+			looks++
+			m.Fail(In("name", Errorf("%q is never right", i.name)))
+		}
+	})
+	if err == nil || err.Error() != `name: "a" is never right` || looks != 1 {
+		t.Errorf("looked %d times: %v", looks, err)
 	}
 }

@@ -107,63 +107,63 @@ type (
 // units are those of RateLimitResponse.RateLimit; a month has 30 days, a year 365.
 var units = [...]time.Duration{0, time.Second, time.Minute, time.Hour, 24 * time.Hour, 30 * 24 * time.Hour, 365 * 24 * time.Hour, 7 * 24 * time.Hour}
 
-var wrappedMessage = pb.Describe(pb.Number(1, "value", math.MaxUint64, func(w *wrapped) *uint64 { return &w.value }))
+func wrappedMessage(m *pb.Message, w *wrapped) {
+	pb.Number(m, 1, "value", math.MaxUint64, &w.value)
+}
 
-var questionMessage = pb.Describe(
-	pb.String(1, "domain", maxName, func(q *question) *string { return &q.domain }),
-	pb.Messages(2, "descriptors", maxDescriptors, pb.Describe(
-		pb.Messages(1, "entries", maxEntries, pb.Describe(
-			pb.String(1, "key", maxName, func(e *Entry) *string { return &e.Key }),
-			pb.String(2, "value", maxValue, func(e *Entry) *string { return &e.Value }),
-		), func(d *descriptor) *[]Entry { return &d.entries }),
-		pb.Pointer(3, "hits_addend", wrappedMessage, func(d *descriptor) **wrapped { return &d.hits }),
-	), func(q *question) *[]descriptor { return &q.descriptors }),
-	pb.Number(3, "hits_addend", math.MaxUint32, func(q *question) *uint32 { return &q.hits }),
-)
+func questionMessage(m *pb.Message, q *question) {
+	pb.String(m, 1, "domain", maxName, &q.domain)
+	pb.Messages(m, 2, "descriptors", maxDescriptors, &q.descriptors, func(m *pb.Message, d *descriptor) {
+		pb.Messages(m, 1, "entries", maxEntries, &d.entries, func(m *pb.Message, e *Entry) {
+			pb.String(m, 1, "key", maxName, &e.Key)
+			pb.String(m, 2, "value", maxValue, &e.Value)
+		})
+		pb.Pointer(m, 3, "hits_addend", &d.hits, wrappedMessage)
+	})
+	pb.Number(m, 3, "hits_addend", math.MaxUint32, &q.hits)
+}
 
-var headerMessage = pb.Describe(
-	pb.String(1, "key", maxName, func(h *Header) *string { return &h.Name }),
-	pb.String(2, "value", maxValue, func(h *Header) *string { return &h.Value }),
-	pb.Bytes(3, "raw_value", maxValue, func(h *Header) *[]byte { return &h.raw }),
-).Check(func(h *Header) error {
-	if h.Value == "" {
+func headerMessage(m *pb.Message, h *Header) {
+	pb.String(m, 1, "key", maxName, &h.Name)
+	pb.String(m, 2, "value", maxValue, &h.Value)
+	pb.Bytes(m, 3, "raw_value", maxValue, &h.raw)
+	if m.Ended() && h.Value == "" {
 		h.Value = string(h.raw)
 	}
-	return nil
-})
+}
 
-var answerMessage = pb.Describe(
-	pb.Number(1, "overall_code", math.MaxUint32, func(r *Response) *uint32 { return &r.code }),
-	pb.Messages(2, "statuses", maxDescriptors, pb.Describe(
-		pb.Number(1, "code", math.MaxUint32, func(s *Status) *uint32 { return &s.code }),
-		pb.Struct(2, "current_limit", pb.Describe(
-			pb.Number(1, "requests_per_unit", math.MaxUint32, func(l *limit) *uint32 { return &l.requests }),
-			pb.Number(2, "unit", math.MaxUint32, func(l *limit) *uint32 { return &l.unit }),
-			pb.Pointer(4, "unit_multiplier", wrappedMessage, func(l *limit) **wrapped { return &l.multiplier }),
-		), func(s *Status) *limit { return &s.limit }),
-		pb.Number(3, "limit_remaining", math.MaxUint32, func(s *Status) *uint32 { return &s.Left }),
-		pb.Struct(4, "duration_until_reset", pb.Describe(
-			pb.Number(1, "seconds", maxSeconds, func(d *duration) *uint64 { return &d.seconds }),
-			pb.Number(2, "nanos", uint64(time.Second)-1, func(d *duration) *uint64 { return &d.nanos }),
-		), func(s *Status) *duration { return &s.reset }),
-	).Check(func(s *Status) error {
-		s.Code, s.Requests = known(s.code), s.limit.requests
-		if s.limit.unit < uint32(len(units)) {
-			s.Per = units[s.limit.unit]
+func answerMessage(m *pb.Message, r *Response) {
+	pb.Number(m, 1, "overall_code", math.MaxUint32, &r.code)
+	pb.Messages(m, 2, "statuses", maxDescriptors, &r.Statuses, func(m *pb.Message, s *Status) {
+		pb.Number(m, 1, "code", math.MaxUint32, &s.code)
+		pb.Struct(m, 2, "current_limit", &s.limit, func(m *pb.Message, l *limit) {
+			pb.Number(m, 1, "requests_per_unit", math.MaxUint32, &l.requests)
+			pb.Number(m, 2, "unit", math.MaxUint32, &l.unit)
+			pb.Pointer(m, 4, "unit_multiplier", &l.multiplier, wrappedMessage)
+		})
+		pb.Number(m, 3, "limit_remaining", math.MaxUint32, &s.Left)
+		pb.Struct(m, 4, "duration_until_reset", &s.reset, func(m *pb.Message, d *duration) {
+			pb.Number(m, 1, "seconds", maxSeconds, &d.seconds)
+			pb.Number(m, 2, "nanos", uint64(time.Second)-1, &d.nanos)
+		})
+		if m.Ended() {
+			s.Code, s.Requests = known(s.code), s.limit.requests
+			if s.limit.unit < uint32(len(units)) {
+				s.Per = units[s.limit.unit]
+			}
+			if m := s.limit.multiplier; m != nil && m.value > 0 {
+				s.Per *= time.Duration(min(m.value, maxSeconds/max(uint64(s.Per/time.Second), 1)))
+			}
+			s.Reset = time.Duration(s.reset.seconds)*time.Second + time.Duration(s.reset.nanos)
 		}
-		if m := s.limit.multiplier; m != nil && m.value > 0 {
-			s.Per *= time.Duration(min(m.value, maxSeconds/max(uint64(s.Per/time.Second), 1)))
-		}
-		s.Reset = time.Duration(s.reset.seconds)*time.Second + time.Duration(s.reset.nanos)
-		return nil
-	}), func(r *Response) *[]Status { return &r.Statuses }),
-	pb.Messages(3, "response_headers_to_add", maxFields, headerMessage, func(r *Response) *[]Header { return &r.Response }),
-	pb.Messages(4, "request_headers_to_add", maxFields, headerMessage, func(r *Response) *[]Header { return &r.Request }),
-	pb.Bytes(5, "raw_body", maxBody, func(r *Response) *[]byte { return &r.Body }),
-).Check(func(r *Response) error {
-	r.Code = known(r.code)
-	return nil
-})
+	})
+	pb.Messages(m, 3, "response_headers_to_add", maxFields, &r.Response, headerMessage)
+	pb.Messages(m, 4, "request_headers_to_add", maxFields, &r.Request, headerMessage)
+	pb.Bytes(m, 5, "raw_body", maxBody, &r.Body)
+	if m.Ended() {
+		r.Code = known(r.code)
+	}
+}
 
 // known is Unknown for codes that aren't.
 func known(code uint32) Code {
@@ -183,7 +183,7 @@ func (r *Request) Append(b []byte) []byte {
 		}
 		q.descriptors = append(q.descriptors, to)
 	}
-	return questionMessage.Append(b, &q)
+	return pb.Append(b, &q, questionMessage)
 }
 
 // ParseAnswer reads a RateLimitResponse. It fails with the path of the field that is
@@ -192,5 +192,5 @@ func ParseAnswer(b []byte) (*Response, error) {
 	if len(b) > MaxAnswer {
 		return nil, pb.Errorf("an answer of %d bytes is too big, want at most %d", len(b), MaxAnswer)
 	}
-	return answerMessage.Decode(b)
+	return pb.Decode(b, answerMessage)
 }
