@@ -362,7 +362,9 @@ func whatToDo(list []client.Story) string {
 		return fmt.Sprintf("the program was too slow for the time that the request has: look at what it did at %s, or raise timeouts in the TrafficPolicy or the route.", at)
 	case "connection_terminated", "http_response_incomplete":
 		return fmt.Sprintf("the program closed the connection in the middle: did it crash or restart at %s?", at)
-	case "http_protocol_error":
+	case "http_response_header_section_size":
+		return "the head of the program's answer is too large: does it set the same cookie again and again?"
+	case "http_protocol_error", "http_response_transfer_coding":
 		return "the program's answer isn't valid HTTP: does the port speak another protocol? Say so with appProtocol."
 	case "proxy_internal_response":
 		return fmt.Sprintf("that was on purpose: remove %s, or wait until it ends.", orElse(plain(s.Policy), "the fault policy"))

@@ -34,6 +34,9 @@ func (f *forward) accept(fd poll.FD, peer netip.AddrPort) {
 
 // Route finds the service that the authority names, or its address.
 func (f *forward) Route(x *l7http.Exchange) *l7http.Failure {
+	if f := x.Request.Get(h1.ProxyAuthorization); f != nil {
+		f.Drop = true // it was for us, who ask for none (RFC 9110, 11.7.2)
+	}
 	host, port := h1.SplitAuthority(x.Request.Authority)
 	if port == 0 {
 		port = 80

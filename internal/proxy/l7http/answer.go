@@ -93,7 +93,7 @@ func (s *serverConn) Reply(f *Failure) {
 		st.closes = true
 	}
 	b := s.conn.Append(headRoom)
-	s.conn.Wrote(appendReply(b, f, st.x.detail, st.x.Extra, st.x.Request.Method, s.worker.dateNow(), st.closes))
+	s.conn.Wrote(appendReply(b, f, st.x.detail, st.x.Extra, &st.x.Request, s.worker.dateNow(), st.closes))
 	st.answered = true
 	s.advance()
 }

@@ -331,7 +331,7 @@ func (c *clientConn) fill(limit int) bool {
 	case poll.ErrAgain:
 		return false
 	case loop.ErrFull:
-		c.malformed(&h1.Error{Status: 502, Reason: "head_too_long", Text: "The response's head is too long."})
+		c.malformed(&h1.Error{Status: 502, Reason: "head_too_large", Text: "The response's head is too long."})
 		return false
 	}
 	c.broke(err)
@@ -359,7 +359,7 @@ func (c *clientConn) broke(err error) {
 func (c *clientConn) malformed(e *h1.Error) {
 	x := c.x
 	c.drop()
-	x.upFailed(&Failure{Status: badResponse.Status, Error: badResponse.Error, Text: e.Text})
+	x.upFailed(fromResponse(e))
 }
 
 // drop leaves the exchange with a connection that is of no use any more.

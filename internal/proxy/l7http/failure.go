@@ -135,8 +135,20 @@ func appendStatus(dst []byte, f *Failure, detail string) []byte {
 	return append(dst, '"')
 }
 
-// appendReply appends the whole answer. HEAD gets no body.
-func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method h1.Method, date []byte, closes bool) []byte {
+// fromResponse is the answer when the endpoint's makes no sense (RFC 9209, 2.3).
+func fromResponse(e *h1.Error) *Failure {
+	f := &Failure{Status: badResponse.Status, Error: badResponse.Error, Text: e.Text}
+	switch e.Reason {
+	case "head_too_large", "too_many_fields":
+		f.Error = "http_response_header_section_size"
+	case "transfer_encoding", "transfer_coding_unknown":
+		f.Error = "http_response_transfer_coding"
+	}
+	return f
+}
+
+// appendReply appends the whole answer to r. HEAD gets no body.
+func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, r *h1.Request, date []byte, closes bool) []byte {
 	dst = h1.AppendStatusLine(dst, f.Status)
 	dst = append(dst, "Date: "...)
 	dst = append(dst, date...)
@@ -150,8 +162,11 @@ func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method
 	if f.Status == 405 || f == options {
 		dst = h1.AppendField(dst, "Allow", allowed)
 	}
-	if closes {
+	switch {
+	case closes:
 		dst = h1.AppendField(dst, "Connection", "close")
+	case r.Minor == 0:
+		dst = h1.AppendField(dst, "Connection", "keep-alive")
 	}
 	if f.Status == 204 || f.Status == 304 {
 		return append(dst, "\r\n"...) // and not even a length
@@ -162,7 +177,7 @@ func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method
 	if h1Get(extra, h1.ContentType) != nil { // somebody else's words
 		dst = h1.AppendField(dst, "Content-Length", itoa(len(f.Text)))
 		dst = append(dst, "\r\n"...)
-		if method != h1.HEAD {
+		if r.Method != h1.HEAD {
 			dst = append(dst, f.Text...)
 		}
 		return dst
@@ -170,7 +185,7 @@ func appendReply(dst []byte, f *Failure, detail string, extra []h1.Field, method
 	dst = h1.AppendField(dst, "Content-Type", "text/plain; charset=utf-8")
 	dst = h1.AppendField(dst, "Content-Length", itoa(len(f.Text)+1))
 	dst = append(dst, "\r\n"...)
-	if method != h1.HEAD {
+	if r.Method != h1.HEAD {
 		dst = append(dst, f.Text...)
 		dst = append(dst, '\n')
 	}

@@ -46,7 +46,9 @@ func (x *Exchange) Introduce(https bool, front *Front) {
 		}
 	}
 	for i := range r.Fields {
-		if f := &r.Fields[i]; introduces(f.Name) {
+		// Proxy-Authorization is for proxies that the client takes for its own
+		// (RFC 9110, 11.7.2).
+		if f := &r.Fields[i]; f.ID == h1.ProxyAuthorization || introduces(f.Name) {
 			f.Drop = true
 		}
 	}

@@ -65,9 +65,7 @@ func (st *h2Stream) toPeer(r *h1.Response) {
 		st.server.worker.caseTo(e, r.Fields)
 	}
 	if string(r.Reason) != string(h1.Reason(r.Status)) {
-		if len(r.Reason) > 0 {
-			e.Field(nameReason, r.Reason, false)
-		}
+		e.Field(nameReason, r.Reason, false)
 	}
 	if r.Status == 101 || r.Status == 426 {
 		e.Field(nameUpgrade, r.Upgrade, false)

@@ -7,37 +7,37 @@ type Body struct {
 	// done: slices of the last input.
 	Trailers []Field
 
-	framing      Framing
-	open         bool // not done
-	response     bool
-	dropTrailers bool
-	left         int64 // data that is still to come, of the body or the chunk
-	chunk        chunkState
-	digits       int // of the chunk size so far
-	line         int // bytes of the chunk-size line so far
-	excess       int64
-	maxTrailer   int
-	maxFields    int
-	scan         scanner
+	framing    Framing
+	open       bool // not done
+	response   bool
+	named      []byte // fields that Connection named: they aren't for the next hop
+	left       int64  // data that is still to come, of the body or the chunk
+	chunk      chunkState
+	digits     int // of the chunk size so far
+	line       int // bytes of the chunk-size line so far
+	excess     int64
+	maxTrailer int
+	maxFields  int
+	scan       scanner
 }
 
 // InitRequest starts the body of a parsed request.
 func (b *Body) InitRequest(r *Request, lim *Limits) {
-	b.init(r.Framing, r.Length, false, r.Nominates, lim)
+	b.init(r.Framing, r.Length, false, r.named, lim)
 }
 
 // InitResponse starts the body of a parsed response.
 func (b *Body) InitResponse(r *Response, lim *Limits) {
-	b.init(r.Framing, r.Length, true, r.Nominates, lim)
+	b.init(r.Framing, r.Length, true, r.named, lim)
 }
 
-func (b *Body) init(f Framing, length int64, response, dropTrailers bool, lim *Limits) {
+func (b *Body) init(f Framing, length int64, response bool, named []byte, lim *Limits) {
 	if lim == nil {
 		lim = &noLimits
 	}
 	trailers, lines := b.Trailers[:0], b.scan.lines[:0]
 	*b = Body{
-		Trailers: trailers, framing: f, response: response, dropTrailers: dropTrailers,
+		Trailers: trailers, framing: f, response: response, named: named,
 		maxTrailer: or(lim.MaxTrailer, DefaultMaxTrailer),
 		maxFields:  or(lim.MaxFields, DefaultMaxFields),
 	}

@@ -208,7 +208,7 @@ func (b *Body) trailer(in []byte) (data []byte, n int, f fault) {
 	b.Trailers = b.scan.materialise(b.Trailers, in)
 	kept := b.Trailers[:0]
 	for _, field := range b.Trailers {
-		if !b.dropTrailers && mayTrail(field.ID) {
+		if mayTrail(field.ID) && !isNamed(b.named, field.Name) {
 			kept = append(kept, field)
 		}
 	}

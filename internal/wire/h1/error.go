@@ -22,6 +22,7 @@ const (
 	fine fault = iota
 	faultEmptyLines
 	faultLineEnd
+	faultControl
 	faultRequestLine
 	faultMethodLong
 	faultTarget
@@ -66,6 +67,7 @@ const (
 var faults = [faultCount]Error{
 	faultEmptyLines:      {400, "request_line", "too many empty lines stand before the request line"},
 	faultLineEnd:         {400, "line_end", "a line of the head doesn't end with CR LF"},
+	faultControl:         {400, "line_end", "a line of the head has a control character, or a CR without LF"},
 	faultRequestLine:     {400, "request_line", "the request line isn't METHOD SP TARGET SP HTTP/1.1"},
 	faultMethodLong:      {501, "method_too_long", "the method is longer than any that is implemented"},
 	faultTarget:          {400, "target", "the request target has a byte or a part that a URI doesn't allow"},

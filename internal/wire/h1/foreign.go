@@ -34,11 +34,10 @@ func (r *Response) HasLength() bool { return r.hasLength }
 
 // ViaVersion is how Via names the version a message came with (RFC 9110, 7.6.3).
 func ViaVersion(two bool, minor uint8) string {
-	switch {
-	case two:
+	if two {
 		return "2"
-	case minor == 0:
-		return "1.0"
 	}
-	return "1.1"
+	const versions = "1.01.11.21.31.41.51.61.71.81.9"
+	at := len("1.0") * min(int(minor), 9)
+	return versions[at : at+len("1.0")]
 }

@@ -23,8 +23,9 @@ type scanner struct {
 func (s *scanner) next(buf []byte) (start, end int, f fault) {
 	i := bytes.IndexByte(buf[s.seen:], '\n')
 	if i < 0 {
+		f = s.begun(buf)
 		s.seen = len(buf)
-		return 0, -1, fine
+		return 0, -1, f
 	}
 	start, end = s.line, s.seen+i-1
 	if end < start || buf[end] != '\r' {
@@ -33,6 +34,44 @@ func (s *scanner) next(buf []byte) (start, end int, f fault) {
 	s.line = end + 2
 	s.seen = s.line
 	return start, end, fine
+}
+
+// begun looks at the new bytes of a line whose end isn't there yet: what no line
+// may hold needn't wait for that. A CR is good for nothing but the LF behind it.
+func (s *scanner) begun(buf []byte) fault {
+	for i := max(s.seen-1, s.line); i < len(buf); i++ {
+		switch c := buf[i]; {
+		case classes[c]&classText != 0, c == '\r' && i+1 == len(buf):
+		default:
+			return faultControl
+		}
+	}
+	return fine
+}
+
+// maxNameLook bounds how much of a field line is looked at for its name each time
+// that more of it comes.
+const maxNameLook = 64
+
+// fieldBegun does the same for what makes a field line's beginning.
+func (s *scanner) fieldBegun(buf []byte, response bool) fault {
+	b := buf[s.line:]
+	b = b[:min(len(b), maxNameLook)]
+	i := 0
+	for i < len(b) && classes[b[i]]&classToken != 0 {
+		i++
+	}
+	switch {
+	case i == len(b) || b[i] == ':' || i == 0 && b[0] == '\r':
+		return fine
+	case b[i] != ' ' && b[i] != '\t':
+		return faultFieldName
+	case i == 0:
+		return faultFold
+	case response:
+		return fine
+	}
+	return faultFieldSpace
 }
 
 // field reads buf[start:end] as a field line. In a response white space before
@@ -93,7 +132,7 @@ func (s *scanner) fields(buf []byte, maxBytes, maxFields int, response bool) (do
 			if len(buf) >= maxBytes {
 				return false, faultHeadLarge
 			}
-			return false, fine
+			return false, s.fieldBegun(buf, response)
 		}
 		if s.line > maxBytes {
 			return false, faultHeadLarge
@@ -171,13 +210,13 @@ const maxOptions = 32
 // options is what the Connection fields of a head say.
 type options struct {
 	close, keepAlive, upgrade bool
-	// nominates says that fields of other names were named.
-	nominates bool
-	count     int
+	// named are the other names, each with a comma behind it.
+	named []byte
+	count int
 }
 
 // read takes in one Connection field and marks the fields it names.
-func (o *options) read(fields []Field, value []byte) fault {
+func (o *options) read(fields []Field, value []byte, response bool) fault {
 	for {
 		option, rest, ok := element(value)
 		if !ok {
@@ -196,22 +235,37 @@ func (o *options) read(fields []Field, value []byte) fault {
 			continue
 		case TE, TransferEncoding, Connection, ProxyConnection, HTTP2Settings, Trailer:
 			continue // never forwarded as they came in any case
-		case Host, ContentLength, Authorization, Cookie, Forwarded, XForwardedFor, Via, Expect:
+		case Host, ContentLength, Authorization, Cookie, Forwarded, XForwardedFor, Via, Expect, EarlyData:
 			// These are for every recipient (RFC 9110, 7.6.1: a sender must not
-			// name them). Taking them away would change what the next hop sees.
-			return faultNominated
+			// name them; RFC 8470, 5.1). Taking them away would change what the
+			// next hop sees.
+			if !response {
+				return faultNominated
+			}
 		}
 		if EqualFold(option, "close") {
 			o.close = true
 			continue
 		}
-		o.nominates = true
+		o.named = append(append(o.named, option...), ',')
 		for i := range fields {
 			if equalFold(fields[i].Name, option) {
 				fields[i].Drop = true
 			}
 		}
 	}
+}
+
+// isNamed says that the names a message's Connection fields hold have one of them.
+func isNamed(named, name []byte) bool {
+	for len(named) > 0 {
+		i := bytes.IndexByte(named, ',')
+		if equalFold(named[:i], name) {
+			return true
+		}
+		named = named[i+1:]
+	}
+	return false
 }
 
 // number reads a decimal number of at most MaxLengthDigits digits, leading

@@ -87,7 +87,7 @@ func naiveLines(in []byte, response bool) (start string, h naiveHead, ok bool) {
 }
 
 // connection reads the Connection fields.
-func (h *naiveHead) connection(minor string) (keep, upgrade, ok bool) {
+func (h *naiveHead) connection(minor string, response bool) (keep, upgrade, ok bool) {
 	keep = minor != "0"
 	closes := false
 	list := naiveList(h.fields["connection"])
@@ -99,8 +99,10 @@ func (h *naiveHead) connection(minor string) (keep, upgrade, ok bool) {
 			keep = true
 		case "upgrade":
 			upgrade = true
-		case "host", "content-length", "authorization", "cookie", "forwarded", "x-forwarded-for", "via", "expect":
-			return false, false, false
+		case "host", "content-length", "authorization", "cookie", "forwarded", "x-forwarded-for", "via", "expect", "early-data":
+			if !response {
+				return false, false, false
+			}
 		}
 		if !naiveToken.MatchString(o) {
 			return false, false, false
@@ -185,7 +187,7 @@ func naiveRequest(in []byte) string {
 		return "reject"
 	}
 
-	keep, _, ok := h.connection(minor)
+	keep, _, ok := h.connection(minor, false)
 	if !ok {
 		return "reject"
 	}
@@ -248,7 +250,7 @@ func naiveResponse(in []byte, method Method) string {
 		return "reject" // no upgrade was offered
 	}
 	minor, status := m[1], m[2]
-	keep, _, ok := h.connection(minor)
+	keep, _, ok := h.connection(minor, true)
 	if !ok {
 		return "reject"
 	}
@@ -271,10 +273,11 @@ func naiveResponse(in []byte, method Method) string {
 	case status[0] == '1' || status == "204":
 		framing = "none"
 		keep = keep && !hasCoding && validLength && length == "0"
-	case !validLength, hasCoding && (hasLength || minor == "0" || !h.chunkedOnly()):
-		return "reject"
 	case method == HEAD || status == "304":
 		framing = "none"
+		keep = keep && validLength && !(hasCoding && (hasLength || minor == "0" || !h.chunkedOnly()))
+	case !validLength, hasCoding && (hasLength || minor == "0" || !h.chunkedOnly()):
+		return "reject"
 	case hasCoding:
 		framing = "chunked"
 	case hasLength:

@@ -18,6 +18,7 @@ const (
 	ContentType
 	Cookie
 	Date
+	EarlyData
 	Expect
 	Expires
 	Forwarded
@@ -50,6 +51,9 @@ const (
 	Via
 	WWWAuthenticate
 	XForwardedFor
+	XForwardedHost
+	XForwardedProto
+	XRealIP
 )
 
 // nameID recognises a field name by its length and first letter, then compares.
@@ -161,12 +165,20 @@ func nameID(name []byte) NameID {
 			if EqualFold(name, "forwarded") {
 				return Forwarded
 			}
+		case 'x':
+			if EqualFold(name, "x-real-ip") {
+				return XRealIP
+			}
 		}
 	case 10:
 		switch first {
 		case 'c':
 			if EqualFold(name, "connection") {
 				return Connection
+			}
+		case 'e':
+			if EqualFold(name, "early-data") {
+				return EarlyData
 			}
 		case 'k':
 			if EqualFold(name, "keep-alive") {
@@ -245,6 +257,10 @@ func nameID(name []byte) NameID {
 			if EqualFold(name, "proxy-connection") {
 				return ProxyConnection
 			}
+		case 'x':
+			if EqualFold(name, "x-forwarded-host") {
+				return XForwardedHost
+			}
 		case 'w':
 			if EqualFold(name, "www-authenticate") {
 				return WWWAuthenticate
@@ -259,6 +275,10 @@ func nameID(name []byte) NameID {
 		case 't':
 			if EqualFold(name, "transfer-encoding") {
 				return TransferEncoding
+			}
+		case 'x':
+			if EqualFold(name, "x-forwarded-proto") {
+				return XForwardedProto
 			}
 		}
 	case 18:

@@ -14,8 +14,8 @@ var noLimits Limits
 
 // Reset makes r ready for the next head; memory is kept.
 func (r *Request) Reset() {
-	lines, fields, scratch := r.scan.lines[:0], r.Fields[:0], r.scratch[:0]
-	*r = Request{Fields: fields, scratch: scratch, MaxForwards: -1}
+	lines, fields, scratch, named := r.scan.lines[:0], r.Fields[:0], r.scratch[:0], r.named[:0]
+	*r = Request{Fields: fields, scratch: scratch, named: named, MaxForwards: -1}
 	r.scan.lines = lines
 }
 
@@ -133,7 +133,7 @@ func (r *Request) readLine(buf []byte, start, end int, lim *Limits) fault {
 	return r.readTarget(buf)
 }
 
-// readVersion reads HTTP-version. A later minor version is treated as 1
+// readVersion reads HTTP-version. Any minor version is as good as 1, but for 0
 // (RFC 9110, 2.5).
 func readVersion(b []byte) (minor uint8, f fault) {
 	if string(b) == "HTTP/1.1" {
@@ -145,7 +145,7 @@ func readVersion(b []byte) (minor uint8, f fault) {
 	if b[5] != '1' {
 		return 0, faultMajor
 	}
-	return min(b[7]-'0', 1), fine
+	return b[7] - '0', fine
 }
 
 // methodOf recognises a method.
@@ -209,7 +209,7 @@ func (r *Request) Lookup(lower string) *Field { return lookup(r.Fields, lower) }
 // decide settles what the head means once all its fields are there.
 func (r *Request) decide() fault {
 	var (
-		opts     options
+		opts     = options{named: r.named[:0]}
 		coding   codings
 		host     = -1
 		lengths  int
@@ -242,7 +242,7 @@ func (r *Request) decide() fault {
 			field.Drop = true
 		case Connection:
 			field.Drop = true
-			if f := opts.read(r.Fields, field.Value); f != fine {
+			if f := opts.read(r.Fields, field.Value, false); f != fine {
 				return f
 			}
 		case KeepAlive, ProxyConnection, HTTP2Settings:
@@ -293,7 +293,7 @@ func (r *Request) decide() fault {
 		r.Framing, r.Length = Tunnel, 0
 	}
 
-	r.Nominates = opts.nominates
+	r.named = opts.named
 	r.KeepAlive = !opts.close && (r.Minor > 0 || opts.keepAlive)
 	r.decideUpgrade(opts.upgrade && upgrades == 1 && !content && r.Method != CONNECT)
 	if expect {

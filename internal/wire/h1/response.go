@@ -2,8 +2,8 @@ package h1
 
 // Reset makes r ready for the next head; memory is kept.
 func (r *Response) Reset() {
-	lines, fields := r.scan.lines[:0], r.Fields[:0]
-	*r = Response{Fields: fields}
+	lines, fields, named := r.scan.lines[:0], r.Fields[:0], r.named[:0]
+	*r = Response{Fields: fields, named: named}
 	r.scan.lines = lines
 }
 
@@ -33,8 +33,7 @@ func (r *Response) parse(buf []byte, asked Asked, lim *Limits) (int, fault) {
 			return 0, f
 		}
 		if end < 0 {
-			const http = "HTTP/1."
-			if n := min(len(buf), len(http)); string(buf[:n]) != http[:n] {
+			if !isStatusLine(buf) {
 				return 0, faultStatusLine // needn't wait for the line's end
 			}
 			if len(buf) >= maxHead {
@@ -57,6 +56,24 @@ func (r *Response) parse(buf []byte, asked Asked, lim *Limits) (int, fault) {
 		return 0, f
 	}
 	return s.line, fine
+}
+
+// isStatusLine says that b may become a status line.
+func isStatusLine(b []byte) bool {
+	const form = "HTTP/1.d sdd"
+	for i := range min(len(b), len(form)) {
+		ok := b[i] == form[i]
+		switch form[i] {
+		case 'd':
+			ok = isDigit(b[i])
+		case 's':
+			ok = '1' <= b[i] && b[i] <= '5'
+		}
+		if !ok {
+			return false
+		}
+	}
+	return len(b) <= len(form) || b[len(form)] == ' ' || b[len(form)] == '\r'
 }
 
 // readLine reads the status line buf[start:end] (RFC 9112, 4). The space after
@@ -105,7 +122,7 @@ func (r *Response) Lookup(lower string) *Field { return lookup(r.Fields, lower) 
 // framing by RFC 9112, 6.3, in its order.
 func (r *Response) decide(asked Asked) fault {
 	var (
-		opts     options
+		opts     = options{named: r.named[:0]}
 		coding   codings
 		lengths  int
 		length   int64
@@ -132,7 +149,7 @@ func (r *Response) decide(asked Asked) fault {
 			field.Drop = true
 		case Connection:
 			field.Drop = true
-			if f := opts.read(r.Fields, field.Value); f != fine {
+			if f := opts.read(r.Fields, field.Value, true); f != fine {
 				return f
 			}
 		case KeepAlive, ProxyConnection, HTTP2Settings, TE:
@@ -143,7 +160,7 @@ func (r *Response) decide(asked Asked) fault {
 			field.Drop = true
 		}
 	}
-	r.Nominates = opts.nominates
+	r.named = opts.named
 	r.KeepAlive = !opts.close && (r.Minor > 0 || opts.keepAlive)
 
 	switch {
@@ -177,21 +194,29 @@ func (r *Response) decide(asked Asked) fault {
 		dropAll(r.Fields, Trailer)
 		return fine
 	}
-	if invalid != fine {
-		return invalid
+	wrong := invalid
+	switch {
+	case wrong != fine || !coding.present:
+	case lengths > 0:
+		wrong = faultLengthAndCoding
+	default:
+		wrong = coding.check(r.Minor)
 	}
-	if coding.present {
-		if lengths > 0 {
-			return faultLengthAndCoding
+	if asked.Method == HEAD || r.Status == 304 {
+		// These end with their head too, whatever it says of a body (RFC 9112, 6.3,
+		// 1). What makes no sense isn't passed on, nor is the server believed again.
+		r.KeepAlive = r.KeepAlive && wrong == fine
+		if lengths > 0 && wrong == fine {
+			r.hasLength, r.Length = true, length
 		}
-		if f := coding.check(r.Minor); f != fine {
-			return f
-		}
+		r.Framing = NoBody
+		return fine
+	}
+	if wrong != fine {
+		return wrong
 	}
 	r.hasLength, r.Length = lengths > 0, length
 	switch {
-	case asked.Method == HEAD || r.Status == 304:
-		r.Framing = NoBody
 	case coding.present:
 		r.Framing = Chunked
 	case lengths > 0:

@@ -114,7 +114,7 @@ type Request struct {
 	// Path is what origin-form says (path and query): begins with "/" for an
 	// absolute-form without one, is "*" for OPTIONS of the server, empty for CONNECT.
 	Path []byte
-	// Minor is the minor version to treat the sender as: 0 or 1.
+	// Minor is the minor version as received: 0, or one that means 1.
 	Minor uint8
 	// Two says that the request came over HTTP/2; Via says so then.
 	Two    bool
@@ -137,12 +137,10 @@ type Request struct {
 	// MaxForwards is the hop count left for TRACE and OPTIONS, or -1. At 0 the
 	// request must be answered here (RFC 9110, 7.6.2); AppendRequest lowers it.
 	MaxForwards int
-	// Nominates says that Connection named fields beyond the known ones: the
-	// body's trailer fields are then dropped, as they may be among them.
-	Nominates bool
 
-	scan scanner
-	at   requestSpans
+	scan  scanner
+	at    requestSpans
+	named []byte // options.named, for the trailers
 	// noPath: the absolute-form target has no path, Path lies in scratch.
 	noPath  bool
 	scratch []byte
@@ -168,10 +166,9 @@ type Response struct {
 	KeepAlive bool
 	// Upgrade is what a 101 switched to, or what a 426 asks for.
 	Upgrade []byte
-	// Nominates is as Request.Nominates.
-	Nominates bool
 
 	hasLength bool
+	named     []byte // as Request.named
 	scan      scanner
 	reason    span
 	upgrade   int // which field Upgrade is, or -1
