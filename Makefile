@@ -6,6 +6,7 @@
 #   make signer       bin/tulle-signer, with PKCS #11 (needs a C compiler)
 #   make check        formatting, vet, import rules, generated files
 #   make bench        every table of bench/; make bench-http1, bench-traffic, ... for one or a group
+#   make profile      the profile that the proxy is compiled by, from the benches' load
 #   make fuzz         each fuzz target for FUZZTIME
 #   make h2spec       HTTP/2's conformance suite; the last line is its own count
 #   make crds         api/crds, their reference and the embedded schemas, from api/v1alpha1
@@ -18,7 +19,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # Static and stripped; the same sources and toolchain give the same bytes.
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION) -X tulle.dev/tulle/internal/cli.Version=$(VERSION)'
 
-.PHONY: all demo build test check fuzz h2spec bench bench-% crds web clean shop signer
+.PHONY: all demo build test check fuzz h2spec profile bench bench-% crds web clean shop signer
 
 all: build
 
@@ -68,6 +69,15 @@ bench: build shop
 bench-%: build shop
 	@$(GO) build -o bin/ ./bench
 	@bin/bench $(BENCH) $*
+
+# Profile-guided optimisation: go build takes cmd/tulle-proxy/default.pgo by itself.
+# Programs that did next to nothing have no profile worth merging.
+profile: build
+	@dir=$$(mktemp -d) && $(GO) build -o bin/ ./bench && \
+	CGO_ENABLED=0 $(GO) build -tags profile -trimpath -o $$dir/tulle-proxy ./cmd/tulle-proxy && mkdir $$dir/profiles && \
+	for table in http1 http2; do TULLE_PROFILE=$$dir/profiles bin/bench -tulle-proxy $$dir/tulle-proxy -rounds 1 -seconds 2 -without nginx,haproxy,envoy $$table; done; \
+	find $$dir/profiles -size -1k -delete; \
+	$(GO) tool pprof -proto $$dir/profiles/* > cmd/tulle-proxy/default.pgo && rm -r $$dir
 
 # controller-gen is fetched here and only here: nothing links it.
 crds:
