@@ -51,7 +51,7 @@ type limiter struct {
 var dbLimit = policy.RateLimit{Name: "ratelimitpolicy/default/db#0", Requests: 1000, Per: time.Second, Burst: 100, Global: true}
 
 func (w *world) limiter(name string, rate int) *limiter {
-	l := &limiter{t: w.t, name: name, start: time.Now(), rate: rate, stop: make(chan struct{}), book: limit.NewBook(false, nil)}
+	l := &limiter{t: w.t, name: name, start: time.Now(), rate: rate, stop: make(chan struct{}), book: limit.NewBook(false, nil, nil)}
 	l.at = l.start
 	l.set = l.book.Compile([]policy.RateLimit{dbLimit}, 0, meter.New(1, "test").Shard(0), meter.Inbound, "db.default:80")
 	if w.shares == nil {

@@ -30,6 +30,7 @@ const (
 // changes of the policies. Any goroutine may use it.
 type Book struct {
 	alone bool
+	kept  func(limit string) uint64
 
 	mu     sync.Mutex
 	states map[string]*state
@@ -55,10 +56,12 @@ type state struct {
 }
 
 // NewBook makes a book. A proxy that is alone, without a control plane, has the
-// whole of each Global limit. asked may be nil; it is called once when the first
-// Global limit is compiled: from then on Demand has something to say.
-func NewBook(alone bool, asked func()) *Book {
-	return &Book{alone: alone, states: make(map[string]*state), asked: asked}
+// whole of each Global limit. kept, which may be nil, says which share of a limit an
+// earlier process of the proxy had, in millionths, 0 when that isn't known: the proxy
+// begins with it. asked may be nil; it is called once when the first Global limit is
+// compiled: from then on Demand has something to say.
+func NewBook(alone bool, kept func(limit string) uint64, asked func()) *Book {
+	return &Book{alone: alone, kept: kept, states: make(map[string]*state), asked: asked}
 }
 
 // Compile gets limits ready for one loop, which counts them in its shard for that
@@ -99,8 +102,13 @@ func (b *Book) state(l *policy.RateLimit, now time.Duration) *state {
 		s = &state{global: l.Global, share: StartShare}
 		s.used.Store(int64(now))
 		b.states[l.Name] = s
-		if b.alone {
+		switch {
+		case b.alone:
 			s.share = whole
+		case l.Global && b.kept != nil:
+			if part := b.kept(l.Name); part > 0 {
+				s.share = min(part, whole)
+			}
 		}
 		if l.Global && b.asked != nil {
 			b.asked()

@@ -64,7 +64,7 @@ func TestRate(t *testing.T) {
 		{0, time.Second, 5, 0},
 		{100, 0, 5, 0},
 	} {
-		s, _ := compile(NewBook(false, nil), policy.RateLimit{Name: "l", Requests: c.requests, Per: c.per, Burst: c.burst})
+		s, _ := compile(NewBook(false, nil, nil), policy.RateLimit{Name: "l", Requests: c.requests, Per: c.per, Burst: c.burst})
 		now := time.Duration(12345)
 		burst := allowed(s, &policy.Subject{}, int(c.burst)+5, now)
 		if want := int(c.burst); burst != want && c.want+int(c.requests) > 0 && c.per > 0 && c.requests > 0 {
@@ -86,7 +86,7 @@ func TestRate(t *testing.T) {
 }
 
 func TestRefusal(t *testing.T) {
-	s, _ := compile(NewBook(false, nil), policy.RateLimit{Name: "l", Requests: 10, Per: time.Second, Burst: 5})
+	s, _ := compile(NewBook(false, nil, nil), policy.RateLimit{Name: "l", Requests: 10, Per: time.Second, Burst: 5})
 	now := time.Hour
 	if n := allowed(s, &policy.Subject{}, 5, now); n != 5 {
 		t.Fatalf("%d at once", n)
@@ -109,7 +109,7 @@ func TestLoopsTogether(t *testing.T) {
 	for _, loops := range []int{1, 4} {
 		for _, burst := range []uint32{1, 3, 1000} {
 			for _, by := range [][]policy.Descriptor{nil, {{Kind: policy.ByIdentity}}} {
-				b := NewBook(false, nil)
+				b := NewBook(false, nil, nil)
 				m := meter.New(loops, "test")
 				l := []policy.RateLimit{{Name: "l", Requests: 1, Per: time.Hour, Burst: burst, By: by}}
 				var passed atomic.Int64
@@ -136,7 +136,7 @@ func TestLoopsTogether(t *testing.T) {
 func TestEachMustAllow(t *testing.T) {
 	wide := policy.RateLimit{Name: "wide", Requests: 1, Per: time.Hour, Burst: 10}
 	narrow := policy.RateLimit{Name: "narrow", Requests: 1, Per: time.Hour, Burst: 2, When: policy.Match{Methods: []string{"POST"}}}
-	s, m := compile(NewBook(false, nil), wide, narrow)
+	s, m := compile(NewBook(false, nil, nil), wide, narrow)
 	post, get := &policy.Subject{Method: []byte("POST")}, &policy.Subject{Method: []byte("GET")}
 	if n := allowed(s, post, 100, time.Minute); n != 2 {
 		t.Errorf("%d POSTs, want 2", n)
@@ -157,7 +157,7 @@ func TestEachMustAllow(t *testing.T) {
 }
 
 func TestShadow(t *testing.T) {
-	s, m := compile(NewBook(false, nil), policy.RateLimit{Name: "l", Requests: 1, Per: time.Hour, Burst: 3, Shadow: true})
+	s, m := compile(NewBook(false, nil, nil), policy.RateLimit{Name: "l", Requests: 1, Per: time.Hour, Burst: 3, Shadow: true})
 	if n := allowed(s, &policy.Subject{}, 10, time.Minute); n != 10 {
 		t.Errorf("%d of 10 through a shadow", n)
 	}
@@ -192,7 +192,7 @@ func TestBy(t *testing.T) {
 		"two": {[]policy.Descriptor{{Kind: policy.ByHeader, Name: "a"}, {Kind: policy.ByHeader, Name: "b"}},
 			request{Subject: policy.Subject{Fields: fields{"a": "xy", "b": "z"}}}, request{Subject: policy.Subject{Fields: fields{"a": "x", "b": "yz"}}}, false},
 	} {
-		s, _ := compile(NewBook(false, nil), policy.RateLimit{Name: "l", Requests: 1, Per: time.Hour, Burst: 1, By: c.by})
+		s, _ := compile(NewBook(false, nil, nil), policy.RateLimit{Name: "l", Requests: 1, Per: time.Hour, Burst: 1, By: c.by})
 		if _, ok := s.Allow(&c.a.Subject, c.a.source, time.Minute); !ok {
 			t.Errorf("%s: the first was refused", name)
 		}
@@ -205,7 +205,7 @@ func TestBy(t *testing.T) {
 // Past the bound of combinations what is full is forgotten; what isn't stays, and
 // newcomers share a bucket.
 func TestManyKeys(t *testing.T) {
-	b := NewBook(false, nil)
+	b := NewBook(false, nil, nil)
 	s, _ := compile(b, policy.RateLimit{Name: "l", Requests: 1, Per: time.Second, Burst: 1, By: []policy.Descriptor{{Kind: policy.ByIdentity}}})
 	now := time.Minute
 	ask := func(i int) bool {
@@ -245,7 +245,7 @@ func TestManyKeys(t *testing.T) {
 
 // A change of the policy doesn't fill the buckets.
 func TestUpdate(t *testing.T) {
-	b := NewBook(false, nil)
+	b := NewBook(false, nil, nil)
 	l := policy.RateLimit{Name: "l", Requests: 1, Per: time.Minute, Burst: 10}
 	s, _ := compile(b, l)
 	allowed(s, &policy.Subject{}, 10, time.Hour)
@@ -257,7 +257,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestForgotten(t *testing.T) {
-	b := NewBook(false, nil)
+	b := NewBook(false, nil, nil)
 	m := meter.New(1, "test")
 	for i := range 100 {
 		b.Compile([]policy.RateLimit{{Name: fmt.Sprint(i), Requests: 1, Per: time.Second, Burst: 1}}, 2*time.Duration(i)*forgetAfter, m.Shard(0), meter.Edge, "")
@@ -268,7 +268,7 @@ func TestForgotten(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	b := NewBook(false, nil)
+	b := NewBook(false, nil, nil)
 	s, _ := compile(b,
 		policy.RateLimit{Name: "plain", Requests: 1000, Per: time.Second, Burst: 10},
 		policy.RateLimit{Name: "by", Requests: 1000, Per: time.Second, Burst: 10, By: []policy.Descriptor{{Kind: policy.ByIdentity}, {Kind: policy.ByPath}, {Kind: policy.BySource}}},
@@ -287,7 +287,7 @@ func TestAllocations(t *testing.T) {
 
 func TestGlobal(t *testing.T) {
 	asked := 0
-	b := NewBook(false, func() { asked++ })
+	b := NewBook(false, nil, func() { asked++ })
 	local := policy.RateLimit{Name: "local", Requests: 1000, Per: time.Second, Burst: 1000}
 	l := policy.RateLimit{Name: "l", Requests: 1000, Per: time.Second, Burst: 1000, Global: true}
 	compile(b, local)
@@ -349,16 +349,31 @@ func TestGlobal(t *testing.T) {
 		t.Errorf("the last demand told is %d", last.Part)
 	}
 
-	alone := NewBook(true, nil)
+	alone := NewBook(true, nil, nil)
 	s, _ = compile(alone, l)
 	alone.Take("l", 1)
 	now += time.Minute
 	count()
 	near(count(), 1000)
 
+	// An earlier process was told its share.
+	heir := NewBook(false, func(name string) uint64 {
+		if name != "l" {
+			t.Errorf("asked for the share of %s", name)
+		}
+		return whole / 4
+	}, nil)
+	s, _ = compile(heir, l)
+	now += time.Minute
+	count()
+	near(count(), 250)
+	heir.Take("l", whole/2)
+	count()
+	near(count(), 500)
+
 	keyed := l
 	keyed.By = []policy.Descriptor{{Kind: policy.ByIdentity}}
-	s, _ = compile(NewBook(false, nil), keyed)
+	s, _ = compile(NewBook(false, nil, nil), keyed)
 	s.Allow(&policy.Subject{}, nobody, now)
 	if f, ok := s.Allow(&policy.Subject{}, nobody, now); !ok && f.Limit.Name != "l" {
 		t.Errorf("%+v", f)

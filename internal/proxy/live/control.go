@@ -160,6 +160,7 @@ func New(c Config) (*Live, error) {
 		drained:       make(chan struct{}),
 		news:          make(chan struct{}, 1),
 		dirty:         make(chan struct{}, 1),
+		shared:        make(chan struct{}, 1),
 		resign:        make(chan struct{}, 1),
 	}
 	l.credentials.Now = c.now

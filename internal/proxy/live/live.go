@@ -68,6 +68,9 @@ type Live struct {
 	drained       chan struct{}           // closed when the control plane acknowledged a drain
 	news          chan struct{}           // wakes the sender: added, removed or status changed
 	dirty         chan struct{}           // wakes the keeper: there is something to save
+	parts         map[string]uint64       // of limits that all proxies share, as told last, in millionths
+	partsSaved    map[string]uint64       // the same as they are on disk
+	shared        chan struct{}           // wakes the keeper: parts have changed
 	resign        chan struct{}           // wakes the renewal: another root signs now
 	saveErrors    atomic.Uint64
 	once          map[string]bool // log lines that are written once until they change

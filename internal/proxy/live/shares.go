@@ -2,15 +2,31 @@ package live
 
 import (
 	"context"
+	"os"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/rpc"
+	"tulle.dev/tulle/internal/view"
 	"tulle.dev/tulle/internal/wire/control"
 )
 
 // demandEvery is how often the control plane is told what the proxy needs of limits
 // that all proxies have together.
 const demandEvery = time.Second
+
+const (
+	// sharesFile has the parts that were told last, for who takes this process's
+	// place or comes after it.
+	sharesFile = "shares"
+	// keptFor is how long after the proxy's last sign of life they are believed:
+	// later others may have them.
+	keptFor = 5 * time.Minute
+	// sharesDelay gathers changes before they are written.
+	sharesDelay = 2 * time.Second
+	// material is the change of a part, one in so many parts of it, that is written.
+	material = 8
+)
 
 // Sharer is who needs parts of limits that all proxies have together. Its methods
 // may be called from any goroutine.
@@ -87,11 +103,85 @@ func (l *Live) takeShares(m *control.Shares) {
 	l.mu.Lock()
 	l.understood = true
 	s := l.sharer
+	for _, p := range m.Limits {
+		if _, ok := l.parts[p.Limit]; !ok && len(l.parts) >= control.MaxShares || l.parts == nil {
+			l.parts = make(map[string]uint64) // those in use are told again
+		}
+		l.parts[p.Limit] = p.Part
+		if was := l.partsSaved[p.Limit]; max(p.Part, was)-min(p.Part, was) > was/material {
+			wake(l.shared)
+		}
+	}
 	l.mu.Unlock()
 	if s == nil {
 		return
 	}
 	for _, p := range m.Limits {
 		s.Take(p.Limit, p.Part)
+	}
+}
+
+// KeptShare is the part of a limit, in millionths, that this proxy was told last,
+// in an earlier process too; 0 when that isn't known.
+func (l *Live) KeptShare(limit string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.parts[limit]
+}
+
+// loadShares reads the parts that an earlier process of the proxy had. What can't
+// be read, or is old, isn't missed: the control plane tells them anew.
+func (l *Live) loadShares() {
+	info, err := os.Stat(l.path(sharesFile))
+	if err != nil || info.Size() > view.MaxSize || time.Since(info.ModTime()) > keptFor {
+		return
+	}
+	data, err := os.ReadFile(l.path(sharesFile))
+	if err != nil {
+		return
+	}
+	m, err := control.DecodeControlMessage(data)
+	if err != nil || m.Shares == nil {
+		l.log.Warn("parts of shared limits can't be read; they are told anew", "file", l.path(sharesFile), "error", err)
+		return
+	}
+	l.parts = make(map[string]uint64, len(m.Shares.Limits))
+	for _, p := range m.Shares.Limits {
+		l.parts[p.Limit] = p.Part
+	}
+}
+
+// saveShares writes the parts, or says in the file's time that they still hold.
+func (l *Live) saveShares() {
+	if l.config.DataDir == "" {
+		return
+	}
+	l.saving.Lock()
+	defer l.saving.Unlock()
+	l.mu.Lock()
+	changed := len(l.parts) != len(l.partsSaved)
+	m := &control.Shares{}
+	for name, part := range l.parts {
+		m.Limits = append(m.Limits, control.Share{Limit: name, Part: part})
+		changed = changed || l.partsSaved[name] != part
+	}
+	l.mu.Unlock()
+	if len(m.Limits) == 0 {
+		return
+	}
+	now := time.Now()
+	if !changed && os.Chtimes(l.path(sharesFile), now, now) == nil {
+		return
+	}
+	err := identity.WriteFile(l.path(sharesFile), control.EncodeControlMessage(&control.ControlMessage{Shares: m}), 0o600)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.partsSaved = nil // tried again with the next change, or a minute later
+		return
+	}
+	l.partsSaved = make(map[string]uint64, len(m.Limits))
+	for _, p := range m.Limits {
+		l.partsSaved[p.Limit] = p.Part
 	}
 }

@@ -1,6 +1,9 @@
 package live
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -104,5 +107,60 @@ func TestShareNothing(t *testing.T) {
 		}
 		stop()
 		c.stop()
+	})
+}
+
+// TestSharesKept: another process of the proxy begins with the parts that this one
+// was told, unless that is long ago or can't be read.
+func TestSharesKept(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeControl(t)
+		l, stop := run(t, c.config(dir))
+		s, _ := c.accept()
+		s.send(t, update(1, proxyResource(1)))
+		s.next()
+		s.send(t, &control.ControlMessage{Shares: &control.Shares{Limits: []control.Share{{Limit: "l", Part: 500_000}, {Limit: "m", Part: 6}}}})
+		time.Sleep(5 * time.Second) // on disk by now, whatever becomes of the process
+		path := filepath.Join(dir, sharesFile)
+		kept := func(limit string, want uint64) {
+			t.Helper()
+			next, err := New(c.config(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := next.KeptShare(limit); got != want {
+				t.Errorf("of %s %d is kept, want %d", limit, got, want)
+			}
+		}
+		kept("l", 500_000)
+		kept("m", 6)
+		kept("other", 0)
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.send(t, &control.ControlMessage{Shares: &control.Shares{Limits: []control.Share{{Limit: "l", Part: 501_000}}}})
+		time.Sleep(5 * time.Second)
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
+			t.Errorf("a small change is written at once: %v", err)
+		}
+		if err := l.Save(); err != nil { // another process is about to take over
+			t.Fatal(err)
+		}
+		kept("l", 501_000)
+		stop()
+		c.stop()
+		for age, want := range map[time.Duration]uint64{keptFor - time.Second: 501_000, keptFor + time.Second: 0} {
+			at := time.Now().Add(-age)
+			if err := os.Chtimes(path, at, at); err != nil {
+				t.Fatal(err)
+			}
+			kept("l", want)
+		}
+		if err := os.WriteFile(path, []byte("\xff\xff\xff"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		kept("l", 0)
 	})
 }

@@ -97,6 +97,7 @@ func (l *Live) load() error {
 	}
 	l.bundle = &v.Bundle
 	l.credentials.SetBundle(bundle)
+	l.loadShares()
 	l.table.Store(t)
 	l.log.Info("started from saved state", "file", path, "version", t.Version)
 	return nil
@@ -215,6 +216,7 @@ func (l *Live) save() bool {
 
 // Save writes the state now, for a process that takes this one's place.
 func (l *Live) Save() error {
+	l.saveShares()
 	if !l.save() {
 		return errors.New("the state can't be saved: " + l.Link().SaveError)
 	}
@@ -226,11 +228,19 @@ func (l *Live) Save() error {
 func (l *Live) keep(ctx context.Context) {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
-	var due <-chan time.Time
+	var due, sharesDue <-chan time.Time
 	delay := firstSave
 	for {
 		select {
+		case <-l.shared:
+			if sharesDue == nil {
+				sharesDue = time.After(sharesDelay)
+			}
+		case <-sharesDue:
+			sharesDue = nil
+			l.saveShares()
 		case <-ctx.Done():
+			l.saveShares()
 			select {
 			case <-l.dirty:
 				l.save()
@@ -255,6 +265,7 @@ func (l *Live) keep(ctx context.Context) {
 			}
 		case <-sweep.C:
 			l.sweep(time.Now())
+			l.saveShares()
 		}
 	}
 }
