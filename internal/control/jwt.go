@@ -125,7 +125,7 @@ func (f *facts) domainKeys(name string) ([]byte, error) {
 	var b *federation.Bundle
 	if domain := identity.TrustDomain(name); domain == f.ca.TrustDomain() {
 		b = federation.Own(f.ca, f.jwt)
-		f.bundle.Followed()
+		f.bundle.KeysFollowed()
 	} else if b = f.foreign.Known()[domain]; b == nil && f.foreign.Wanted(domain) {
 		return nil, fmt.Errorf("the bundle of %s isn't known yet", name)
 	}

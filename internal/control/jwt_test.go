@@ -1,11 +1,16 @@
 package control
 
 import (
+	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +21,8 @@ import (
 
 	"tulle.dev/tulle/internal/control/api/client"
 	"tulle.dev/tulle/internal/control/federation"
+	"tulle.dev/tulle/internal/identity"
+	"tulle.dev/tulle/internal/signer"
 )
 
 const webID = "spiffe://mesh.local/ns/shop/sa/web"
@@ -197,5 +204,46 @@ spec:
 		if _, err := New(Config{DataDir: shortDir(t), JWTIssuer: bad}); err == nil || !strings.Contains(err.Error(), "--jwt-issuer") {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// Where the CA's key is with a signer, the keys of tokens are too.
+func TestJWTSigner(t *testing.T) {
+	m := &mountedSecret{t: t, dir: t.TempDir()}
+	m.write("issuer", 90*24*time.Hour)
+	key, err := identity.ReadKey(filepath.Join(m.dir, secretKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := shortDir(t)
+	path := filepath.Join(dir, "signer.sock")
+	l, err := signer.Listen(path, uint32(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- signer.Serve(ctx, l, signer.Config{Keys: []signer.Key{{Name: "issuer", Signer: key}, {Name: "jwt-1", Signer: token}}, UID: uint32(os.Getuid()), Log: slog.New(slog.DiscardHandler)})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	r := startWith(t, filepath.Join(dir, "data"), func(c *Config) {
+		c.CAFiles = CAFiles{IssuerChain: filepath.Join(m.dir, secretChain), Roots: filepath.Join(m.dir, secretRoots), Signer: SignerPrefix + path}
+	})
+	b := bundleOf(t, r)
+	if _, err := jwtsvid.ParseAndValidate(tokenOf(t, r, "payment"), b, []string{"payment"}); err != nil {
+		t.Error(err)
+	}
+	for _, public := range b.JWTAuthorities() {
+		if !token.Public().(*ecdsa.PublicKey).Equal(public) {
+			t.Error("another key than the signer's")
+		}
+	}
+	if keys, _ := filepath.Glob(filepath.Join(dir, "data", "ca", "*-key.pem")); len(keys) > 0 {
+		t.Errorf("keys lie here: %v", keys)
 	}
 }

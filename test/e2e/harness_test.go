@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		os.Exit(serverMain())
 	case "identity":
 		os.Exit(identityMain())
+	case "bearer":
+		os.Exit(bearerMain())
 	case "greet":
 		os.Exit(greetMain())
 	case "pieces":

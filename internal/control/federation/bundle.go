@@ -137,7 +137,8 @@ type Endpoint struct {
 	Tokens *jwtsvid.Authority
 	// Next answers everything else.
 	Next http.Handler
-	last atomic.Int64 // when it was last asked, Unix seconds
+	last atomic.Int64 // when the bundle was last asked for, Unix seconds
+	keys atomic.Int64 // and the keys of JWT-SVIDs alone
 }
 
 // ServeHTTP implements http.Handler.
@@ -150,7 +151,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case DiscoveryPath:
 		document = e.discovery
 	case KeysPath:
-		document, life = e.keys, "max-age=60"
+		document, life = e.keySet, "max-age=60"
 	}
 	if document == nil || r.URL.Path != Path && !e.discovered() {
 		e.Next.ServeHTTP(w, r)
@@ -166,7 +167,11 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	e.Followed()
+	if r.URL.Path == Path {
+		e.last.Store(time.Now().Unix())
+	} else {
+		e.KeysFollowed()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", life)
 	_, _ = w.Write(doc)
@@ -175,13 +180,18 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // watched is how long somebody counts as following our bundle who has asked once.
 const watched = 24 * time.Hour
 
-// Followed notes that somebody looks at our bundle every minute.
-func (e *Endpoint) Followed() { e.last.Store(time.Now().Unix()) }
+// KeysFollowed notes that somebody looks at our keys of JWT-SVIDs every minute.
+func (e *Endpoint) KeysFollowed() { e.keys.Store(time.Now().Unix()) }
 
 // Dwell is how long each step of a change of our root must last so that those who
 // follow our bundle have seen it; 0 when nobody does.
-func (e *Endpoint) Dwell() time.Duration {
-	if time.Since(time.Unix(e.last.Load(), 0)) > watched {
+func (e *Endpoint) Dwell() time.Duration { return dwell(e.last.Load()) }
+
+// Notice is the same for a change of the keys of JWT-SVIDs.
+func (e *Endpoint) Notice() time.Duration { return dwell(max(e.last.Load(), e.keys.Load())) }
+
+func dwell(last int64) time.Duration {
+	if time.Since(time.Unix(last, 0)) > watched {
 		return 0
 	}
 	return 2*Hint + Hint/2

@@ -41,7 +41,7 @@ func (e *Endpoint) discovery() ([]byte, error) {
 		Responses: []string{"id_token"}, Subjects: []string{"public"}, Algorithms: []string{string(jose.ES256)}})
 }
 
-func (e *Endpoint) keys() ([]byte, error) { return Own(e.CA, e.Tokens).KeySet() }
+func (e *Endpoint) keySet() ([]byte, error) { return Own(e.CA, e.Tokens).KeySet() }
 
 // KeySet writes the keys of JWT-SVIDs as a JWK set for those who know no SPIFFE.
 func (b *Bundle) KeySet() ([]byte, error) {

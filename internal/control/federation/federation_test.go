@@ -424,6 +424,11 @@ func TestWeb(t *testing.T) {
 	if e.Dwell() < Hint {
 		t.Error("whoever follows the bundle isn't given time")
 	}
+	other := &Endpoint{}
+	other.KeysFollowed()
+	if other.Dwell() != 0 || other.Notice() < Hint || e.Notice() < Hint {
+		t.Error("who follows the keys alone holds a change of the root up, or isn't given time")
+	}
 	if (&Endpoint{}).Dwell() != 0 {
 		t.Error("nobody follows it, and still there is a wait")
 	}
