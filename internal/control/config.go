@@ -42,6 +42,9 @@ type Config struct {
 	// DashboardCertificate and DashboardKey are PEM files of a certificate that
 	// browsers trust: with them the dashboard speaks TLS.
 	DashboardCertificate, DashboardKey string
+	// SignIn has operators log in to the dashboard at an OpenID Connect provider's page;
+	// empty has none.
+	SignIn SignInConfig
 	// TrustDomain is used when the CA is first made; default mesh.local. A CA
 	// that exists must be of that one.
 	TrustDomain string
@@ -151,6 +154,9 @@ func (c *Config) Validate() error {
 	}
 	if err := checkJWTIssuer(c.JWTIssuer); err != nil {
 		return fmt.Errorf("--jwt-issuer: %w", err)
+	}
+	if err := c.SignIn.check(); err != nil {
+		return err
 	}
 	if err := c.checkWebFiles(); err != nil {
 		return err

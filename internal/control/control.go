@@ -288,7 +288,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		return err
 	}
 	bundle := &federation.Endpoint{CA: p.authority}
-	if bundle.Tokens, err = c.openTokens(p.authority.TrustDomain(), p.signs, p.store, bundle.Dwell); err != nil {
+	if bundle.Tokens, err = c.openTokens(p.authority.TrustDomain(), p.signs, p.store, bundle.Notice); err != nil {
 		return err
 	}
 	bundle.Tokens.Begin(ctx)
@@ -323,8 +323,12 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	book := &operator.Book{Operators: operators(objects), Now: time.Now, Holder: sha256.Sum256([]byte(p.token)), Admin: api.Admin(p.authority.TrustDomain())}
 	sessions := &operator.Sessions{Book: book}
 	handler := api.New(api.Config{Objects: objects, Mesh: f, Stories: f, Signals: m.engine, Audit: record, Log: log, Logins: c.config.logins(f.at.Dashboard, p.shown, sessions)})
+	signIn, err := c.config.SignIn.open()
+	if err != nil {
+		return err
+	}
 	board := dashboard.New(dashboard.Config{Mesh: handler, Signals: m.engine, Prometheus: m.engine.Handler(), Logger: log,
-		Hosts: slices.Concat(c.config.DashboardHosts, p.shown.names()), Door: &dashboard.Door{Book: book, Sessions: sessions, LoggedIn: handler.LoggedIn}})
+		Hosts: slices.Concat(c.config.DashboardHosts, c.config.SignIn.host(), p.shown.names()), Door: &dashboard.Door{Book: book, Sessions: sessions, SignIn: signIn, LoggedIn: handler.LoggedIn}})
 
 	// Two groups: what serves (stopped first), and what it stands on.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))

@@ -97,7 +97,12 @@ func New(c Config) *Dashboard {
 	})
 	// The pages themselves are the same for everybody, and in them one logs in.
 	all := http.NewServeMux()
+	all.HandleFunc("GET /api/ways", d.serveWays)
 	all.HandleFunc("POST /api/login", d.serveLogin)
+	if c.Door != nil && c.Door.SignIn != nil {
+		all.HandleFunc("GET "+SignInPath, d.serveSignIn)
+		all.HandleFunc("GET "+SignInReturn, d.serveSignedIn)
+	}
 	all.HandleFunc("POST /api/logout", d.serveLogout)
 	all.Handle("/api/", d.door(mux))
 	all.Handle("/", assets())

@@ -19,12 +19,15 @@ import (
 
 // This file is who may look. Without an Operator the loopback address is open, as
 // on a laptop. With one, and from elsewhere, everybody says who they are: by a
-// client certificate, a bearer token, or a session that begins with a login link.
+// client certificate, a bearer token, or a session that begins with a login link or at
+// an OpenID Connect provider's page (signin.go).
 
 // Door knows operators and their sessions.
 type Door struct {
 	Book     *operator.Book
 	Sessions *operator.Sessions
+	// SignIn is by whose page operators may log in; nil is nobody's.
+	SignIn *SignIn
 	// LoggedIn is told of each login that succeeded; nil tells nobody. The request's
 	// context has the operator.
 	LoggedIn func(*http.Request)
@@ -165,7 +168,13 @@ func (d *Dashboard) serveLogin(w http.ResponseWriter, r *http.Request) {
 		door.refuse(w, err)
 		return
 	}
-	who := *found
+	r = d.enter(w, r, found)
+	d.serveMe(w, r)
+}
+
+// enter begins a session, and returns the request as that operator's.
+func (d *Dashboard) enter(w http.ResponseWriter, r *http.Request, found *operator.Who) *http.Request {
+	door, who := d.config.Door, *found
 	who.From = ""
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		who.From = a.Addr().Unmap().String()
@@ -179,7 +188,7 @@ func (d *Dashboard) serveLogin(w http.ResponseWriter, r *http.Request) {
 	if door.LoggedIn != nil {
 		door.LoggedIn(r)
 	}
-	d.serveMe(w, r)
+	return r
 }
 
 func (d *Door) find(ctx context.Context, l login) (*operator.Who, error) {

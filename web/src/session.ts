@@ -63,6 +63,18 @@ export async function withToken(token: string): Promise<string | null> {
   return error
 }
 
+/** Ways to log in beside a link and a token. */
+export interface Ways { signIn?: string; at?: string }
+
+export async function ways(): Promise<Ways> {
+  try {
+    const response = await fetch('/api/ways')
+    return response.ok ? await response.json() as Ways : {}
+  } catch {
+    return {}
+  }
+}
+
 export async function logOut(): Promise<void> {
   await post('/api/logout', {}).catch(() => null)
   location.assign('/') // nothing of what was shown stays

@@ -1,6 +1,6 @@
 import type { TargetedEvent } from 'preact'
-import { useState } from 'preact/hooks'
-import { withToken } from '../session'
+import { useEffect, useState } from 'preact/hooks'
+import { ways, type Ways, withToken } from '../session'
 import * as Icon from '../ui/icons'
 import { Card, Copyable, Failed } from '../ui/parts'
 
@@ -9,6 +9,8 @@ export function Login({ error }: { error: string | null }) {
   const [token, setToken] = useState('')
   const [refused, setRefused] = useState<string | null>(null)
   const [busy, setBusy] = useState(false)
+  const [how, setHow] = useState<Ways>({})
+  useEffect(() => void ways().then(setHow), [])
   const submit = async (event: TargetedEvent<HTMLFormElement>) => {
     event.preventDefault()
     setBusy(true)
@@ -21,6 +23,7 @@ export function Login({ error }: { error: string | null }) {
       {(refused ?? error) && <Failed what="You aren't logged in" error={refused ?? error ?? ''} />}
       <Card title="Log in">
         <div class="body">
+          {how.at && <p><a class="sign-in" href={how.at} target="_self">Log in with {how.signIn}</a></p>}
           <p>This mesh has operators. Open the link that this prints, on a machine where you are one:</p>
           <p><Copyable>tulle dashboard</Copyable></p>
           <form onSubmit={submit}>
