@@ -10,8 +10,9 @@
 //	         with mutual TLS between them, HTTP/1.1 or multiplexed HTTP/2; one
 //	         proxy with 20 peers
 //	http2    the same with HTTP/2 from client to server, and with gRPC's unary
-//	         calls; 1,000 requests a second; small requests beside a reader that
-//	         has stopped and a large download, on the one connection of a pair
+//	         calls; 1,000 requests a second
+//	http2-shared  small requests beside a reader that has stopped and a large
+//	         download, on the one connection of a pair
 //	bulk     large bodies and opaque TCP: CPU per gigabyte
 //	rates    the same at 1,000, 100 and 10 requests a second, evenly paced:
 //	         what most sidecars see; and the latency the pair adds
@@ -36,7 +37,7 @@
 //	identity-rotation    certificates renewed every minute, the root changed once,
 //	                     under load: five minutes, so only by its name or with -long
 //
-// "traffic" and "identity" are all tables of that group.
+// "http2", "traffic" and "identity" are all tables of that group.
 //
 // One of the peers of a plain HTTP/1.1 hop is no proxy: "relay" reads and writes
 // as often as a proxy has to and looks at nothing. What it costs is the kernel's,

@@ -204,7 +204,7 @@ func (r *rig) http2(ctx context.Context) error {
 		r.beside("haproxy", name, all, limitHTTP2Rate)
 		r.noWorse(name+"-p99", all)
 	}
-	return r.shared(ctx)
+	return nil
 }
 
 // noWorse bounds Tulle's p99 by the better one of HAProxy's and Envoy's.

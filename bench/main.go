@@ -69,6 +69,7 @@ func (t table) asked(names []string, long bool) bool {
 var tables = []table{
 	{name: "http1", run: (*rig).http1},
 	{name: "http2", run: (*rig).http2},
+	{name: "http2-shared", run: (*rig).shared},
 	{name: "bulk", run: (*rig).bulk},
 	{name: "rates", run: (*rig).rates},
 	{name: "memory", run: (*rig).memory},

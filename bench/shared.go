@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -47,6 +48,7 @@ func (r *rig) shared(ctx context.Context) error {
 	fmt.Printf("pair multiplexed, %.0f small requests a second: alone, and beside a reader that has stopped and a download at %.0f MB/s\n", sharedRate, greedyRate/1e6)
 	fmt.Printf("  %-9s %12s %12s %13s %13s %10s\n", "", "p50 alone", "p99 alone", "p50 beside", "p99 beside", "MB/s")
 	figures := map[string][5][]float64{}
+	var straight [2][]float64 // to the server, beside Tulle's download
 	held := map[string]bool{} // peers that the two others hold up for good
 	for range r.rounds {
 		for _, h := range hops {
@@ -57,7 +59,7 @@ func (r *rig) shared(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			beside, rate, err := r.besideOthers(ctx, h)
+			beside, direct, rate, err := r.besideOthers(ctx, h, f.origin)
 			if err != nil && h.name != "tulle" && ctx.Err() == nil {
 				held[h.name] = true
 				continue
@@ -70,6 +72,9 @@ func (r *rig) shared(ctx context.Context) error {
 				all[i] = append(all[i], v)
 			}
 			figures[h.name] = all
+			if h.name == "tulle" {
+				straight[0], straight[1] = append(straight[0], direct.P50), append(straight[1], direct.P99)
+			}
 		}
 	}
 	for _, h := range hops {
@@ -80,22 +85,23 @@ func (r *rig) shared(ctx context.Context) error {
 		all := figures[h.name]
 		fmt.Printf("  %-9s %9.2f ms %9.2f ms %10.2f ms %10.2f ms %10.0f\n", h.name, median(all[0]), median(all[1]), median(all[2]), median(all[3]), median(all[4]))
 		if h.name == "tulle" {
+			fmt.Printf("  %-9s %12s %12s %10.2f ms %10.2f ms\n", "direct", "", "", median(straight[0]), median(straight[1]))
 			r.bound("shared-connection-p99", median(all[3])/median(all[1]), limitSharedP99)
 		}
 	}
 	return nil
 }
 
-// besideOthers measures small requests beside the two others, and how many MB a
-// second the greedy one got.
-func (r *rig) besideOthers(ctx context.Context, h *hop) (res pacedResult, rate float64, err error) {
+// besideOthers measures small requests beside the two others, as many that go
+// straight to the server meanwhile, and how many MB a second the greedy one got.
+func (r *rig) besideOthers(ctx context.Context, h *hop, origin string) (res, direct pacedResult, rate float64, err error) {
 	stalled, err := net.Dial("tcp", h.address)
 	if err != nil {
-		return res, 0, err
+		return res, direct, 0, err
 	}
 	defer stalled.Close()
 	if _, err := fmt.Fprintf(stalled, "GET /big HTTP/1.1\r\nHost: %s\r\n\r\n", h.address); err != nil {
-		return res, 0, err
+		return res, direct, 0, err
 	}
 	type got struct {
 		rate float64
@@ -106,10 +112,13 @@ func (r *rig) besideOthers(ctx context.Context, h *hop) (res pacedResult, rate f
 		s, _, err := bulkWith(ctx, h.address, r.length+2*r.settle, "-conns", "1", "-rate", fmt.Sprint(greedyRate))
 		greedy <- got{1e3 * s.rate, err}
 	}()
+	unproxied := make(chan error, 1)
+	go func() {
+		var err error
+		direct, err = pace(ctx, origin, sharedRate, r.length)
+		unproxied <- err
+	}()
 	res, err = pace(ctx, h.address, sharedRate, r.length)
 	g := <-greedy
-	if err == nil {
-		err = g.err
-	}
-	return res, g.rate, err
+	return res, direct, g.rate, cmp.Or(err, <-unproxied, g.err)
 }
