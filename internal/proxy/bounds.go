@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tulle.dev/tulle/internal/policy"
+	"tulle.dev/tulle/internal/proxy/h2"
 	"tulle.dev/tulle/internal/proxy/l7http"
 	"tulle.dev/tulle/internal/proxy/limit"
 	"tulle.dev/tulle/internal/proxy/live"
@@ -19,7 +20,8 @@ import (
 // bounds is what all loops of the proxy keep to together: the buckets of rate
 // limits, and what its programs can do.
 type bounds struct {
-	book *limit.Book
+	book  *limit.Book
+	stock h2.Stock // what waits for the peers of HTTP/2 connections
 
 	mu    sync.Mutex
 	gates map[string]*overload.Gate // by service port; as many as there are inbound listeners

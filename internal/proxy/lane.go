@@ -103,7 +103,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.http = &l7http.Worker{
 		Loop: n.loop, Dialer: n.dialer, Shard: n.shard, Via: via,
 		Limits: limits(&view.Settings{}), Compute: p.config.compute(),
-		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book, Pen: p.records.Pen(i),
+		Closed: n.ended, Slow: p.config.Slow, Book: p.bounds.book, Pen: p.records.Pen(i), Stock: &p.bounds.stock,
 		Asked: func(destination string) l7http.Router { return n.asker(destination) },
 	}
 	return n

@@ -156,4 +156,7 @@ func chaos(t *testing.T, rnd *rand.Rand) {
 			t.Fatalf("%d streams left over, %d waiting, %d bytes of heads", d.c.Streams(), d.c.waiting, d.c.heldHeads)
 		}
 	}
+	if n := client.c.env.Held() + server.c.env.Held(); n != 0 {
+		t.Fatalf("%d bytes are held for nobody", n)
+	}
 }

@@ -116,6 +116,9 @@ type Event struct {
 // Conn is one connection. It belongs to its event loop; no method may be
 // called from within another's event.
 type Conn struct {
+	// Owner is the owner's own; set after Init.
+	Owner any
+
 	env *Env
 	cfg *Config
 
@@ -157,7 +160,10 @@ type Conn struct {
 	head      headOut
 	ready     fifo // streams with something to send and a window for it
 	waiting   int  // streams with something to send
+	queued    int  // bytes that wait in them
 	heldHeads int
+
+	nextLaden, prevLaden *Conn // of env.laden
 
 	notes   []*Stream
 	noted   int

@@ -24,6 +24,13 @@ type Env struct {
 	marks   []mark
 	crumbs  []mark
 	lower   []byte
+
+	stock  *Stock // nil: nothing is counted together
+	share  *member
+	load   int   // bytes that the connections hold for their peers
+	told   int   // of that, what the stock knows
+	laden  *Conn // the connections that hold some, linked through nextLaden
+	scarce bool  // all hold more than half of what they may
 }
 
 // How much free memory is kept for good, and while it may be of use: what the
@@ -47,6 +54,7 @@ type chunk struct {
 const chunkSize = 4 << 10
 
 func (e *Env) getChunk() *chunk {
+	e.load += chunkSize
 	k := e.chunks.Get()
 	if k == nil {
 		return new(chunk)
@@ -55,7 +63,10 @@ func (e *Env) getChunk() *chunk {
 	return k
 }
 
-func (e *Env) putChunk(k *chunk) { e.chunks.Put(k, maxChunks) }
+func (e *Env) putChunk(k *chunk) {
+	e.load -= chunkSize
+	e.chunks.Put(k, maxChunks)
+}
 
 // Surplus reports whether there is more free memory than is kept for good; then
 // Trim, called a second later or so, gives up what wasn't needed since the last

@@ -13,7 +13,7 @@ import (
 // check holds a connection to what must always be true.
 func check(t testing.TB, c *Conn) {
 	t.Helper()
-	open, waiting := 0, 0
+	open, waiting, queued := 0, 0, 0
 	ready := map[*Stream]bool{}
 	for s := c.ready.first; s != nil; s = s.nextReady {
 		ready[s] = true
@@ -41,12 +41,20 @@ func check(t testing.TB, c *Conn) {
 			t.Fatalf("stream %d: window %d, held %d, owed %d", s.ID, s.recvWindow, s.held, s.owed)
 		}
 		held += s.held
+		queued += s.queued
 	}
 	if open != len(c.streams) || open > c.slots {
 		t.Fatalf("%d streams listed, %d in the map, %d slots", open, len(c.streams), c.slots)
 	}
-	if waiting != c.waiting {
-		t.Fatalf("%d streams wait, counted %d", waiting, c.waiting)
+	if waiting != c.waiting || queued != c.queued {
+		t.Fatalf("%d streams wait with %d bytes, counted %d with %d", waiting, queued, c.waiting, c.queued)
+	}
+	laden := false
+	for l := c.env.laden; l != nil; l = l.nextLaden {
+		laden = laden || l == c
+	}
+	if laden != (waiting > 0) {
+		t.Fatalf("%d streams wait, laden: %t", waiting, laden)
 	}
 	if c.cfg.Server && c.taken > int(c.cfg.MaxStreams) || c.taken > c.slots || c.taken < open {
 		t.Fatalf("%d slots taken, %d streams given out, %d open", c.taken, c.slots, open)

@@ -155,16 +155,19 @@ func (c *Conn) endLocal(s *Stream) {
 // Room is how many bytes may be written to the stream now. When it is 0, a
 // Writable event follows once there is more.
 func (c *Conn) Room(s *Stream) int {
-	n := SendBuffer - s.queued
-	if n <= 0 {
-		s.watched = true
+	n := SendBuffer
+	if c.env.scarce {
+		n = scarceBuffer
+	}
+	if n -= s.queued; n <= 0 {
+		c.watch(s)
 		return 0
 	}
 	return n
 }
 
 // Watch asks for a Writable event when bytes that wait in the stream leave.
-func (c *Conn) Watch(s *Stream) { s.watched = true }
+func (c *Conn) Watch(s *Stream) { c.watch(s) }
 
 // Write sends bytes of a body, or keeps them until they can be; p is not kept.
 // end says that they are the last and no trailers follow.
@@ -190,7 +193,7 @@ func (c *Conn) Write(s *Stream, p []byte, end bool) {
 	}
 	if len(p) > 0 {
 		if s.queued == 0 {
-			c.waiting++
+			c.waits()
 			c.times.stallBegins(c, s)
 		}
 		c.enqueue(s, p)
@@ -223,6 +226,7 @@ func (c *Conn) sentData(s *Stream, n int) {
 // enqueue copies p behind what waits in the stream.
 func (c *Conn) enqueue(s *Stream, p []byte) {
 	s.queued += len(p)
+	c.queued += len(p)
 	for len(p) > 0 {
 		k := s.last
 		if k == nil || k.w == len(k.b) {
@@ -248,8 +252,10 @@ func (c *Conn) dropQueue(s *Stream) {
 		c.env.putChunk(k)
 	}
 	if s.queued > 0 {
-		c.waiting--
+		c.queued -= s.queued
+		c.waited()
 	}
+	c.unwatch(s)
 	s.last, s.queued = nil, 0
 	c.env.PutHead(s.trailers)
 	s.trailers = nil
@@ -304,12 +310,13 @@ func (c *Conn) sendQueued(s *Stream, free int) {
 		}
 	}
 	s.queued -= n
+	c.queued -= n
 	c.sentData(s, n)
 	if s.queued == 0 {
-		c.waiting--
+		c.waited()
 	}
 	if s.watched {
-		s.watched = false
+		c.unwatch(s)
 		c.note(s, noteWritable)
 	}
 	switch {

@@ -141,7 +141,8 @@ func (c *Conn) Done(s *Stream) {
 	if s.done {
 		return
 	}
-	s.done, s.Owner, s.watched = true, nil, false
+	s.done, s.Owner = true, nil
+	c.unwatch(s)
 	if !s.closed && c.err == nil {
 		if c.cfg.Server && s.pendingEnd() {
 			c.credit(s.held)

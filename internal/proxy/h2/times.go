@@ -159,11 +159,6 @@ func (c *Conn) checkStalls(now time.Duration) {
 			s.stall = stall{since: now}
 			continue
 		}
-		c.sendReset(s.ID, wire.Cancel)
-		if !s.done {
-			s.code = wire.Cancel
-			c.note(s, noteReset)
-		}
-		c.close(s)
+		c.giveUp(s)
 	}
 }

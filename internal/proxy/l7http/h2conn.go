@@ -44,11 +44,15 @@ func (c *h2Conn) init(w *Worker, o h2Owner) {
 
 // start begins HTTP/2 on a connection that exists.
 func (c *h2Conn) start(config *h2.Config) {
-	if c.worker.env.Own == nil {
-		c.worker.env.Own = c.worker.ownAnswer
+	if w := c.worker; w.env.Own == nil {
+		w.env.Own = w.ownAnswer
+		if w.Stock != nil {
+			w.env.Join(w.Stock, func() { w.Loop.Post(w.relieve) })
+		}
 	}
 	c.worker.env.Now = c.worker.Loop.Now()
 	c.engine.Init(&c.worker.env, config)
+	c.engine.Owner = c
 	c.begun = true
 	if p, ok := c.worker.Loop.Poller.(interface{ Shallow(poll.FD) }); ok && config.Shared {
 		p.Shallow(c.conn.FD()) // a small answer goes before most of a large one
@@ -187,6 +191,10 @@ func (c *h2Conn) Gather() {
 	if c.engine.Blocked() {
 		c.conn.Drained()
 	}
+	if w := c.worker; w.env.Settle() && !w.relieving {
+		w.relieving = true
+		w.Loop.Post(w.relieve)
+	}
 	c.worker.trimLater()
 	c.pollAfterFlush()
 	if c.done {
@@ -196,6 +204,18 @@ func (c *h2Conn) Gather() {
 		c.timer.Set(d - now)
 	} else {
 		c.timer.Clear()
+	}
+}
+
+// relieve ends what holds most for peers that don't take it, until all hold less
+// than they may together.
+func (w *Worker) relieve() {
+	w.relieving = false
+	w.env.Now = w.Loop.Now()
+	for c := w.env.Relieve(); c != nil; c = w.env.Relieve() {
+		o := c.Owner.(*h2Conn)
+		o.pump()
+		o.schedule()
 	}
 }
 

@@ -60,6 +60,9 @@ type Worker struct {
 	Compute func(f func())
 	// Book holds the buckets of rate limits; nil has none.
 	Book *limit.Book
+	// Stock bounds what HTTP/2 connections hold for peers that don't take it, those
+	// of all workers; nil bounds each connection alone.
+	Stock *h2.Stock
 	// Asked leads to a port that is asked about requests' number; nil asks nobody.
 	Asked func(destination string) Router
 
@@ -71,6 +74,7 @@ type Worker struct {
 	held      int // bytes of kept bodies, beyond the ordinary
 	date      date
 	env       h2.Env
+	relieving bool // relieve will be called
 	trimmer   trimmer
 	configs   *h2Configs
 	scratch   []byte
