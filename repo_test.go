@@ -34,7 +34,7 @@ type pkg struct {
 // packages lists every package of the module, once.
 var packages = sync.OnceValues(func() ([]pkg, error) {
 	var stderr bytes.Buffer
-	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Name,Doc,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles,CgoFiles", "./...")
+	cmd := exec.Command("go", "list", "-pgo=off", "-json=ImportPath,Dir,Name,Doc,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles,CgoFiles", "./...")
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -49,6 +49,7 @@ renewed, and which roots it trusts. Exit code 1 when it has none, or can't renew
 		ValidArgsFunction: a.completeProxies,
 	}
 	a.namespaceFlag(c)
+	c.AddCommand(a.identityJWTCommand())
 	ask := func(q *question) (*identityOf, error) {
 		namespace, name := a.proxyName(q.args[0])
 		dump, err := q.conn.ProxyDump(q.ctx, namespace, name)
