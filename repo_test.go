@@ -328,7 +328,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written := regexp.MustCompile(`\.Family\("([a-z_]+)"`)
+	written := regexp.MustCompile(`(?:\.Family\(|name: )"(tulle_[a-z_]+|process_[a-z_]+)"`)
 	names := map[string]bool{}
 	for _, f := range listFiles(t) {
 		if path.Ext(f) != ".go" || !strings.HasPrefix(f, "internal/proxy/") || strings.HasSuffix(f, "_test.go") {

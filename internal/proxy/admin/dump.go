@@ -371,16 +371,16 @@ type destinationDump struct {
 	Streams   []routeHost `json:"streams,omitempty"`
 }
 
-func dumpDestinations(t *live.Table) []destinationDump {
-	list := []destinationDump{}
+func dumpDestinations(t *live.Table) []*destinationDump {
+	list := []*destinationDump{}
 	for key, d := range t.Destinations() {
-		x := destinationDump{Key: key, Absent: d.Absent, Protocol: protocolName(d.Protocol), Routes: dumpRoutes(&d.Destination.Routes), Streams: dumpRoutes(&d.Destination.Streams)}
+		x := &destinationDump{Key: key, Absent: d.Absent, Protocol: protocolName(d.Protocol), Routes: dumpRoutes(&d.Destination.Routes), Streams: dumpRoutes(&d.Destination.Streams)}
 		for _, a := range d.Addresses {
 			x.Addresses = append(x.Addresses, a.String())
 		}
 		list = append(list, x)
 	}
-	slices.SortFunc(list, func(a, b destinationDump) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortFunc(list, func(a, b *destinationDump) int { return cmp.Compare(a.Key, b.Key) })
 	return list
 }
 
@@ -399,10 +399,10 @@ type endpointDump struct {
 	Suspect  bool   `json:"suspect,omitempty"`
 }
 
-func dumpEndpoints(t *live.Table) []endpointsDump {
-	list := []endpointsDump{}
+func dumpEndpoints(t *live.Table) []*endpointsDump {
+	list := []*endpointsDump{}
 	for key, e := range t.AllEndpoints() {
-		x := endpointsDump{Key: key, List: []endpointDump{}}
+		x := &endpointsDump{Key: key, List: []endpointDump{}}
 		for _, p := range e.List {
 			x.List = append(x.List, endpointDump{
 				Address: p.Address.String(), Identity: p.Identity, UniqueID: p.UniqueID, Workload: p.Workload,
@@ -411,7 +411,7 @@ func dumpEndpoints(t *live.Table) []endpointsDump {
 		}
 		list = append(list, x)
 	}
-	slices.SortFunc(list, func(a, b endpointsDump) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortFunc(list, func(a, b *endpointsDump) int { return cmp.Compare(a.Key, b.Key) })
 	return list
 }
 
@@ -422,15 +422,15 @@ type hostDump struct {
 	Ports     []uint16 `json:"ports,omitempty"`
 }
 
-func dumpHosts(t *live.Table) []hostDump {
-	list := []hostDump{}
+func dumpHosts(t *live.Table) []*hostDump {
+	list := []*hostDump{}
 	for name, h := range t.Hosts() {
-		x := hostDump{Name: name, Service: h.Service, Ports: h.Ports}
+		x := &hostDump{Name: name, Service: h.Service, Ports: h.Ports}
 		for _, a := range h.Addresses {
 			x.Addresses = append(x.Addresses, a.String())
 		}
 		list = append(list, x)
 	}
-	slices.SortFunc(list, func(a, b hostDump) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b *hostDump) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }

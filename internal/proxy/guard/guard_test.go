@@ -216,7 +216,7 @@ func TestObserved(t *testing.T) {
 	c.Ask(request("GET", "/shop"), nil, 70*time.Second)
 	const now = 100*time.Second + time.Millisecond
 	uri := web.String()
-	want := []Observed{
+	want := []*Observed{
 		{"cart.default:80", uri, "GET", "/shop/items", 4, 1, 100},
 		{"cart.default:80", uri, "GET", "/shop", 2, 0, 30},
 		{"cart.default:80", "", "", "", 1, 1, -1},

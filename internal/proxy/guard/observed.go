@@ -3,6 +3,7 @@ package guard
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -203,35 +204,30 @@ func (d *Door) Observed(now time.Duration) []Observed {
 
 // Merge sums what several loops have seen, in order. Of each service what is over
 // MaxObserved is left out, the rarest first.
-func Merge(lists ...[]Observed) []Observed {
+func Merge(lists ...[]Observed) []*Observed {
 	type key struct{ service, peer, method, path string }
-	sums := make(map[key]Observed)
+	sums := make(map[key]*Observed)
 	for _, list := range lists {
 		for _, e := range list {
 			k := key{e.Service, e.Peer, e.Method, e.Path}
-			s, ok := sums[k]
-			if !ok {
-				s = e
-			} else {
-				s.Requests += e.Requests
-				s.Denied += e.Denied
-				if s.Ago < 0 || e.Ago >= 0 && e.Ago < s.Ago {
-					s.Ago = e.Ago
-				}
+			s := sums[k]
+			if s == nil {
+				sums[k] = &e
+				continue
 			}
-			sums[k] = s
+			s.Requests += e.Requests
+			s.Denied += e.Denied
+			if s.Ago < 0 || e.Ago >= 0 && e.Ago < s.Ago {
+				s.Ago = e.Ago
+			}
 		}
 	}
-	out := make([]Observed, 0, len(sums))
-	for _, e := range sums {
-		out = append(out, e)
-	}
-	slices.SortFunc(out, func(a, b Observed) int {
+	out := slices.SortedFunc(maps.Values(sums), func(a, b *Observed) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(b.Requests, a.Requests),
 			cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Path, b.Path))
 	})
 	n, service := 0, ""
-	return slices.DeleteFunc(out, func(e Observed) bool {
+	return slices.DeleteFunc(out, func(e *Observed) bool {
 		if n++; e.Service != service {
 			n, service = 1, e.Service
 		}

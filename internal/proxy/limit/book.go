@@ -1,8 +1,8 @@
 package limit
 
 import (
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,7 +143,8 @@ func (b *Book) Demand(elapsed time.Duration) []Demand {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var list []Demand
-	for name, s := range b.states {
+	for _, name := range slices.Sorted(maps.Keys(b.states)) {
+		s := b.states[name]
 		if !s.global {
 			continue
 		}
@@ -162,7 +163,6 @@ func (b *Book) Demand(elapsed time.Duration) []Demand {
 		}
 		s.told = now
 	}
-	slices.SortFunc(list, func(a, b Demand) int { return strings.Compare(a.Limit, b.Limit) })
 	return list
 }
 
@@ -198,13 +198,12 @@ func (b *Book) Over() []Over {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var over []Over
-	for name, s := range b.states {
-		if t := s.table.Load(); t != nil {
+	for _, name := range slices.Sorted(maps.Keys(b.states)) {
+		if t := b.states[name].table.Load(); t != nil {
 			if n := t.over.Load(); n > 0 {
 				over = append(over, Over{name, n})
 			}
 		}
 	}
-	slices.SortFunc(over, func(a, b Over) int { return strings.Compare(a.Limit, b.Limit) })
 	return over
 }

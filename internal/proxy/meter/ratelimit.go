@@ -2,7 +2,6 @@ package meter
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 )
 
@@ -62,32 +61,42 @@ func (r *Registry) admitRateLimit(k rateLimitKey) bool {
 }
 
 func (r *Registry) writeRateLimits(w *Writer) {
-	sums := make(map[rateLimitKey][4]uint64)
+	type sum struct {
+		key rateLimitKey
+		n   [4]uint64
+	}
+	var sums []*sum
+	by := make(map[rateLimitKey]*sum)
 	for _, s := range r.shards {
 		s.mu.Lock()
 		list := s.rateLimitList
 		s.mu.Unlock()
 		for _, c := range list {
-			n := sums[c.key]
-			n[0] += c.Allowed.n.Load()
-			n[1] += c.Refused.n.Load()
-			n[2] += c.Shadow.n.Load()
-			n[3] += c.Unanswered.n.Load()
-			sums[c.key] = n
+			t := by[c.key]
+			if t == nil {
+				t = &sum{key: c.key}
+				by[c.key], sums = t, append(sums, t)
+			}
+			t.n[0] += c.Allowed.n.Load()
+			t.n[1] += c.Refused.n.Load()
+			t.n[2] += c.Shadow.n.Load()
+			t.n[3] += c.Unanswered.n.Load()
 		}
 	}
 	if len(sums) == 0 {
 		return
 	}
-	w.Family("tulle_rate_limit_total", CounterKind, "Requests that a rate limit was about, and what came of it.")
-	for _, k := range slices.SortedFunc(maps.Keys(sums), func(a, b rateLimitKey) int {
+	slices.SortFunc(sums, func(x, y *sum) int {
+		a, b := &x.key, &y.key
 		return cmp.Or(cmp.Compare(a.direction, b.direction), cmp.Compare(a.service, b.service), cmp.Compare(a.limit, b.limit))
-	}) {
+	})
+	w.Family("tulle_rate_limit_total", CounterKind, "Requests that a rate limit was about, and what came of it.")
+	for _, t := range sums {
 		for i, outcome := range []string{"allowed", "refused", "shadow", "no_answer"} {
-			if outcome == "no_answer" && sums[k][i] == 0 {
+			if outcome == "no_answer" && t.n[i] == 0 {
 				continue // there may be nobody who is asked
 			}
-			w.Count(sums[k][i], "direction", k.direction.String(), "service", k.service, "limit", k.limit, "outcome", outcome)
+			w.Count(t.n[i], "direction", t.key.direction.String(), "service", t.key.service, "limit", t.key.limit, "outcome", outcome)
 		}
 	}
 }

@@ -15,12 +15,9 @@ type Registry struct {
 
 	mu         sync.Mutex
 	series     map[Labels]struct{}
-	reasons    map[reasonKey]struct{}
-	detections map[detectionKey]struct{}
-	retries    map[retryKey]struct{}
+	counters   map[series]struct{}
+	counts     [families]int // of counters
 	rateLimits map[rateLimitKey]struct{}
-	access     map[accessKey]struct{}
-	left       map[leftKey]struct{}
 	routes     map[RouteLabels]struct{}
 	collectors []func(*Writer)
 
@@ -32,21 +29,16 @@ type Registry struct {
 // New makes a registry with one shard per loop. version is the program's.
 func New(loops int, version string) *Registry {
 	r := &Registry{
-		version: version,
-		start:   time.Now(),
-		series:  make(map[Labels]struct{}),
-		reasons: make(map[reasonKey]struct{}),
-
-		detections: make(map[detectionKey]struct{}),
-		retries:    make(map[retryKey]struct{}),
+		version:  version,
+		start:    time.Now(),
+		series:   make(map[Labels]struct{}),
+		counters: make(map[series]struct{}),
 	}
 	for range loops {
 		r.shards = append(r.shards, &Shard{
-			registry:   r,
-			traffic:    make(map[Labels]*Traffic),
-			reasons:    make(map[reasonKey]*Counter),
-			detections: make(map[detectionKey]*Counter),
-			retries:    make(map[retryKey]*retrySeries),
+			registry: r,
+			traffic:  make(map[Labels]*Traffic),
+			counters: make(map[series]*counted),
 		})
 	}
 	return r
@@ -89,19 +81,6 @@ func (r *Registry) admit(l Labels) bool {
 		return false
 	}
 	r.series[l] = struct{}{}
-	return true
-}
-
-func (r *Registry) admitReason(k reasonKey) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, ok := r.reasons[k]; ok {
-		return true
-	}
-	if len(r.reasons) >= maxReasons {
-		return false
-	}
-	r.reasons[k] = struct{}{}
 	return true
 }
 

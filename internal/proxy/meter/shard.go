@@ -10,10 +10,9 @@ import (
 // Bounds of what a Registry holds. What comes over a bound is counted in a
 // series whose labels say "other", never lost.
 const (
-	// maxSeries bounds the label sets of traffic of the whole proxy.
+	// maxSeries bounds the label sets of traffic, and those of each family of
+	// counters, of the whole proxy.
 	maxSeries = 1000
-	// maxReasons bounds the label sets of errors and of malformed input.
-	maxReasons = 1000
 	// maxStatuses bounds the different status codes of one series.
 	maxStatuses = 24
 )
@@ -30,41 +29,15 @@ type Shard struct {
 	registry *Registry
 	// The maps belong to the loop alone. The lists are for scrapes.
 	traffic    map[Labels]*Traffic
-	reasons    map[reasonKey]*Counter
-	detections map[detectionKey]*Counter
-	retries    map[retryKey]*retrySeries
+	counters   map[series]*counted
 	rateLimits map[rateLimitKey]*RateLimited
-	access     map[accessKey]*Counter
-	left       map[leftKey]*Counter
+	routes     map[RouteLabels]*Route
 
-	faults, mirrored, external faults
-
-	jwt     map[jwtKey]*Counter
-	jwtList []jwtCounter
-
-	routes     map[RouteLabels]*Route // the loop's alone
-	mu         sync.Mutex             // guards the lists
-	routeList  []*Route
-	list       []*Traffic
-	reasonList []reasonCounter
-
-	detectionList []detectionCounter
-	retryList     []*retrySeries
+	mu            sync.Mutex // guards the lists
+	list          []*Traffic
+	counterList   []*counted
 	rateLimitList []*RateLimited
-	accessList    []accessCounter
-	leftList      []leftCounter
-}
-
-type reasonKey struct {
-	malformed bool
-	direction Direction
-	service   string
-	reason    string
-}
-
-type reasonCounter struct {
-	key     reasonKey
-	counter *Counter
+	routeList     []*Route
 }
 
 // Traffic is the handle of one series in one shard. Its methods don't allocate
@@ -105,38 +78,6 @@ func (s *Shard) Traffic(l Labels) *Traffic {
 	s.list = append(s.list, t)
 	s.mu.Unlock()
 	return t
-}
-
-// Error counts something the proxy couldn't do for a request or connection to
-// service ("" when unknown). reason is one of a fixed set of words.
-func (s *Shard) Error(d Direction, service, reason string) {
-	s.reason(reasonKey{direction: d, service: service, reason: reason})
-}
-
-// Malformed counts input that was refused. reason is one of a fixed set of words.
-func (s *Shard) Malformed(d Direction, reason string) {
-	s.reason(reasonKey{malformed: true, direction: d, reason: reason})
-}
-
-func (s *Shard) reason(k reasonKey) {
-	c := s.reasons[k]
-	if c == nil {
-		if !s.registry.admitReason(k) {
-			k.service, k.reason = overflow, overflow
-			if k.malformed {
-				k.service = ""
-			}
-			c = s.reasons[k]
-		}
-		if c == nil {
-			c = &Counter{}
-			s.reasons[k] = c
-			s.mu.Lock()
-			s.reasonList = append(s.reasonList, reasonCounter{k, c})
-			s.mu.Unlock()
-		}
-	}
-	c.Add(1)
 }
 
 // Opened counts a connection that began.

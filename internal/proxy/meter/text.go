@@ -173,33 +173,11 @@ func (r *Registry) sum() []*total {
 	return slices.SortedFunc(maps.Values(byLabels), compareLabels)
 }
 
-func (r *Registry) sumReasons() ([]reasonKey, map[reasonKey]uint64) {
-	sums := make(map[reasonKey]uint64)
-	for _, s := range r.shards {
-		s.mu.Lock()
-		list := s.reasonList
-		s.mu.Unlock()
-		for _, c := range list {
-			sums[c.key] += c.counter.n.Load()
-		}
-	}
-	keys := slices.SortedFunc(maps.Keys(sums), func(a, b reasonKey) int {
-		return cmp.Or(cmp.Compare(a.direction, b.direction), cmp.Compare(a.service, b.service), cmp.Compare(a.reason, b.reason))
-	})
-	return keys, sums
-}
-
 func (r *Registry) write(w *Writer) {
 	r.writeTraffic(w, r.sum())
 	r.writeRoutes(w)
-	r.writeDetections(w)
-	r.writeRetries(w)
-	r.writeReasons(w)
+	r.writeCounters(w)
 	r.writeRateLimits(w)
-	r.writeFaults(w)
-	r.writeJWT(w)
-	r.writeAccess(w)
-	r.writeLeft(w)
 	r.writeState(w)
 	r.mu.Lock()
 	collectors := r.collectors
@@ -261,22 +239,6 @@ func (r *Registry) writeTraffic(w *Writer, totals []*total) {
 	w.Family("tulle_sent_bytes_total", CounterKind, "Bytes sent to clients, without TLS.")
 	for _, t := range totals {
 		w.Count(t.sent, t.pairs()...)
-	}
-}
-
-func (r *Registry) writeReasons(w *Writer) {
-	keys, sums := r.sumReasons()
-	w.Family("tulle_errors_total", CounterKind, "What the proxy couldn't do, by reason.")
-	for _, k := range keys {
-		if !k.malformed {
-			w.Count(sums[k], "direction", k.direction.String(), "service", k.service, "reason", k.reason)
-		}
-	}
-	w.Family("tulle_malformed_total", CounterKind, "Input that was refused as malformed, by reason.")
-	for _, k := range keys {
-		if k.malformed {
-			w.Count(sums[k], "direction", k.direction.String(), "reason", k.reason)
-		}
 	}
 }
 

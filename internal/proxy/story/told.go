@@ -113,15 +113,19 @@ func Ask(books []*Book, q Query) []Told {
 	if q.Last <= 0 {
 		q.Last = defaultLast
 	}
-	out := []Told{}
+	var found []*Told
 	for _, b := range books {
-		b.Find(q.matches, func(s *Story) { out = append(out, s.Tell()) })
+		b.Find(q.matches, func(s *Story) { t := s.Tell(); found = append(found, &t) })
 	}
-	slices.SortFunc(out, func(a, b Told) int {
+	slices.SortFunc(found, func(a, b *Told) int {
 		if c := b.At.Compare(a.At); c != 0 {
 			return c
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return out[:min(len(out), q.Last, MaxLast)]
+	out := []Told{}
+	for _, t := range found[:min(len(found), q.Last, MaxLast)] {
+		out = append(out, *t)
+	}
+	return out
 }
