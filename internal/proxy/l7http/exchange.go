@@ -190,6 +190,10 @@ func (x *Exchange) start(w *Worker, r Router, down Downstream) {
 	case x.Request.MaxForwards == 0 && x.Request.Method == h1.OPTIONS:
 		x.Fail(options)
 	case x.insecure():
+		if _, proxy := r.(LocalRouter); proxy { // which must not answer 421 (RFC 9110, 15.5.20)
+			x.Fail(noHTTPS)
+			return
+		}
 		x.Fail(misdirected)
 	case x.survey() > maxVias:
 		x.Fail(Looped)

@@ -58,6 +58,7 @@ var (
 	tooLarge     = &Failure{431, "http_request_error", "The request's fields are too many or too long.", true}
 	traceRefused = &Failure{405, "http_request_denied", "This proxy answers no TRACE itself.", true}
 	misdirected  = &Failure{421, "http_request_denied", "A request for an https URI must come over TLS.", true}
+	noHTTPS      = &Failure{501, "http_request_denied", "An https URI is reached by CONNECT and TLS through it.", true}
 )
 
 // reason is how the failure is counted.

@@ -145,6 +145,8 @@ func (x *Exchange) unwanted(r *h1.Response) (why policy.Condition) {
 		why |= policy.Conflict
 	case s == 429:
 		why |= policy.TooMany
+	case s == 425 && x.Request.Get(h1.EarlyData) != nil:
+		return 0 // it is for whoever said so (RFC 8470, 5.2)
 	}
 	if r.Status >= 400 && slices.Contains(p.Statuses, uint16(r.Status)) {
 		why |= policy.Statuses

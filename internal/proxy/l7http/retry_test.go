@@ -141,3 +141,22 @@ func FuzzTimes(f *testing.F) {
 		}
 	})
 }
+
+// A 425 is for the client that said that its request came early (RFC 8470, 5.2).
+func TestTooEarly(t *testing.T) {
+	p := &policy.Request{Retry: policy.Retry{On: policy.Statuses, Statuses: []uint16{425}}}
+	for early, want := range map[bool]policy.Condition{false: policy.Statuses, true: 0} {
+		x := tried(t, p, 1)
+		x.Request.Reset()
+		head := "GET / HTTP/1.1\r\nHost: a\r\n"
+		if early {
+			head += "Early-Data: 1\r\n"
+		}
+		if _, err := x.Request.Parse([]byte(head+"\r\n"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := x.unwanted(&h1.Response{Status: 425}); got != want {
+			t.Errorf("Early-Data %v: another try for %v, want %v", early, got, want)
+		}
+	}
+}

@@ -79,8 +79,8 @@ func (r *Request) parse(buf []byte, lim *Limits) (int, fault) {
 // startLineLong says whether an unfinished request line is already too long.
 func (r *Request) startLineLong(buf []byte, maxHead int, lim *Limits) fault {
 	line := buf[r.scan.line:]
-	if len(line) > 0 && classes[line[0]]&classToken == 0 && line[0] != '\r' {
-		return faultRequestLine // not a method: needn't wait for the line's end
+	if f := lineBegun(line); f != fine {
+		return f
 	}
 	maxTarget := or(lim.MaxTarget, DefaultMaxTarget)
 	if len(line) <= MaxMethod && len(buf) < maxHead {
@@ -91,6 +91,37 @@ func (r *Request) startLineLong(buf []byte, maxHead int, lim *Limits) fault {
 	}
 	if len(buf) >= maxHead || len(line) > MaxMethod+1+maxTarget+len(" HTTP/1.1\r\n") {
 		return faultTargetLong
+	}
+	return fine
+}
+
+// lineBegun says what is wrong with an unfinished request line already, so that
+// nobody waits for the end of what can't become one.
+func lineBegun(line []byte) fault {
+	i := 0
+	for i < min(len(line), MaxMethod) && classes[line[i]]&classToken != 0 {
+		i++
+	}
+	switch {
+	case i == len(line) || i == MaxMethod || i == 0 && line[0] == '\r':
+		return fine
+	case i == 0 || line[i] != ' ':
+		return faultRequestLine
+	}
+	target := line[i+1:]
+	i = bytes.IndexByte(target, ' ')
+	if i == 0 {
+		return faultRequestLine
+	}
+	if i < 0 {
+		return fine
+	}
+	const form = "HTTP/d.d\r"
+	version := target[i+1:]
+	for i := range min(len(version), len(form)) {
+		if version[i] != form[i] && (form[i] != 'd' || !isDigit(version[i])) {
+			return faultVersion
+		}
 	}
 	return fine
 }

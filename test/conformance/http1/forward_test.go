@@ -23,13 +23,13 @@ func TestForward(t *testing.T) {
 	t.Run("RFC 9112, 3.2.2: absolute-form", func(t *testing.T) {
 		c, r := dial(t, addr)
 		for _, target := range []string{"http://shop.example/a?b", "http://SHOP.example:80/a?b", "http://" + o.addr.String() + "/a?b"} {
-			send(t, c, "GET "+target+" HTTP/1.1\r\nHost: other\r\nProxy-Connection: keep-alive\r\n\r\n")
+			send(t, c, "GET "+target+" HTTP/1.1\r\nHost: other\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic dTpw\r\n\r\n")
 			if m := read(t, r, "GET", 200); m.body != "GET /a?b HTTP/1.1" {
 				t.Errorf("%s arrived as %q", target, m.body)
 			}
 			got := o.got(wait)
 			host := strings.TrimSuffix(strings.TrimPrefix(target, "http://"), "/a?b")
-			if got.field("Host") != host || got.field("Proxy-Connection") != "" || got.field("Via") != "1.1 tulle" {
+			if got.field("Host") != host || got.field("Proxy-Connection") != "" || got.field("Proxy-Authorization") != "" || got.field("Via") != "1.1 tulle" {
 				t.Errorf("%s arrived with %q", target, got.head)
 			}
 		}
@@ -48,6 +48,11 @@ func TestForward(t *testing.T) {
 		}
 		ended(t, r)
 		<-o.requests
+	})
+	t.Run("RFC 9110, 15.5.20: a proxy doesn't answer 421", func(t *testing.T) {
+		c, r := dial(t, addr)
+		send(t, c, "GET https://shop.example/ HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+		read(t, r, "GET", 501)
 	})
 	t.Run("RFC 9110, 9.3.6: CONNECT", func(t *testing.T) {
 		c, r := dial(t, addr)

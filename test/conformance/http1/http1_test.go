@@ -92,6 +92,8 @@ func checkRequest(t *testing.T, o *origin, addr string, v vector, hops int) erro
 	switch {
 	case v.tunnel:
 		v.reject = 501 // an edge is no proxy to its clients
+	case strings.Contains(line, " https://") && hops > 1:
+		v.reject = 501 // a client's own proxy says no 421 (RFC 9110, 15.5.20)
 	case strings.Contains(line, " https://"):
 		v.reject = 421 // an https URI in the clear (RFC 9110, 7.4)
 	}

@@ -14,6 +14,8 @@ var own = []struct {
 	hasNot        []string
 }{
 	{"RFC 9110, 7.6.2 and 9.3.7: OPTIONS that may go no further", "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 200, []string{"Allow:", "Content-Length: 0", "Date:"}, []string{"Proxy-Status:"}},
+	{"RFC 9112, 9.3: an HTTP/1.0 client whose connection goes on is told", "OPTIONS / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nMax-Forwards: 0\r\n\r\n", 200, []string{"Connection: keep-alive", "Content-Length: 0"}, nil},
+	{"RFC 9112, 9.3: and so when it ends", "OPTIONS / HTTP/1.0\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 200, []string{"Connection: close"}, nil},
 	{"RFC 9110, 15.5.6: TRACE that may go no further", "TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 405, []string{"Allow:", "Date:", "Proxy-Status: tulle; error=http_request_denied"}, nil},
 	{"RFC 9110, 9.3.6: CONNECT at a gateway", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501, []string{"Date:", "Proxy-Status: tulle; error=http_request_denied"}, nil},
 	{"RFC 9110, 15.6.6: another major version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, []string{"Connection: close", "Date:"}, nil},
