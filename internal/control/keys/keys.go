@@ -256,6 +256,9 @@ func (f *Fetcher) fetch(ctx context.Context, u string) ([]byte, time.Duration, e
 		}
 		name, _, _ := strings.Cut(domain, "/")
 		keys, err := f.config.TrustDomain(name)
+		if err == nil {
+			keys, err = Public(keys)
+		}
 		return keys, minRefresh, err
 	}
 	if issuer, ok := strings.CutSuffix(u, Discovery); ok {
