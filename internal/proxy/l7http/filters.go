@@ -238,6 +238,16 @@ func (l *Lookup) Of(r *h1.Request) *Lookup {
 	return l
 }
 
+// claims reports whether a field is a client's word about where a request comes
+// from: dropped, it counts for nothing.
+func claims(id h1.NameID) bool {
+	switch id {
+	case h1.Forwarded, h1.XForwardedFor, h1.XForwardedHost, h1.XForwardedProto, h1.XRealIP, h1.EarlyData:
+		return true
+	}
+	return false
+}
+
 // Field joins the values of all fields of a name, when there are several. Host is
 // the request's authority, wherever that was said. What isn't passed on isn't
 // found, but for what the proxy itself decides by and writes anew.
@@ -249,7 +259,7 @@ func (l *Lookup) Field(name string) (value []byte, ok bool) {
 	for i := range l.request.Fields {
 		f := &l.request.Fields[i]
 		if len(f.Name) != len(name) || !bytes.EqualFold(f.Name, []byte(name)) ||
-			f.Drop && (f.ID == h1.OtherName || f.ID == h1.Forwarded || f.ID == h1.XForwardedFor) {
+			f.Drop && (f.ID == h1.OtherName || claims(f.ID)) {
 			continue
 		}
 		switch {
