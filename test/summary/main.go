@@ -89,12 +89,13 @@ func divide(patterns []string) (together, alone []string, err error) {
 }
 
 // goTest runs `go test -json ARGS PACKAGES`. That it failed with no failing test to
-// show for it is a failure too.
+// show for it is a failure too. No package is compiled a second time by the profile
+// of the proxy: the programs that are started have been built by it.
 func (r *results) goTest(args, packages []string, out io.Writer) {
 	if len(packages) == 0 {
 		return
 	}
-	cmd := exec.Command("go", slices.Concat([]string{"test", "-json"}, args, packages)...)
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-json", "-pgo=off"}, args, packages)...)
 	r.run(cmd, "go test", out, r.read)
 }
 
