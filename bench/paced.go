@@ -70,10 +70,17 @@ func pacedMain(args []string) int {
 	fs.Float64Var(&p.rate, "rate", 1000, "requests a second")
 	fs.DurationVar(&p.length, "length", 5*time.Second, "how long")
 	fs.BoolVar(&p.http2, "http2", false, "HTTP/2")
+	first := fs.Bool("urgent", false, "run before every other program, if that is permitted")
 	fs.Parse(args)
 	runtime.LockOSThread()
-	unix.SchedSetaffinity(0, otherCPUs())
-	res, err := p.run()
+	err := setAffinity(otherCPUs())
+	if err == nil && *first {
+		err = everyThread(urgent)
+	}
+	var res pacedResult
+	if err == nil {
+		res, err = p.run()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "paced load:", err)
 		return 1
