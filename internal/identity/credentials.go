@@ -94,7 +94,10 @@ func (c *Credentials) AnonymousConfig(server ID, protocols ...string) *tls.Confi
 // must present an SVID. allow, when not nil, decides who of them may connect.
 func (c *Credentials) ServerConfig(allow func(ID) error, protocols ...string) *tls.Config {
 	config := c.base(protocols)
-	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.certificate() }
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		Pause(hello)
+		return c.certificate()
+	}
 	config.ClientAuth = tls.RequireAnyClientCert
 	config.VerifyConnection = func(cs tls.ConnectionState) error {
 		id, err := c.Bundle().Verify(cs.PeerCertificates, c.now())
@@ -104,6 +107,16 @@ func (c *Credentials) ServerConfig(allow func(ID) error, protocols ...string) *t
 		return err
 	}
 	return config
+}
+
+// Pause interrupts a server's handshake in the middle of its computation, if its
+// connection can do that, so that its thread may do what is more urgent. A
+// tls.Config's GetCertificate calls it: the key is agreed on then, and the signature
+// still to be made.
+func Pause(hello *tls.ClientHelloInfo) {
+	if c, ok := hello.Conn.(interface{ Pause() }); ok {
+		c.Pause()
+	}
 }
 
 // JoinServerConfig is ServerConfig for clients that may have no SVID yet; one

@@ -404,3 +404,26 @@ func TestTrusts(t *testing.T) {
 		}
 	}
 }
+
+// interrupted is a connection whose handshake can be.
+type interrupted struct {
+	net.Conn
+	times int
+}
+
+func (i *interrupted) Pause() { i.times++ }
+
+// TestPause: a server's handshake is interrupted once, where its connection can be.
+func TestPause(t *testing.T) {
+	d := identitytest.New(t, "mesh.local")
+	get := d.Credentials(d.ID("cart")).ServerConfig(nil).GetCertificate
+	i := &interrupted{}
+	for _, conn := range []net.Conn{i, nil} {
+		if _, err := get(&tls.ClientHelloInfo{Conn: conn}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if i.times != 1 {
+		t.Errorf("interrupted %d times", i.times)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/guard"
 	"tulle.dev/tulle/internal/proxy/l4"
 	"tulle.dev/tulle/internal/proxy/l7http"
@@ -54,7 +55,10 @@ func (e *edge) update(l *live.Listener) {
 	if l.Certificates != nil {
 		e.routes.scheme = "https"
 		e.config = &tls.Config{
-			GetCertificate:              l.Certificates.Get,
+			GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				identity.Pause(hello)
+				return l.Certificates.Get(hello)
+			},
 			MinVersion:                  tls.VersionTLS12,
 			NextProtos:                  []string{"h2", "http/1.1"},
 			DynamicRecordSizingDisabled: true,

@@ -89,6 +89,7 @@ func newLane(p *Proxy, poller poll.Poller, i int) *lane {
 	n.keeper.Bundle = p.config.Live.Credentials().Bundle()
 	n.retiring.Init(n.loop, (*retirer)(n))
 	n.handshakes = mtls.New(n.loop, p.config.offLoop(), p.config.Steps)
+	n.handshakes.Clients = func() int { return int(n.clients.Load()) }
 	n.dialer = &dial.Dialer{
 		Loop:        n.loop,
 		Credentials: p.config.Live.Credentials(),

@@ -19,6 +19,9 @@ const (
 	// stackRoom is what a handshake's stack grows to in the end, the post-quantum
 	// key exchange included.
 	stackRoom = 12 << 10
+	// part is how long a handshake computes on the loop before it may be interrupted:
+	// two thirds of the longest that can't be, an agreement on a key.
+	part = 50 * time.Microsecond
 )
 
 var (
@@ -43,11 +46,20 @@ func (goroutines) Run(compute func()) { go compute() }
 
 // Handshakes bounds the computations of one loop's handshakes.
 type Handshakes struct {
+	// Clients is how many connections of clients the loop has, those among them that
+	// do their handshakes included. While there are no others, handshakes on the loop
+	// aren't interrupted: nobody would have anything of it, and each time costs some
+	// µs. A nil one means that there always are.
+	Clients func() int
+
 	loop    *loop.Loop
+	serving int // handshakes of clients under way
 	max     int
 	runner  Runner
 	running int
 	waiting []*Handshake
+	// interrupted was, in its computation on the loop, and goes on before others begin.
+	interrupted *Handshake
 	// employed says that the loop knows of those that wait: with max 0.
 	employed bool
 }
@@ -80,7 +92,8 @@ type Handshake struct {
 	stop func()
 	err  error
 
-	computing bool // or waiting to
+	computing bool // or waiting to, or interrupted
+	server    bool
 	finished  bool // the coroutine has returned
 	over      bool // done was called, or nobody wants to know any more
 }
@@ -100,6 +113,8 @@ func (o *Handshakes) Client(c *loop.Conn, config *tls.Config, done func(*Session
 // and not consumed are the beginning of the handshake.
 func (o *Handshakes) Server(c *loop.Conn, config *tls.Config, done func(*Session, error)) *Handshake {
 	h := o.begin(c, done)
+	h.server = true
+	o.serving++
 	h.tls = tls.Server(h.wire, config)
 	in := c.In()
 	h.wire.in = append(h.wire.in, in.Bytes()...)
@@ -187,14 +202,19 @@ func (o *Handshakes) first() *Handshake {
 	return h
 }
 
-// Work computes for the first of those that wait; the loop calls it.
+// Work computes a part for the first of those that wait; the loop calls it.
 func (o *Handshakes) Work() bool {
-	h := o.first()
+	h := o.interrupted
+	if o.interrupted = nil; h == nil {
+		h = o.first()
+	}
 	if !h.over {
+		h.wire.divided = o.Clients == nil || o.Clients() > o.serving
+		h.wire.begun = o.loop.Poller.Now()
 		h.step()
 	}
 	h.computed()
-	o.employed = len(o.waiting) > 0
+	o.employed = o.interrupted != nil || len(o.waiting) > 0
 	return o.employed
 }
 
@@ -254,6 +274,10 @@ func (h *Handshake) computed() {
 		h.end(errEnded) // closed by its owner meanwhile
 		return
 	}
+	if h.wire.paused {
+		h.computing, h.owner.interrupted = true, h
+		return
+	}
 	err := h.wire.flush(h.conn)
 	switch {
 	case h.finished && h.err != nil:
@@ -274,8 +298,7 @@ func (h *Handshake) end(err error) {
 	if h.over {
 		return
 	}
-	h.over = true
-	h.timer.Stop()
+	h.leave()
 	if err != nil {
 		h.discard()
 		h.done(nil, err)
@@ -289,9 +312,17 @@ func (h *Handshake) end(err error) {
 // Cancel gives the handshake up; done will not be called any more.
 func (h *Handshake) Cancel() {
 	if !h.over {
-		h.over = true
-		h.timer.Stop()
+		h.leave()
 		h.discard()
+	}
+}
+
+// leave marks a handshake that is over.
+func (h *Handshake) leave() {
+	h.over = true
+	h.timer.Stop()
+	if h.server {
+		h.owner.serving--
 	}
 }
 

@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"time"
@@ -18,6 +19,14 @@ type wire struct {
 	loop  *loop.Loop
 	conn  *loop.Conn // what Read reads from, after the handshake
 	yield func(struct{}) bool
+
+	// A handshake on the loop is divided: begun is when the part that computes
+	// began, and record how much of a TLS record Read may still give out.
+	divided  bool
+	begun    time.Duration
+	record   int
+	paused   bool // it goes on when others had their turn
+	canceled bool
 
 	in    []byte // read by the handshake and not yet asked for
 	ended bool   // the peer has closed
@@ -37,9 +46,10 @@ var again net.Error = errAgain{}
 
 // Read gives out raw bytes.
 func (w *wire) Read(p []byte) (int, error) {
-	for {
-		if len(w.in) > 0 {
-			n := copy(p, w.in)
+	for !w.canceled {
+		if n := w.portion(); n > 0 {
+			n = copy(p, w.in[:n])
+			w.record -= min(n, w.record)
 			w.in = w.in[n:]
 			if len(w.in) == 0 {
 				w.in = nil
@@ -55,9 +65,10 @@ func (w *wire) Read(p []byte) (int, error) {
 		if w.yield == nil {
 			break
 		}
-		if !w.yield(struct{}{}) {
-			return 0, errCanceled
-		}
+		w.canceled = !w.yield(struct{}{})
+	}
+	if w.canceled {
+		return 0, errCanceled
 	}
 	n, err := w.conn.RawRead(p)
 	switch err {
@@ -67,6 +78,35 @@ func (w *wire) Read(p []byte) (int, error) {
 		w.ended = true
 	}
 	return n, err
+}
+
+// recordHeader is the size of what begins a TLS record (RFC 8446, 5.1).
+const recordHeader = 5
+
+// portion is how much of in Read may give out: all, or where the handshake is divided
+// no more than one record, so that what crypto/tls makes of one isn't in the same part
+// as what it makes of the next.
+func (w *wire) portion() int {
+	if !w.divided || w.yield == nil || w.ended {
+		return len(w.in)
+	}
+	if w.record == 0 && len(w.in) >= recordHeader {
+		w.Pause()
+		w.record = recordHeader + int(binary.BigEndian.Uint16(w.in[3:]))
+	}
+	return min(w.record, len(w.in))
+}
+
+// Pause interrupts a handshake that is divided when it has computed for long enough,
+// until all others had their turn. It must be called by the handshake's own
+// computation: by callbacks of its tls.Config, before what takes long.
+func (w *wire) Pause() {
+	if !w.divided || w.yield == nil || w.canceled || w.loop.Poller.Now()-w.begun < part {
+		return
+	}
+	w.paused = true
+	w.canceled = !w.yield(struct{}{})
+	w.paused = false
 }
 
 // Write takes all of p.
