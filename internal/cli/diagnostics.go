@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -251,6 +252,7 @@ func (a *app) diagnosticsIdentity() *cobra.Command {
 		if err != nil {
 			return advise(err)
 		}
+		cleanse(reflect.ValueOf(&proxies))
 		return a.printHolders(identity, proxies, q.args)
 	}, formatPEM, formatJSON, formatYAML)
 }

@@ -116,7 +116,7 @@ func visible(s string) int {
 	}
 }
 
-// printData writes JSON as it came, indented, or as YAML.
+// printData writes JSON as it came, indented and legible, or as YAML.
 func printData(w io.Writer, format string, data []byte) error {
 	if format == formatYAML {
 		out, err := yaml.JSONToYAML(data)
@@ -131,7 +131,7 @@ func printData(w io.Writer, format string, data []byte) error {
 		return fmt.Errorf("the control plane's answer is not JSON: %w", err)
 	}
 	out.WriteByte('\n')
-	_, err := w.Write(out.Bytes())
+	_, err := w.Write(legible(out.Bytes()))
 	return err
 }
 

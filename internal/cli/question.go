@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,8 +52,13 @@ func asks[T any](a *app, c *cobra.Command, ask func(*question) (T, error), show 
 			if err := printData(a.Out, q.format, data); err != nil {
 				return err
 			}
-		} else if err := show(q, answer); err != nil {
-			return err
+		} else {
+			if q.format != formatPEM {
+				cleanse(reflect.ValueOf(&answer)) // proxies said some of it
+			}
+			if err := show(q, answer); err != nil {
+				return err
+			}
 		}
 		return q.verdict
 	}

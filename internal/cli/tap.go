@@ -161,7 +161,7 @@ func (a *app) printTapped(e *client.Tapped, output string) error {
 	if output == formatJSON {
 		data, err := json.Marshal(e)
 		if err == nil {
-			_, err = fmt.Fprintln(a.Out, string(data))
+			_, err = fmt.Fprintln(a.Out, string(legible(data)))
 		}
 		return err
 	}

@@ -76,7 +76,7 @@ func (a *app) printEvent(e client.Event, o object.Object, withNamespace bool, ou
 	case formatJSON:
 		data, err := json.Marshal(e)
 		if err == nil {
-			_, err = fmt.Fprintln(a.Out, string(data))
+			_, err = fmt.Fprintln(a.Out, string(legible(data)))
 		}
 		return err
 	case formatName:

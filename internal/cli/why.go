@@ -82,12 +82,6 @@ Exit codes: 0 found, 1 no proxy knows the request, 2 couldn't ask.`,
 	}, formatJSON, formatYAML)
 }
 
-// plain makes what a proxy said safe for a terminal.
-func plain(s string) string {
-	quoted := strconv.QuoteToGraphic(s)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
-}
-
 func (a *app) printLast(answer *client.Stories) {
 	a.printSilent(answer)
 	if len(answer.Stories) == 0 {

@@ -30,7 +30,11 @@ import (
 
 const (
 	adminTimeout = 5 * time.Second
-	maxDump      = 64 << 20
+	// maxDump bounds a proxy's answer.
+	maxDump = 64 << 20
+	// maxStories bounds an answer of stories, which are at most story.MaxLast: many
+	// proxies are asked at the same time.
+	maxStories = 4 << 20
 )
 
 // facts answers api.Mesh from the running parts. Safe for concurrent use.
@@ -124,11 +128,12 @@ func (f *facts) askProxy(ctx context.Context, namespace, name, page string) (jso
 		return nil, &client.Status{Code: http.StatusNotFound, Reason: client.ReasonNotFound,
 			Message: fmt.Sprintf("no proxy named %s in namespace %s has connected to this control plane", name, namespace)}
 	}
-	return f.readProxy(ctx, found, page)
+	return f.readProxy(ctx, found, page, maxDump)
 }
 
-// readProxy reads a page of a proxy's admin listener, which must be JSON.
-func (f *facts) readProxy(ctx context.Context, p *client.Proxy, page string) (json.RawMessage, error) {
+// readProxy reads a page of a proxy's admin listener, which must be JSON of at most
+// so many bytes.
+func (f *facts) readProxy(ctx context.Context, p *client.Proxy, page string, most int64) (json.RawMessage, error) {
 	c, base, err := f.adminClient(p)
 	if err != nil {
 		return nil, err
@@ -144,10 +149,21 @@ func (f *facts) readProxy(ctx context.Context, p *client.Proxy, page string) (js
 			Message: fmt.Sprintf("the proxy of %s.%s doesn't answer at %s: %s", p.Name, p.Namespace, p.Admin, err)}
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDump))
-	if err != nil || resp.StatusCode != http.StatusOK || !json.Valid(data) {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	wrong := ""
+	switch {
+	case err != nil:
+		wrong = fmt.Sprintf("broke off its answer: %s", err)
+	case resp.StatusCode != http.StatusOK:
+		wrong = fmt.Sprintf("answered %d, want 200", resp.StatusCode)
+	case int64(len(data)) > most:
+		wrong = fmt.Sprintf("answered more than %d MiB", most>>20)
+	case !json.Valid(data):
+		wrong = "answered something else than JSON"
+	}
+	if wrong != "" {
 		return nil, &client.Status{Code: http.StatusServiceUnavailable, Reason: client.ReasonUnavailable,
-			Message: fmt.Sprintf("the proxy of %s.%s answered %s, want JSON", p.Name, p.Namespace, resp.Status)}
+			Message: fmt.Sprintf("the proxy of %s.%s %s", p.Name, p.Namespace, wrong)}
 	}
 	return data, nil
 }

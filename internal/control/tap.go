@@ -217,7 +217,7 @@ func (t *tap) watch(ctx context.Context, p *client.Proxy, name string, up func(b
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		return fmt.Errorf("answered %s: %s", resp.Status, bytes.TrimSpace(text))
+		return fmt.Errorf("answered %d: %s", resp.StatusCode, bytes.TrimSpace(text))
 	}
 	up(true)
 	lines := bufio.NewScanner(resp.Body)

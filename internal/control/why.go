@@ -114,7 +114,7 @@ func (f *facts) askStories(ctx context.Context, proxies []client.Proxy, q story.
 }
 
 func (f *facts) askOne(ctx context.Context, p *client.Proxy, page string) ([]story.Told, error) {
-	data, err := f.readProxy(ctx, p, page)
+	data, err := f.readProxy(ctx, p, page, maxStories)
 	if err != nil {
 		return nil, err
 	}

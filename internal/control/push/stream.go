@@ -172,6 +172,9 @@ func (s *Server) discover(gs grpc.ServerStream) error {
 	if hello == nil {
 		return status.Error(codes.InvalidArgument, "the first message must be Hello")
 	}
+	for _, text := range []*string{&hello.Version, &hello.UID, &hello.Mode, &hello.Zone, &hello.Admin} {
+		*text = legible(*text)
+	}
 	st := &stream{
 		server: s, grpc: gs, identity: id, unique: by.unique, expires: by.ends, root: by.root, hello: hello, since: s.config.Now(),
 		key:  proxyKey{mesh.Name{Namespace: hello.Namespace, Name: hello.Name}, hello.Role == view.Gateway},
@@ -246,6 +249,7 @@ func (s *Server) handle(ctx context.Context, st *stream, m *control.ProxyMessage
 	case m.Ack != nil:
 		st.answered(m.Ack)
 	case m.Status != nil:
+		m.Status.Detail = legible(m.Status.Detail)
 		st.mu.Lock()
 		st.status = *m.Status
 		st.mu.Unlock()
@@ -265,6 +269,7 @@ func (s *Server) handle(ctx context.Context, st *stream, m *control.ProxyMessage
 // one by one, so that a bad resource doesn't hold up the others; one that is
 // rejected alone waits until it changes.
 func (st *stream) answered(a *control.Ack) {
+	a.Error = legible(a.Error)
 	st.mu.Lock()
 	f := st.flight
 	if f == nil || f.nonce != a.Nonce {
