@@ -14,6 +14,7 @@ import (
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/record"
+	"tulle.dev/tulle/internal/route"
 	"tulle.dev/tulle/internal/view"
 )
 
@@ -188,6 +189,29 @@ func TestAccessLogBytes(t *testing.T) {
 	}
 	if got := line(t, w, "the request", onPath("/long")); got.Received != long || got.Answered != long+1 || got.Direction != "edge" || got.Listener != "http" || got.Rule != "all" || got.Backend != backendKey {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestAccessLogRefusedCall: a call that the proxy answers itself has the code that
+// its client is told, and over HTTP/1.1, where it is told none, none.
+func TestAccessLogRefusedCall(t *testing.T) {
+	rule := route.Rule{Matches: prefix("/served")}
+	edge, w := logged(t, filtersView(program(t, told), view.HTTP, rule), 1)
+	for _, two := range []bool{true, false} {
+		path := "/call/" + strconv.FormatBool(two)
+		resp, err := client(t, two).Post("http://"+edge.addr(t, "http")+path, "application/grpc", strings.NewReader(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		code := "none"
+		if got := line(t, w, "the call", onPath(path)); got.GRPCStatus != nil {
+			code = strconv.Itoa(*got.GRPCStatus)
+		}
+		if want := map[bool]string{true: "12", false: "none"}[two]; code != want || two && resp.Header.Get("Grpc-Status") != want {
+			t.Errorf("HTTP/2 %v: logged %s, told %q, want %s", two, code, resp.Header.Get("Grpc-Status"), want)
+		}
 	}
 }
 

@@ -127,9 +127,6 @@ func (x *Exchange) codeOf(f *Failure) int {
 	if x.code != 0 && f == &x.ending.failure {
 		return x.code
 	}
-	if f == NoBackend {
-		return grpcUnavailable // Gateway API, GRPCRoute
-	}
 	return grpcOf(f)
 }
 

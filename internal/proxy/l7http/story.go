@@ -195,6 +195,9 @@ func (x *Exchange) notePeer(f *h1.Field) {
 
 // noteFailure notes an answer in the endpoint's place, and gives it the id.
 func (x *Exchange) noteFailure(f *Failure) {
+	if x.call && x.HTTP2 { // as replyGRPC tells the client
+		x.callCode, x.coded = x.codeOf(f), true
+	}
 	if x.trail == nil || f.Error == "" || f.Status < 400 {
 		return
 	}
