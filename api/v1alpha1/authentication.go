@@ -81,7 +81,7 @@ type JWTIssuer struct {
 	// +kubebuilder:validation:MaxLength=2048
 	Issuer string `json:"issuer"`
 	// Audiences, one of which the aud claim must hold. Left out, the claim isn't
-	// looked at.
+	// looked at; for a trust domain's JWT-SVIDs they can't be.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxItems=16

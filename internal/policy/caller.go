@@ -23,6 +23,10 @@ type Issuer struct {
 	// Keys is a JWK set (RFC 7517), as the control plane fetched it. Empty while
 	// it has none: then nobody's token is valid.
 	Keys []byte
+	// Domain is the trust domain whose JWT-SVIDs these are: the sub claim must be one of
+	// its SPIFFE ids, for a domain's keys speak for nobody else's workloads, and there
+	// must be Audiences. Empty for others' tokens.
+	Domain string
 	// Headers are where the token is looked for; empty is Authorization with the
 	// scheme Bearer.
 	Headers []TokenHeader

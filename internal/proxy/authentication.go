@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy/dial"
 	"tulle.dev/tulle/internal/proxy/l7http"
@@ -24,6 +25,10 @@ type proofs struct {
 func (p *proofs) follow(n *lane, a live.Authentication, d meter.Direction, l *live.Listener) {
 	if p.made.Tokens != a.Tokens {
 		p.tokens = n.http.NewTokens(a.Tokens, d, l.Destination)
+		if p.tokens != nil {
+			credentials := n.proxy.config.Live.Credentials()
+			p.tokens.Denied = func(id identity.ID) bool { return credentials.Bundle().Denied(id) }
+		}
 		if a.Tokens != nil && n.prober != nil { // once for all loops
 			for _, err := range a.Tokens.Skipped {
 				n.proxy.config.Log.Warn("a key can't verify tokens", "service", l.Destination, "error", err)

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"tulle.dev/tulle/internal/access"
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/proxy"
 	"tulle.dev/tulle/internal/proxy/story"
@@ -240,6 +241,39 @@ func TestJWTRequired(t *testing.T) {
 		}
 		if got := h.Values("Location"); code == 301 && len(got) != 1 || code == 401 && len(got) != 0 {
 			t.Errorf("%s with %.40s: Location %q", test.path, test.field, got)
+		}
+	}
+}
+
+// TestJWTDenied: a JWT-SVID isn't believed any more once its identity is denied, also
+// where it was verified before.
+func TestJWTDenied(t *testing.T) {
+	is := newTokens(t, "spiffe://mesh.local", elliptic.P256(), jose.ES256)
+	believed := is.policy(t)
+	believed.Domain = "mesh.local"
+	p, url := bearing(t, "sidecar", program(t, received), &policy.Guard{JWT: &policy.JWT{Issuers: []policy.Issuer{believed}}}, 1)
+	id, err := identity.Parse("spiffe://mesh.local/ns/shop/sa/batch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, false)
+	field := func(sub string) string { return "Authorization: Bearer " + is.issue(t, time.Hour, `,"sub":"`+sub+`"`) }
+	batch, cart := field(id.String()), field("spiffe://mesh.local/ns/shop/sa/cart")
+	expect := func(field string, want int, text string) {
+		t.Helper()
+		if code, _, body := askWith(t, c, url, field); code != want || !strings.Contains(body, text) {
+			t.Errorf("%d %q, want %d %q", code, body, want, text)
+		}
+	}
+	expect(batch, 200, "X-User="+id.String())
+	expect(cart, 200, "X-User=")
+	expect(field("spiffe://partner.example/ns/shop/sa/cart"), 401, "not of its issuer's trust domain")
+	p.credentials.SetBundle(p.credentials.Bundle().Deny([]identity.ID{id}))
+	expect(batch, 401, "its subject is denied")
+	expect(cart, 200, "X-User=")
+	for _, outcome := range []string{"denied", "wrong_subject"} {
+		if !strings.Contains(p.metrics(t), `outcome="`+outcome+`"`) {
+			t.Errorf("%s isn't counted", outcome)
 		}
 	}
 }

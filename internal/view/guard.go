@@ -36,6 +36,7 @@ func issuerMessage(m *pb.Message, i *policy.Issuer) {
 		pb.String(m, 2, "header", maxName, &c.Header)
 	})
 	pb.Bool(m, 6, "forward", &i.Forward)
+	pb.String(m, 7, "domain", maxName, &i.Domain)
 }
 
 func accessMessage(m *pb.Message, s *access.Spec) {

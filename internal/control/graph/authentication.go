@@ -97,8 +97,11 @@ func (b *Builder) jwtOf(p *anyPolicy) *policy.JWT {
 	for i := range s.Issuers {
 		u := &s.Issuers[i]
 		to := policy.Issuer{Name: u.Issuer, Audiences: u.Audiences, Forward: u.Forward, Keys: []byte(u.JWKS)}
-		if u.JWKS == "" {
-			to.Keys = b.keys[keysURL(u)]
+		if url := keysURL(u); url != "" {
+			to.Keys = b.keys[url]
+			if domain, ok := strings.CutPrefix(url, "spiffe://"); ok {
+				to.Domain, _, _ = strings.Cut(domain, "/")
+			}
 		}
 		if len(to.Keys) > maxKeys {
 			to.Keys = nil

@@ -66,6 +66,20 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestDomains: whose JWT-SVIDs are believed goes along, wherever that is said.
+func TestDomains(t *testing.T) {
+	b := NewBuilder("mesh.local")
+	in := strings.Replace(judged, `{issuer: b, jwksURI: "https://b.example/keys"}`, `{issuer: "spiffe://mesh.local", audiences: [a]}, {issuer: "https://t.example", jwksURI: "spiffe://partner.example", audiences: [a]}`, 1)
+	s := b.Apply(1, decode(t, "in.yaml", []byte(in))).Snapshot
+	var got []string
+	for _, is := range s.Services[mesh.Name{Namespace: "default", Name: "web"}].Inbound[80].Guard.JWT.Issuers {
+		got = append(got, is.Domain)
+	}
+	if want := []string{"", "mesh.local", "partner.example"}; !slices.Equal(got, want) {
+		t.Errorf("domains %q, want %q", got, want)
+	}
+}
+
 // TestTokensOfAServicesRoute: callers' proxies know the routes of a Service, and the
 // called one's checks tokens. A policy for such a route says what to do instead, and
 // that does it: tokens are looked for at the Service, and the route's AccessPolicy

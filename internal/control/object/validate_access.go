@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -114,6 +115,9 @@ func validateAuthenticationPolicy(p *v1alpha1.AuthenticationPolicy) []Issue {
 			}
 			if s.JWKS == "" && s.JWKSURI == "" {
 				is.tokenKeys(at+".issuer", s.Issuer)
+			}
+			if s.JWKS == "" && len(s.Audiences) == 0 && strings.HasPrefix(cmp.Or(s.JWKSURI, s.Issuer), "spiffe://") {
+				is.add(at+".audiences", "are missing: whoever a JWT-SVID was shown to could show it here")
 			}
 		}
 	}

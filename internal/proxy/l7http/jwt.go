@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/proxy/meter"
 	"tulle.dev/tulle/internal/proxy/token"
 	"tulle.dev/tulle/internal/wire/h1"
@@ -32,6 +33,8 @@ type Tokens struct {
 	direction meter.Direction
 	service   string
 	valid     []*meter.Counter // by issuer
+	// Denied says whose JWT-SVIDs aren't believed all the same; nil is nobody's.
+	Denied func(identity.ID) bool
 }
 
 // NewTokens makes the Tokens of a listener on the worker's loop, nil for no
@@ -131,9 +134,10 @@ func (x *Exchange) identified() *Failure {
 }
 
 var (
-	noToken    = &token.Error{Outcome: token.Missing}
-	manyTokens = &token.Error{Outcome: token.Malformed, Text: "there are too many tokens"}
-	longToken  = &token.Error{Outcome: token.Malformed, Text: "it is too long"}
+	noToken     = &token.Error{Outcome: token.Missing}
+	deniedToken = &token.Error{Outcome: token.Denied, Text: "its subject is denied"}
+	manyTokens  = &token.Error{Outcome: token.Malformed, Text: "there are too many tokens"}
+	longToken   = &token.Error{Outcome: token.Malformed, Text: "it is too long"}
 )
 
 // candidates finds what may be a token. They are slices of the request.
@@ -167,6 +171,9 @@ func trimSpaces(b []byte) []byte {
 func (x *Exchange) prove(t *Tokens) *Failure {
 	v := &x.worker.verifying
 	r := &x.Request
+	if x.token != nil && t.Denied != nil && !x.token.Subject.IsZero() && t.Denied(x.token.Subject) { // it may have been verified before
+		x.token, x.wrong = nil, deniedToken
+	}
 	if x.token == nil && (x.wrong.Outcome != token.Missing || t.verifier.Policy.Required) {
 		return x.unproven(t)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/route"
 )
 
@@ -15,6 +16,8 @@ type Token struct {
 	// Issuer is the place of its issuer in the policy, Name the iss claim.
 	Issuer int
 	Name   string
+	// Subject is whose JWT-SVID it is, where it is one and that has Tulle's form.
+	Subject identity.ID
 	// Ends is the exp claim.
 	Ends time.Time
 	// Headers are the values for the policy's claim headers of that issuer, in

@@ -272,6 +272,41 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// TestDomain: the keys of a trust domain speak for its own workloads only, and to who
+// is named alone.
+func TestDomain(t *testing.T) {
+	k := signers()[jose.ES256]
+	is := policy.Issuer{Name: iss, Domain: "partner.example", Audiences: []string{"shop"}, Keys: jwks(t, public(jose.ES256, ""))}
+	nobody := is
+	nobody.Audiences = nil
+	for sub, want := range map[string]string{
+		`"spiffe://partner.example/ns/shop/sa/web"`:              Valid,
+		`"spiffe://partner.example/web"`:                         Valid,
+		`"spiffe://mesh.local/ns/shop/sa/web"`:                   WrongSubject,
+		`"spiffe://partner.example.evil/ns/shop/sa/web"`:         WrongSubject,
+		`"spiffe://partner.example"`:                             WrongSubject,
+		`"web"`:                                                  WrongSubject,
+		`""`:                                                     WrongSubject,
+		`["spiffe://partner.example/ns/shop/sa/web"]`:            Malformed,
+		`"https://x/spiffe://partner.example/ns/shop/sa/web"`:    WrongSubject,
+		`"SPIFFE://partner.example/ns/shop/sa/web"`:              WrongSubject,
+		`"spiffe://Partner.example/ns/shop/sa/web"`:              WrongSubject,
+		`"spiffe://partner.example@mesh.local/ns/shop/sa/admin"`: WrongSubject,
+	} {
+		text := sign(t, jose.ES256, k, nil, claims(`,"aud":"shop","sub":`+sub))
+		if got := outcome(t, verifier(t, is), text); got != want {
+			t.Errorf("%s: %s, want %s", sub, got, want)
+		}
+		if got := outcome(t, verifier(t, nobody), text); got != WrongAudience && want != Malformed {
+			t.Errorf("%s, without an audience: %s", sub, got)
+		}
+	}
+	text := sign(t, jose.ES256, k, nil, claims(`,"aud":"shop"`))
+	if got := outcome(t, verifier(t, is), text); got != WrongSubject {
+		t.Errorf("without a subject: %s", got)
+	}
+}
+
 func TestClaimByName(t *testing.T) {
 	v := verifier(t, policy.Issuer{Name: iss, Keys: jwks(t, public(jose.ES256, "")), Claims: []policy.ClaimHeader{
 		{Claim: "sub", Header: "X-User"}, {Claim: "roles", Header: "X-Roles"}, {Claim: "realm.groups", Header: "X-Groups"},

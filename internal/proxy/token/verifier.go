@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tulle.dev/tulle/internal/identity"
 	"tulle.dev/tulle/internal/policy"
 	"tulle.dev/tulle/internal/route"
 )
@@ -47,6 +48,9 @@ const (
 	Expired       = "expired"
 	NotYetValid   = "not_yet_valid"
 	WrongAudience = "wrong_audience"
+	WrongSubject  = "wrong_subject"
+	// Denied is a valid one of an identity that is trusted no more.
+	Denied = "denied"
 	// Ended is a valid one that ended while what it allowed was under way.
 	Ended = "ended"
 )
@@ -220,8 +224,9 @@ func (v *Verifier) verify(compact []byte, among uint32, now time.Time) (*Token, 
 	nbf, ok2 := date(claims, "nbf")
 	iat, ok3 := date(claims, "iat")
 	aud, ok4 := audience(claims["aud"])
+	sub, ok5 := text(claims, "sub")
 	switch {
-	case !ok1 || !ok2 || !ok3 || !ok4:
+	case !ok1 || !ok2 || !ok3 || !ok4 || is.Domain != "" && !ok5:
 		return fail(Malformed, "a registered claim is not what it must be")
 	case exp.IsZero():
 		return fail(Expired, "it has no end")
@@ -229,10 +234,15 @@ func (v *Verifier) verify(compact []byte, among uint32, now time.Time) (*Token, 
 		return fail(Expired, "it has expired")
 	case !nbf.IsZero() && now.Before(nbf.Add(-Skew)), !iat.IsZero() && now.Before(iat.Add(-Skew)):
 		return fail(NotYetValid, "it is not valid yet")
-	case len(is.Audiences) > 0 && !slices.ContainsFunc(aud, func(a string) bool { return slices.Contains(is.Audiences, a) }):
+	case (len(is.Audiences) > 0 || is.Domain != "") && !slices.ContainsFunc(aud, func(a string) bool { return slices.Contains(is.Audiences, a) }):
 		return fail(WrongAudience, "it is for another audience")
+	case is.Domain != "" && !strings.HasPrefix(sub, "spiffe://"+is.Domain+"/"):
+		return fail(WrongSubject, "its subject is not of its issuer's trust domain")
 	}
 	t := &Token{Issuer: at, Name: is.Name, Ends: exp, claims: flatten(claims), size: overhead + 4*len(payload)}
+	if is.Domain != "" {
+		t.Subject, _ = identity.Parse(sub) // other meshes may name theirs otherwise
+	}
 	for _, c := range is.Claims {
 		t.Headers = append(t.Headers, t.header(c.Claim))
 	}
