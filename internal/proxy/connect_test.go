@@ -35,10 +35,18 @@ func newEnd(c net.Conn, server bool) *end {
 }
 
 func (e *end) flush() error {
-	_, err := e.conn.Write(e.engine.Flush(h2.MaxOutput))
-	e.engine.Flushed()
-	e.engine.Unsent(0)
-	return err
+	for {
+		b := e.engine.Flush(h2.MaxOutput)
+		if len(b) == 0 {
+			return nil
+		}
+		_, err := e.conn.Write(b)
+		e.engine.Flushed()
+		e.engine.Unsent(0)
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // run carries on until handle says so, or the connection ends.

@@ -21,3 +21,17 @@ func (p *Proxy) Within() map[string]int {
 	p.services.Held(held)
 	return held
 }
+
+// Kept says what the HTTP of all loops holds, while they run.
+func (p *Proxy) Kept() map[string]int {
+	held := make(map[string]int)
+	for _, n := range p.lanes {
+		done := make(chan struct{})
+		n.loop.Post(func() {
+			n.http.Held(held)
+			close(done)
+		})
+		<-done
+	}
+	return held
+}
