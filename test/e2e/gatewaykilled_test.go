@@ -151,9 +151,9 @@ spec:
 		if got, last := statuses("/local", 3*burst); got[200] != burst || last != 429 {
 			t.Errorf("%s: a limit of %d let pass %v", life, burst, got)
 		}
-		// Round robin: the first failures, exactly as many as it takes, or one more of
-		// each loop that was about to.
-		got, _ := statuses("/spoilt", 60)
+		// About as many failures as it takes; each loop takes turns of its own, and there may be
+		// many.
+		got, _ := statuses("/spoilt", 400)
 		if got[503] < 3 || got[503] > 6 {
 			t.Errorf("%s: until the endpoint was left out: %v", life, got)
 		}
@@ -212,7 +212,6 @@ spec:
 	if n := steady(60); n > 0 {
 		t.Errorf("after an upgrade %d of 60 requests within the limit were refused", n)
 	}
-	m.gatewayPIDs("edge")
 	for _, pid := range m.gatewayPIDs("edge") { // the old one has what hangs
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
