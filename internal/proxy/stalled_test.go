@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -31,9 +32,11 @@ func TestStalledRetryBuffers(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
 	}
-	requests := min(4000, int(files.Cur)/2-1000) // two sockets each
+	requests := min(10_000, (int(files.Cur)-500)/2) // two sockets each
 	if requests < 1000 {
 		t.Fatalf("%d files may be open: raise that (ulimit -n)", files.Cur)
+	} else if requests < 10_000 {
+		t.Logf("%d requests rather than 10000, for %d files may be open", requests, files.Cur)
 	}
 	var arrived atomic.Int32
 	program := serve(t, func(c net.Conn) {
@@ -87,6 +90,80 @@ func TestStalledRetryBuffers(t *testing.T) {
 	}
 	settled(t, p)
 	happens(t, func() bool { return inUse()-before < most/4 })
+}
+
+// The same over HTTP/2, with bodies so short that each request's own would be kept.
+func TestStalledRetryBuffersOfStreams(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector needs memory of its own: make test runs this again without it")
+	}
+	const (
+		conns, streams, size = 40, 100, 15 << 10
+		heldBodies           = 32 << 20 // of a loop
+	)
+	var arrived atomic.Int32
+	serves := func(c net.Conn) {
+		e := newEnd(c, true)
+		e.engine.Init(&e.env, &h2.Config{Server: true, Trusted: true, MaxStreams: 1000, StreamWindow: 64 << 10, ConnWindow: 1 << 20})
+		e.run(func(ev h2.Event) bool {
+			switch ev.Kind {
+			case h2.Request:
+				e.env.PutHead(ev.Head)
+			case h2.Body:
+				e.engine.Consumed(ev.Stream, len(ev.Data))
+			case h2.Reset:
+				e.engine.Done(ev.Stream)
+			}
+			if ev.End {
+				arrived.Add(1)
+			}
+			return true
+		})
+	}
+	var programs []netip.AddrPort // with room for all on a connection each
+	for range 8 {
+		programs = append(programs, serve(t, serves))
+	}
+	p := start(t, policyView(retrying(policy.ServerError), view.HTTP2, programs...), 1)
+	body := bytes.Repeat([]byte("x"), size)
+	var open []net.Conn
+	for i := range conns {
+		c, err := net.DialTimeout("tcp", p.addr(t, "http"), wait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open = append(open, c)
+		all := int32(i+1) * streams
+		go func() {
+			e := newEnd(c, false)
+			sent := 0
+			send := func() {
+				for ; sent < streams && e.engine.CanOpen(); sent++ {
+					s := e.engine.Open(b("PUT"), b("http"), b("x"), b("/"), nil)
+					e.engine.EndHead(s, false)
+					e.engine.Write(s, body, true)
+				}
+			}
+			send()
+			e.run(func(ev h2.Event) bool { send(); return true })
+		}()
+		// Not so many at once that some would have to wait for a connection.
+		for end := time.Now().Add(wait); arrived.Load() < all; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d of %d requests have come through", arrived.Load(), all)
+			}
+		}
+	}
+	const kept = "bytes of kept bodies"
+	if n := p.Kept()[kept]; n > heldBodies || n < heldBodies-2*size {
+		t.Errorf("%d bytes are kept for %d requests of %d bytes, want %d", n, conns*streams, size, heldBodies)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	settled(t, p)
+	happens(t, func() bool { return p.Kept()[kept] == 0 })
 }
 
 // inUse is what the heap holds.

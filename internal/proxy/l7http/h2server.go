@@ -170,8 +170,8 @@ func (s *h2Server) countBytes(series *meter.Traffic) {
 	s.received, s.sent = s.conn.Received, s.conn.Sent
 }
 
-// maxKept is how much of a request's body is kept, so that the request can be
-// sent once more, whatever other requests keep.
+// maxKept is how much memory for a body stays with a free exchange; up to that a
+// request's body is a short one (maxHeldBodies).
 const maxKept = 16 << 10
 
 // h2Stream is one request on an HTTP/2 connection.
@@ -286,6 +286,9 @@ func (st *h2Stream) push() {
 	}
 	if !st.lossy && st.tooMuch() {
 		st.lossy = true
+		if st.giveBody(); !st.headSent { // it has waited, and may go on to
+			st.body = nil
+		}
 	}
 	if st.lossy {
 		st.giveBody()

@@ -9,10 +9,13 @@ import (
 // much as the policy says (policy.Retry.Buffer), and beyond what every request
 // may have, as much as the loop has left for all of them.
 
-// maxHeldBodies bounds what one loop keeps of bodies beyond the ordinary: what
-// the small buffers of its connections hold anyway, and maxKept of a stream. When
-// that is reached a request with a longer body is sent once only.
-const maxHeldBodies = 32 << 20
+// maxHeldBodies bounds what one loop keeps of bodies beyond what the small buffers
+// of its connections hold anyway. When that is reached a request with a body is sent
+// once only. Bodies longer than maxKept leave the others an eighth of it.
+const (
+	maxHeldBodies = 32 << 20
+	maxHeldLong   = maxHeldBodies / 8 * 7
+)
 
 // keeps is how much of the request's body may be kept.
 func (x *Exchange) keeps() int {
@@ -23,9 +26,10 @@ func (x *Exchange) keeps() int {
 	return int(p.Retry.Buffer)
 }
 
-// hold takes n bytes of what the loop has left for bodies.
-func (w *Worker) hold(n int) bool {
-	if w.held+n > maxHeldBodies {
+// hold takes n more bytes of what the loop has left for bodies, of which most may
+// be taken then.
+func (w *Worker) hold(n, most int) bool {
+	if w.held+n > most {
 		return false
 	}
 	w.held += n
@@ -45,7 +49,7 @@ func (s *serverConn) keepMore() bool {
 	if kept >= loop.LargeBuffer {
 		size = limit + limit/8 // room for the body's framing as well
 	}
-	if size <= kept || !s.worker.hold(size) {
+	if size <= kept || !s.worker.hold(size, maxHeldLong) {
 		return false
 	}
 	st.extra += size
@@ -140,15 +144,22 @@ func (st *h2Stream) tooMuch() bool {
 	switch limit := st.x.keeps(); {
 	case n > limit:
 		return true
-	case n <= maxKept || st.extra > 0:
+	case n <= st.extra:
 		return false
+	case n <= maxKept:
+		return !st.hold(n, maxHeldBodies)
 	default:
-		if !st.server.worker.hold(limit) {
-			return true
-		}
-		st.extra = limit
+		return !st.hold(limit, maxHeldLong)
+	}
+}
+
+// hold makes it n bytes that the body may take.
+func (st *h2Stream) hold(n, most int) bool {
+	if !st.server.worker.hold(n-st.extra, most) {
 		return false
 	}
+	st.extra = n
+	return true
 }
 
 // giveBody gives back what the request's body took.
