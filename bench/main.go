@@ -96,6 +96,7 @@ var children = map[string]func(args []string) int{
 	bulkCommand:       bulkMain,
 	openCommand:       openMain,
 	serversCommand:    serversMain,
+	sharedCommand:     sharedMain,
 	handshakesCommand: handshakesMain,
 	referenceCommand:  referenceMain,
 	issueCommand:      issueMain,

@@ -6,8 +6,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net"
-	"path/filepath"
+	"net/http"
+	"os"
+	"strconv"
 )
 
 // The test of the connection that two proxies share.
@@ -21,18 +24,17 @@ const (
 // shared is what small requests suffer from a reader that has stopped and from
 // a large download, all on the one connection between two proxies.
 func (r *rig) shared(ctx context.Context) error {
-	path, err := r.keep("huge/big", greedyBody)
-	if err != nil {
-		return err
-	}
 	ports, err := freePorts(1)
 	if err != nil {
 		return err
 	}
 	f := multiplexed
 	f.origin = local(ports[0])
-	server, err := r.nginx("shared", otherCPUs(), fmt.Sprintf(
-		`sendfile on; sendfile_max_chunk 1m; server { listen %s; root %s; location = / { default_type text/plain; return 200 "small"; } location /big { } }`, f.origin, filepath.Dir(path)))
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	server, err := spawn(sharedCommand, otherCPUs(), nil, self, sharedCommand, f.origin)
 	if err != nil {
 		return err
 	}
@@ -121,4 +123,25 @@ func (r *rig) besideOthers(ctx context.Context, h *hop, origin string) (res, dir
 	res, err = pace(ctx, h.address, sharedRate, r.length)
 	g := <-greedy
 	return res, direct, g.rate, cmp.Or(err, <-unproxied, g.err)
+}
+
+// sharedCommand makes this program the server of that test: small answers, and
+// bodies that come from nowhere. nginx stops for ten milliseconds and more now and
+// then while it reads a file of that size.
+const sharedCommand = "shared-server"
+
+// sharedMain is `bench shared-server LISTEN`.
+func sharedMain(args []string) int {
+	piece := make([]byte, 64<<10)
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "small") })
+	http.HandleFunc("/big", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(greedyBody))
+		for range greedyBody / len(piece) {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	})
+	fmt.Fprintln(os.Stderr, "shared server:", http.ListenAndServe(args[0], nil))
+	return 1
 }
