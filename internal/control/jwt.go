@@ -67,7 +67,7 @@ func (f *facts) CreateJWTSVID(_ context.Context, r client.JWTSVIDRequest) (*clie
 	var ttl time.Duration
 	if r.TTL != "" {
 		if ttl, err = time.ParseDuration(r.TTL); err != nil || ttl < jwtsvid.MinTTL || ttl > jwtsvid.MaxTTL {
-			return nil, badRequest("ttl %q: want a duration from %s to %s, such as 5m", r.TTL, jwtsvid.MinTTL, jwtsvid.MaxTTL)
+			return nil, badRequest("ttl %.100q: want a duration from %s to %s, such as 5m", r.TTL, jwtsvid.MinTTL, jwtsvid.MaxTTL)
 		}
 	}
 	t, err := f.jwt.Issue(id, r.Audience, ttl)

@@ -1,10 +1,10 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -42,29 +42,55 @@ func (a *API) createJWTSVID(w http.ResponseWriter, r *http.Request) (any, error)
 	return t, err
 }
 
-// mints says of which tokens there is an entry in the audit log. Programs ask again
-// every few minutes: one entry an hour for the same asker, identity and audience, and one for a failure.
+// mints says of which tokens there is an entry in the audit log: programs ask again
+// every few minutes, and no workload may push others' entries out. In an hour there is
+// one for the same asker, identity and audiences, for maxNoted of these, and one for
+// a failure.
 type mints struct {
-	mu   sync.Mutex
-	last map[string]time.Time
+	mu sync.Mutex
+	of map[[sha256.Size]byte]*noted // by asker and identity
+}
+
+// noted is what there is an entry of.
+type noted struct {
+	since     time.Time
+	failed    bool
+	audiences map[[sha256.Size]byte]bool
 }
 
 const (
 	mintEvery = time.Hour
 	maxMints  = 10_000
+	maxNoted  = 16
 )
 
+// sumOf is short, however long the parts are.
+func sumOf(parts ...string) [sha256.Size]byte {
+	data, _ := json.Marshal(parts) // strings always can be
+	return sha256.Sum256(data)
+}
+
 func (m *mints) fresh(who string, r *client.JWTSVIDRequest, failed bool, now time.Time) bool {
-	audience := slices.Sorted(slices.Values(r.Audience))
-	key := strconv.FormatBool(failed) + who + "\x00" + r.Identity + "\x00" + strings.Join(audience, "\x00")
+	key := sumOf(who, r.Identity)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now.Sub(m.last[key]) < mintEvery {
+	n := m.of[key]
+	if n == nil || now.Sub(n.since) >= mintEvery {
+		if m.of == nil || n == nil && len(m.of) >= maxMints {
+			m.of = map[[sha256.Size]byte]*noted{}
+		}
+		n = &noted{since: now, audiences: map[[sha256.Size]byte]bool{}}
+		m.of[key] = n
+	}
+	if failed {
+		was := n.failed
+		n.failed = true
+		return !was
+	}
+	audience := sumOf(slices.Sorted(slices.Values(r.Audience))...)
+	if n.audiences[audience] || len(n.audiences) >= maxNoted {
 		return false
 	}
-	if m.last == nil || len(m.last) >= maxMints {
-		m.last = map[string]time.Time{}
-	}
-	m.last[key] = now
+	n.audiences[audience] = true
 	return true
 }
