@@ -357,22 +357,32 @@ func (a *Authority) list(ctx context.Context) error {
 	return errors.Join(err, a.set(next))
 }
 
-// drop forgets keys of which everything has ended that they signed.
+// drop forgets keys of which everything has ended that they signed. First it is
+// written down, then the key goes: one that is written down must be whole after a
+// crash in between.
 func (a *Authority) drop() {
 	now := a.config.Now()
-	var keep []*key
+	var keep, gone []*key
 	for i, k := range a.keys {
 		if end := until(a.keys, i); end.IsZero() || now.Before(end) {
 			keep = append(keep, k)
-		} else if a.config.Held == nil {
-			if err := a.config.Keys.Remove(k.Name); err != nil {
-				a.config.Log.Warn("an old key of JWT-SVIDs can't be deleted", "name", k.Name, "error", err)
-			}
+		} else {
+			gone = append(gone, k)
 		}
 	}
-	if len(keep) < len(a.keys) {
-		if err := a.set(keep); err != nil {
-			a.config.Log.Warn("it can't be written down that an old key of JWT-SVIDs is gone", "error", err)
+	if len(gone) == 0 {
+		return
+	}
+	if err := a.set(keep); err != nil {
+		a.config.Log.Warn("it can't be written down that an old key of JWT-SVIDs is gone", "error", err)
+		return
+	}
+	if a.config.Held != nil {
+		return
+	}
+	for _, k := range gone {
+		if err := a.config.Keys.Remove(k.Name); err != nil {
+			a.config.Log.Warn("an old key of JWT-SVIDs can't be deleted", "name", k.Name, "error", err)
 		}
 	}
 }
