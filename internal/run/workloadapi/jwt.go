@@ -79,7 +79,7 @@ func (s *Server) FetchJWTSVID(ctx context.Context, r *workload.JWTSVIDRequest) (
 
 // token is one that is kept, or a new one.
 func (s *Server) token(ctx context.Context, audience []string) (*Token, error) {
-	key := strings.Join(slices.Sorted(slices.Values(audience)), "\x00")
+	key := fmt.Sprintf("%q", slices.Sorted(slices.Values(audience))) // unlike for ["a", "b"] and ["a\x00b"]
 	if t := s.keptToken(key); t != nil && time.Now().Before(t.renew) {
 		return &t.Token, nil
 	}

@@ -81,6 +81,11 @@ func TestJWTSource(t *testing.T) {
 	if err != nil || other.Marshal() == got.Marshal() || issuer.minted.Load() != 2 {
 		t.Errorf("for cart: %v, %d tokens", err, issuer.minted.Load())
 	}
+	// Two audiences aren't one that looks like them.
+	alike, err := s.FetchJWTSVID(t.Context(), jwtsvid.Params{Audience: "payment\x00stock"})
+	if err != nil || alike.Marshal() == got.Marshal() {
+		t.Errorf("for another with a NUL: the same token, or %v", err)
+	}
 }
 
 // Many who ask at once have one token made.
