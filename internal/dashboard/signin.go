@@ -43,6 +43,10 @@ const (
 	providerRetry = 5 * time.Second
 	// maxReturn bounds what a browser brings back, in bytes.
 	maxReturn = 8 << 10
+	// maxRedirects bounds the provider's, maxSaid what is told of a failure, in
+	// characters: errors have whole answers in them.
+	maxRedirects = 3
+	maxSaid      = 300
 )
 
 // SignIn is a provider by whose page operators log in. Safe for concurrent use; its
@@ -74,10 +78,57 @@ func CheckRedirect(text string) error {
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != SignInReturn {
 		return fmt.Errorf("%q: want https://HOST%s", text, SignInReturn)
 	}
-	if u.Scheme == "https" || u.Scheme == "http" && (guard{}).known(u.Host) { // loopback
+	if private(u) {
 		return nil
 	}
 	return fmt.Errorf("%q: want https, for a code that lets an operator in comes there (http on loopback only)", text)
+}
+
+// private says that nobody listens in on the way to a URL: TLS, or this machine.
+func private(u *url.URL) bool {
+	return u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && (guard{}).known(u.Host))
+}
+
+// checkProviderRedirect follows the provider where nobody listens in, and nowhere with
+// a code and the client's secret.
+func checkProviderRedirect(r *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) > maxRedirects:
+		return errors.New("too many redirects")
+	case via[0].Method != http.MethodGet:
+		return errors.New("a redirect where the code is to be taken back")
+	case !private(r.URL):
+		return fmt.Errorf("a redirect to %.200q, want https", r.URL.Redacted())
+	}
+	return nil
+}
+
+// checkEndpoints says what is wrong with where a provider has things sent.
+func checkEndpoints(p *oidc.Provider) error {
+	var says struct {
+		Authorize string `json:"authorization_endpoint"`
+		Token     string `json:"token_endpoint"`
+		Keys      string `json:"jwks_uri"`
+	}
+	if err := p.Claims(&says); err != nil {
+		return err
+	}
+	for _, text := range []string{says.Authorize, says.Token, says.Keys} {
+		if u, err := url.Parse(text); err != nil || !private(u) {
+			return fmt.Errorf("its discovery document names %.200q, want an https URL", text)
+		}
+	}
+	return nil
+}
+
+// secured is the request as the browser made it: what comes back to an https address
+// came over TLS, also where a reverse proxy doesn't say so.
+func (s *SignIn) secured(r *http.Request) *http.Request {
+	if strings.HasPrefix(s.Redirect, "https:") {
+		r = r.Clone(r.Context())
+		r.Header.Set("X-Forwarded-Proto", "https")
+	}
+	return r
 }
 
 func (s *SignIn) begin() {
@@ -85,7 +136,7 @@ func (s *SignIn) begin() {
 		s.key = make([]byte, 32)
 		rand.Read(s.key)
 		if s.Client == nil {
-			s.Client = &http.Client{Timeout: providerWait, Transport: &bounded{http.DefaultTransport}}
+			s.Client = &http.Client{Timeout: providerWait, Transport: &bounded{http.DefaultTransport}, CheckRedirect: checkProviderRedirect}
 		}
 		if s.Now == nil {
 			s.Now = time.Now
@@ -138,6 +189,12 @@ func (s *SignIn) ask() (*oidc.Provider, error) {
 	}
 	// The provider's keys are fetched with this context later, too.
 	s.provider, s.failure = oidc.NewProvider(oidc.ClientContext(context.Background(), s.Client), s.Issuer)
+	if s.failure == nil {
+		s.failure = checkEndpoints(s.provider)
+	}
+	if s.failure != nil {
+		s.provider = nil
+	}
 	s.tried = s.Now()
 	return s.provider, s.failure
 }
@@ -169,9 +226,12 @@ func (d *Dashboard) serveSignIn(w http.ResponseWriter, r *http.Request) {
 	s.begin()
 	p, err := s.ask()
 	if err != nil {
-		d.signInFailed(w, r, http.StatusServiceUnavailable, fmt.Errorf("the OpenID Connect provider can't be asked: %w", err))
+		// Anybody may come here: why is for the log.
+		d.refused(r, fmt.Errorf("the OpenID Connect provider can't be asked: %w", err))
+		sayFailed(w, http.StatusServiceUnavailable, "the OpenID Connect provider can't be asked, and the control plane's log says why")
 		return
 	}
+	r = s.secured(r)
 	t := s.newTrip()
 	http.SetCookie(w, tripCookie(r, t.cookie, int(signInLife.Seconds())))
 	w.Header().Set("Cache-Control", "no-store")
@@ -182,6 +242,7 @@ func (d *Dashboard) serveSignIn(w http.ResponseWriter, r *http.Request) {
 func (d *Dashboard) serveSignedIn(w http.ResponseWriter, r *http.Request) {
 	s := d.config.Door.SignIn
 	s.begin()
+	r = s.secured(r)
 	w.Header().Set("Cache-Control", "no-store")
 	http.SetCookie(w, tripCookie(r, "", -1)) // one way back for each way there
 	raw, err := s.back(r)
@@ -229,6 +290,12 @@ func (s *SignIn) back(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var says struct {
+		Names bool `json:"authorization_response_iss_parameter_supported"`
+	}
+	if _ = p.Claims(&says); says.Names && q.Get("iss") == "" { // RFC 9207, 2.4
+		return "", errors.New("the answer doesn't say which provider's it is, as the provider's answers do")
+	}
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(r.Context(), s.Client), providerWait)
 	defer cancel()
 	got, err := s.config(p).Exchange(ctx, q.Get("code"), oauth2.VerifierOption(t.verifier))
@@ -254,8 +321,16 @@ func (s *SignIn) back(r *http.Request) (string, error) {
 }
 
 func (d *Dashboard) signInFailed(w http.ResponseWriter, r *http.Request, code int, err error) {
-	d.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "dashboard: a login was refused", slog.String("from", r.RemoteAddr), slog.Any("error", err))
-	http.Error(w, "You aren't logged in: "+err.Error()+".\nBegin again at the dashboard's first page.", code)
+	d.refused(r, err)
+	sayFailed(w, code, fmt.Sprintf("%.*s", maxSaid, err))
+}
+
+func (d *Dashboard) refused(r *http.Request, err error) {
+	d.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "dashboard: a login was refused", slog.String("from", r.RemoteAddr), slog.String("error", fmt.Sprintf("%.*s", maxSaid, err)))
+}
+
+func sayFailed(w http.ResponseWriter, code int, text string) {
+	http.Error(w, "You aren't logged in: "+text+".\nBegin again at the dashboard's first page.", code)
 }
 
 // ways is how one can log in, for the page that asks who somebody is.

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -37,7 +39,9 @@ type provider struct {
 	sub   string
 	codes map[string]url.Values // what was asked with, by the code that was given
 	spoil func(claims map[string]any)
-	swaps int // codes that were taken back
+	more  map[string]any // in the discovery document
+	fails string         // instead of it
+	swaps int            // codes that were taken back
 }
 
 func newProvider(t *testing.T) *provider {
@@ -54,8 +58,14 @@ func newProvider(t *testing.T) *provider {
 		json.NewEncoder(w).Encode(v)
 	}
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, 200, map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
-			"id_token_signing_alg_values_supported": []string{"RS256"}})
+		if p.fails != "" {
+			http.Error(w, p.fails, http.StatusBadGateway)
+			return
+		}
+		doc := map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
+			"id_token_signing_alg_values_supported": []string{"RS256"}}
+		maps.Copy(doc, p.more)
+		say(w, 200, doc)
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
@@ -300,6 +310,83 @@ func TestSignInProvider(t *testing.T) {
 		"https://mesh.example/": false, "https://mesh.example/login/callback?x": false, "ftp://mesh.example/login/callback": false, "": false} {
 		if err := CheckRedirect(text); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// Neither a code nor the client's secret goes where somebody could listen in, and no
+// redirect takes them along.
+func TestSignInEndpoints(t *testing.T) {
+	for _, name := range []string{"authorization_endpoint", "token_endpoint", "jwks_uri"} {
+		for _, at := range []string{"http://login.example/x", "javascript:alert(1)", "/x", ""} {
+			h, p := signedUp(t)
+			p.more = map[string]any{name: at}
+			if w := h.ask("GET", SignInPath, ""); w.Code != http.StatusServiceUnavailable || len(w.Result().Cookies()) > 0 {
+				t.Errorf("%s %q: %d", name, at, w.Code)
+			}
+		}
+	}
+	ask := func(method, to string) error {
+		r := httptest.NewRequest(method, to, nil)
+		return checkProviderRedirect(r, []*http.Request{httptest.NewRequest(method, "https://login.example/", nil)})
+	}
+	for _, c := range []struct {
+		method, to string
+		ok         bool
+	}{{"GET", "https://login.example/x", true}, {"GET", "http://localhost:1/x", true}, {"GET", "http://login.example/x", false}, {"POST", "https://login.example/x", false}} {
+		if err := ask(c.method, c.to); (err == nil) != c.ok {
+			t.Errorf("%s redirected to %s: %v", c.method, c.to, err)
+		}
+	}
+}
+
+// A provider that names itself in its answers (RFC 9207) does so in all of them.
+func TestSignInNamed(t *testing.T) {
+	h, p := signedUp(t)
+	p.more = map[string]any{"authorization_response_iss_parameter_supported": true}
+	trip, to := h.away()
+	u := p.visit(to)
+	q := u.Query()
+	q.Del("iss")
+	u.RawQuery = q.Encode()
+	if w := h.back(u, trip); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "which provider") || p.swaps != 0 {
+		t.Errorf("%d %s, %d codes taken back", w.Code, w.Body, p.swaps)
+	}
+}
+
+// Who isn't logged in learns nothing of the provider's trouble, and can't fill the log
+// with its answers.
+func TestSignInTrouble(t *testing.T) {
+	h, p := signedUp(t)
+	var log strings.Builder
+	config := h.d.config
+	config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	h.d = New(config)
+	p.fails = strings.Repeat("inner trouble ", 10_000)
+	w := h.ask("GET", SignInPath, "")
+	if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "trouble") {
+		t.Errorf("%d %.300s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "trouble") || log.Len() > 2*maxSaid {
+		t.Errorf("%d bytes of log: %.300s", log.Len(), log.String())
+	}
+}
+
+// Cookies are for TLS where the browser comes back over it, whatever the reverse proxy
+// in front says.
+func TestSignInSecure(t *testing.T) {
+	h, p := signedUp(t)
+	for want, to := range map[bool]string{true: "https://mesh.example" + SignInReturn, false: redirect} {
+		h.door.SignIn = &SignIn{Issuer: p.URL, ClientID: clientID, Redirect: to, Now: h.door.Book.Now, Client: p.Client()}
+		off := h.ask("GET", SignInPath, "", "host", "mesh.example").Result().Cookies()
+		back := h.ask("GET", SignInReturn+"?code=x", "", "host", "mesh.example").Result().Cookies()
+		for _, c := range append(off, back...) {
+			if c.Secure != want {
+				t.Errorf("back to %s: %+v", to, c)
+			}
+		}
+		if len(off) != 1 || len(back) != 1 {
+			t.Errorf("%d and %d cookies", len(off), len(back))
 		}
 	}
 }
