@@ -3,10 +3,13 @@ package federation
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -72,6 +75,9 @@ func Parse(domain identity.TrustDomain, data []byte) (*Bundle, error) {
 			out.Roots = append(out.Roots, c.Raw)
 		}
 		out.JWTKeys = doc.JWTAuthorities()
+		// What isn't public isn't passed on: nobody is to verify with a secret that
+		// everybody can read.
+		maps.DeleteFunc(out.JWTKeys, func(_ string, k crypto.PublicKey) bool { return !public(k) })
 	}
 	switch {
 	case len(out.JWTKeys) > maxJWTKeys:
@@ -90,6 +96,15 @@ func Parse(domain identity.TrustDomain, data []byte) (*Bundle, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// public says that a key is a public one with which JWT-SVIDs may be signed (JWT-SVID, 2.1).
+func public(k crypto.PublicKey) bool {
+	switch k.(type) {
+	case *ecdsa.PublicKey, *rsa.PublicKey:
+		return true
+	}
+	return false
 }
 
 // Document writes a bundle as a SPIFFE bundle document.

@@ -245,6 +245,24 @@ func TestJWTKeys(t *testing.T) {
 	}
 }
 
+// Secrets and private keys of a careless mesh aren't handed to workloads as keys.
+func TestNoSecrets(t *testing.T) {
+	a, by := authority(t, "partner.example"), tokens(t, "spiffe://partner.example")
+	list, _ := by.Bundle()
+	private, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := (&Bundle{Roots: a.Roots(), JWTKeys: map[string]crypto.PublicKey{"good": list[0].Public, "private": private, "secret": []byte("0123456789abcdef0123456789abcdef")}}).Document("partner.example")
+	if err != nil || !strings.Contains(string(doc), `"oct"`) {
+		t.Fatalf("%v: %s", err, doc)
+	}
+	b, err := Parse("partner.example", doc)
+	if err != nil || len(b.JWTKeys) != 1 || b.JWTKeys["good"] == nil {
+		t.Errorf("%v: %+v", err, b)
+	}
+}
+
 // A verifier that knows OpenID Connect alone takes a token; where the issuer is no URL
 // nothing is served for it.
 func TestDiscovery(t *testing.T) {
