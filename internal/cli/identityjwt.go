@@ -20,7 +20,7 @@ func (a *app) identityJWTCommand() *cobra.Command {
 Whoever has it is that identity to them until it ends: it is a secret. Programs under
 ` + "`tulle run`" + ` get their own from the SPIFFE Workload API.`,
 		Example: `  tulle identity jwt web -n shop --audience payment
-  curl -H "Authorization: Bearer $(tulle identity jwt web --audience payment)" http://payment.example/`,
+  (printf 'Authorization: Bearer '; tulle identity jwt web --audience payment) | curl -H @- http://payment.example/`,
 		Args: cobra.ExactArgs(1),
 	}
 	c.Flags().StringArrayVar(&audience, "audience", nil, "`NAME` of who the token is for; may be repeated")
