@@ -268,7 +268,8 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 	writer := status.New(objects, elector.Leader, log)
 	writer.Alone = len(c.config.Etcd.Endpoints) == 0
 	var pusher *push.Server
-	foreign := federation.New(federation.Config{Store: p.store, Log: log, Changed: func() { pusher.BundleChanged() }})
+	var issuers *keys.Fetcher
+	foreign := federation.New(federation.Config{Store: p.store, Log: log, Changed: func() { pusher.BundleChanged(); issuers.Again() }})
 	attestor, closeAttestor, err := c.attestor(p.authority.TrustDomain())
 	if err != nil {
 		return err
@@ -278,7 +279,7 @@ func (c *Control) serve(ctx context.Context, p *parts) error {
 		Standing: func(n mesh.Name, s push.Standing) { writer.Stands(n, s.Taken, s.Away, s.Lacks) }})
 	changes := newLoop(lastGood, p.authority.TrustDomain(), pusher, writer, log)
 	var f *facts
-	issuers := keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log,
+	issuers = keys.New(keys.Config{File: filepath.Join(c.config.DataDir, IssuerKeysFile), Changed: changes.rekey, Log: log,
 		TrustDomain: func(name string) ([]byte, error) { return f.domainKeys(name) }})
 	changes.judge(issuers)
 	changes.foreign = foreign

@@ -75,8 +75,9 @@ type Fetcher struct {
 	http   *http.Client
 	poke   chan struct{}
 
-	mu     sync.Mutex // guards wanted
+	mu     sync.Mutex // guards the next two
 	wanted map[string]bool
+	again  bool // trust domains' keys are due
 
 	entries map[string]*entry // Run's
 	kept    map[string][]byte // of the file, at first
@@ -147,6 +148,17 @@ func (f *Fetcher) Want(urls []string) {
 	}
 }
 
+// Again has trust domains' keys looked at now: others may be believed than before.
+func (f *Fetcher) Again() {
+	f.mu.Lock()
+	f.again = true
+	f.mu.Unlock()
+	select {
+	case f.poke <- struct{}{}:
+	default:
+	}
+}
+
 // Run fetches until the context ends.
 func (f *Fetcher) Run(ctx context.Context) {
 	defer f.http.CloseIdleConnections()
@@ -167,7 +179,8 @@ func (f *Fetcher) Run(ctx context.Context) {
 // round fetches what is due and returns when to look again.
 func (f *Fetcher) round(ctx context.Context) time.Duration {
 	f.mu.Lock()
-	wanted := maps.Clone(f.wanted)
+	wanted, again := maps.Clone(f.wanted), f.again
+	f.again = false
 	f.mu.Unlock()
 	changed := false
 	for u, e := range f.entries {
@@ -182,7 +195,7 @@ func (f *Fetcher) round(ctx context.Context) time.Duration {
 		if f.entries[u] == nil {
 			f.entries[u] = &entry{keys: f.kept[u]}
 		}
-		if !f.entries[u].next.After(now) {
+		if !f.entries[u].next.After(now) || again && strings.HasPrefix(u, Domain) {
 			due = append(due, u)
 		}
 	}

@@ -242,6 +242,13 @@ func TestTrustDomain(t *testing.T) {
 		mu.Lock()
 		fail = fmt.Errorf("no more: %w", ErrUnknown)
 		mu.Unlock()
-		await("no more", func(keys []byte) bool { return keys == nil })
+		f.Again()
+		synctest.Wait() // no time passes
+		if len(told) != 1 {
+			t.Fatalf("told %d times at once that it is believed no more", len(told))
+		}
+		if m := <-told; len(m) != 0 {
+			t.Errorf("no more: %q", m)
+		}
 	})
 }
