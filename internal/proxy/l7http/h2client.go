@@ -210,11 +210,7 @@ func (c *h2Client) serveWaiting() {
 	if len(c.waiting) > 0 && !c.now().Usable() {
 		c.failWaiting(errGoingAway)
 	}
-	for _, other := range c.mux.conns {
-		if other.attempt.InLine() {
-			other.joinOthers()
-		}
-	}
+	c.mux.spread()
 }
 
 var errGoingAway = errors.New("the endpoint closes the connection")

@@ -21,9 +21,11 @@ const (
 	yieldTurn = 20 * time.Millisecond
 )
 
-// waitable returns a connection that an exchange can wait for.
+// waitable returns a connection that an exchange can wait for: one that is being
+// made, rather than one that is full and may stay so.
 func (m *mux) waitable() (*h2Client, error) {
-	var best *h2Client
+	var best, making *h2Client // with the fewest that wait
+	ready := false
 	for _, c := range m.conns {
 		if c.attempt.InLine() { // a further one would only wait behind it
 			if len(c.waiting) >= maxMuxWaiting {
@@ -34,17 +36,50 @@ func (m *mux) waitable() (*h2Client, error) {
 		if best == nil || len(c.waiting) < len(best.waiting) {
 			best = c
 		}
+		if ready = ready || c.ready; !c.ready && (making == nil || len(c.waiting) < len(making.waiting)) {
+			making = c
+		}
 	}
-	if best == nil || best.ready && len(m.conns) < maxMuxConns {
-		best = &h2Client{mux: m}
-		best.init(m.worker, best)
-		m.conns = append(m.conns, best)
-		best.connect()
+	switch {
+	case making != nil && (!ready || len(making.waiting) < usualStreams):
+		best = making
+	case len(m.conns) < maxMuxConns:
+		best = m.another()
 	}
 	if len(best.waiting) >= maxMuxWaiting {
 		return nil, errMuxBusy
 	}
 	return best, nil
+}
+
+// usualStreams is how many streams a server usually takes on a connection, at least
+// (RFC 9113, 6.5.2).
+const usualStreams = 100
+
+// another begins to make one more connection.
+func (m *mux) another() *h2Client {
+	c := &h2Client{mux: m}
+	c.init(m.worker, c)
+	m.conns = append(m.conns, c)
+	c.connect()
+	return c
+}
+
+// spread lets exchanges that wait go on by whichever connection has room, and has
+// one more made when none has and none is being made.
+func (m *mux) spread() {
+	wait, making := false, false
+	for i := 0; i < len(m.conns); i++ {
+		c := m.conns[i]
+		if len(c.waiting) > 0 {
+			c.joinOthers()
+		}
+		making = making || !c.ready
+		wait = wait || c.ready && len(c.waiting) > 0 && !c.now().CanOpen()
+	}
+	if wait && !making && len(m.conns) < maxMuxConns {
+		m.another()
+	}
 }
 
 // opens reports whether the connection takes one more request.
@@ -97,8 +132,8 @@ func (c *h2Client) Waits(now time.Duration) (again time.Duration, rival, ok bool
 	return now + lineTick, rival, len(c.waiting) > 0
 }
 
-// joinOthers lets exchanges that wait for the connection's turn go on by others to
-// the endpoint that have room again.
+// joinOthers lets exchanges that wait for the connection go on by others to the
+// endpoint that have room.
 func (c *h2Client) joinOthers() {
 	for i := 0; i < len(c.mux.conns); i++ {
 		other := c.mux.conns[i]
