@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ import (
 const (
 	// maxIssuers bounds the OpenID Connect issuers whose keys are held.
 	maxIssuers = 32
+	// maxAnswer bounds an issuer's answer in bytes.
+	maxAnswer = 1 << 20
 	// askIssuer bounds one question to an issuer.
 	askIssuer = 5 * time.Second
 )
@@ -123,7 +126,7 @@ func (b *Book) openID(ctx context.Context, list []*v1alpha1.Operator, token stri
 		}
 	}
 	if last != nil {
-		return nil, fmt.Errorf("the OpenID Connect token: %w", last)
+		return nil, fmt.Errorf("the OpenID Connect token: %.300s", last.Error()) // it may quote the issuer
 	}
 	return nil, ErrUnknown
 }
@@ -142,7 +145,7 @@ func issuerOf(token string) string {
 }
 
 func (b *Book) verify(ctx context.Context, r *v1alpha1.OperatorOIDC, token string) (claims map[string]any, until time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askIssuer)
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, asks), askIssuer)
 	defer cancel()
 	p, err := b.provider(ctx, r.Issuer)
 	if err != nil {
@@ -154,6 +157,20 @@ func (b *Book) verify(ctx context.Context, r *v1alpha1.OperatorOIDC, token strin
 	}
 	claims = map[string]any{}
 	return claims, verified.Expiry, verified.Claims(&claims)
+}
+
+// asks is the client that issuers are asked with.
+var asks = &http.Client{Transport: cut{}}
+
+// cut ends answers that are too long.
+type cut struct{}
+
+func (cut) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		answer.Body = http.MaxBytesReader(nil, answer.Body, maxAnswer)
+	}
+	return answer, err
 }
 
 // ruleOf names what an Operator says of an issuer.
