@@ -21,17 +21,10 @@ func TestFullConnections(t *testing.T) {
 	for _, first := range []int{0, 1, streams} {
 		t.Run(fmt.Sprintf("after %d", first), func(t *testing.T) {
 			var arrived, conns atomic.Int32
+			serves := swallows(&arrived, h2.Config{MaxStreams: streams})
 			program := serve(t, func(c net.Conn) {
 				conns.Add(1)
-				e := newEnd(c, true)
-				e.engine.Init(&e.env, &h2.Config{Server: true, MaxStreams: streams, StreamWindow: 64 << 10, ConnWindow: 1 << 20})
-				e.run(func(ev h2.Event) bool {
-					if ev.Kind == h2.Request {
-						e.env.PutHead(ev.Head)
-						arrived.Add(1)
-					}
-					return true
-				})
+				serves(c)
 			})
 			p := start(t, policyView(&policy.Request{}, view.HTTP2, program), 1)
 			var open sync.WaitGroup

@@ -39,24 +39,7 @@ func TestStalledRetryBuffers(t *testing.T) {
 		t.Logf("%d requests rather than 10000, for %d files may be open", requests, files.Cur)
 	}
 	var arrived atomic.Int32
-	program := serve(t, func(c net.Conn) {
-		e := newEnd(c, true)
-		e.engine.Init(&e.env, &h2.Config{Server: true, MaxStreams: 1000, StreamWindow: 64 << 10, ConnWindow: 1 << 20})
-		e.run(func(ev h2.Event) bool {
-			switch ev.Kind {
-			case h2.Request:
-				e.env.PutHead(ev.Head)
-			case h2.Body:
-				e.engine.Consumed(ev.Stream, len(ev.Data))
-			case h2.Reset:
-				e.engine.Done(ev.Stream)
-			}
-			if ev.End {
-				arrived.Add(1)
-			}
-			return true
-		})
-	})
+	program := serve(t, swallows(&arrived, h2.Config{MaxStreams: 1000}))
 	v := policyView(retrying(policy.ServerError), view.HTTP2, program)
 	p := start(t, v, loops)
 	before := inUse()
@@ -102,27 +85,9 @@ func TestStalledRetryBuffersOfStreams(t *testing.T) {
 		heldBodies           = 32 << 20 // of a loop
 	)
 	var arrived atomic.Int32
-	serves := func(c net.Conn) {
-		e := newEnd(c, true)
-		e.engine.Init(&e.env, &h2.Config{Server: true, Trusted: true, MaxStreams: 1000, StreamWindow: 64 << 10, ConnWindow: 1 << 20})
-		e.run(func(ev h2.Event) bool {
-			switch ev.Kind {
-			case h2.Request:
-				e.env.PutHead(ev.Head)
-			case h2.Body:
-				e.engine.Consumed(ev.Stream, len(ev.Data))
-			case h2.Reset:
-				e.engine.Done(ev.Stream)
-			}
-			if ev.End {
-				arrived.Add(1)
-			}
-			return true
-		})
-	}
 	var programs []netip.AddrPort // with room for all on a connection each
 	for range 8 {
-		programs = append(programs, serve(t, serves))
+		programs = append(programs, serve(t, swallows(&arrived, h2.Config{Trusted: true, MaxStreams: 1000})))
 	}
 	p := start(t, policyView(retrying(policy.ServerError), view.HTTP2, programs...), 1)
 	body := bytes.Repeat([]byte("x"), size)
@@ -164,6 +129,30 @@ func TestStalledRetryBuffersOfStreams(t *testing.T) {
 	}
 	settled(t, p)
 	happens(t, func() bool { return p.Kept()[kept] == 0 })
+}
+
+// swallows is a program that takes requests over HTTP/2, bodies and all, counts those
+// that have come and answers none.
+func swallows(arrived *atomic.Int32, cfg h2.Config) func(net.Conn) {
+	cfg.Server, cfg.StreamWindow, cfg.ConnWindow = true, 64<<10, 1<<20
+	return func(c net.Conn) {
+		e := newEnd(c, true)
+		e.engine.Init(&e.env, &cfg)
+		e.run(func(ev h2.Event) bool {
+			switch ev.Kind {
+			case h2.Request:
+				e.env.PutHead(ev.Head)
+			case h2.Body:
+				e.engine.Consumed(ev.Stream, len(ev.Data))
+			case h2.Reset:
+				e.engine.Done(ev.Stream)
+			}
+			if ev.End {
+				arrived.Add(1)
+			}
+			return true
+		})
+	}
 }
 
 // inUse is what the heap holds.
