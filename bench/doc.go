@@ -39,8 +39,8 @@
 //
 // "http2", "traffic" and "identity" are all tables of that group.
 //
-// One of the peers of a plain HTTP/1.1 hop is no proxy: "relay" reads and writes
-// as often as a proxy has to and looks at nothing. What it costs is the kernel's,
+// One of the peers of a plain HTTP/1.1 hop at full load is no proxy: "relay" reads
+// and writes as often as a proxy has to and looks at nothing. What it costs is the kernel's,
 // and no proxy of this form can cost less.
 //
 // How: every proxy has one thread and is pinned to CPU 0; the load generator

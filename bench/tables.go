@@ -59,8 +59,9 @@ func stopAll(hops []*hop) {
 	}
 }
 
-func (r *rig) plains(ctx context.Context) (hops []*hop, err error) {
-	for _, name := range r.peers("haproxy", "nginx", "envoy", relayCommand, "tulle") {
+// plains starts one plain hop of every proxy, and of further peers.
+func (r *rig) plains(ctx context.Context, further ...string) (hops []*hop, err error) {
+	for _, name := range r.peers(append(further, "haproxy", "nginx", "envoy", "tulle")...) {
 		h, err := r.plain(ctx, name)
 		if err != nil {
 			stopAll(hops)
@@ -96,7 +97,7 @@ func (r *rig) pairs(ctx context.Context, f form) (hops []*hop, err error) {
 // http1 is full load.
 func (r *rig) http1(ctx context.Context) error {
 	fmt.Println("== http1: full load, HTTP/1.1 keep-alive, 50 connections, 100-byte body")
-	hops, err := r.plains(ctx)
+	hops, err := r.plains(ctx, relayCommand)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,6 @@ func (r *rig) rates(ctx context.Context) error {
 			return err
 		}
 		r.show(fmt.Sprintf("one plain hop, %.0f requests a second", rate), all)
-		r.floor(all)
 		r.compare(fmt.Sprintf("rate-%.0f-plain", rate), all, limit)
 		with := pairs
 		if rate == 1000 {
